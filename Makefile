@@ -1,0 +1,38 @@
+# make demo | test | check | faults. uv inside, so that the environment costs seconds.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: demo test check lint slow lock clean
+
+demo: $(READY)  ## create the environment and run the demo sweep
+	$(BIN)/sweeper demo
+
+test: check  ## everything CI holds us to
+
+check: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+slow: $(READY)  ## the tests that take minutes each
+	$(BIN)/python -m pytest -m slow
+
+$(READY): requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/python -m uv pip sync -q --require-hashes --python $(BIN)/python requirements.txt
+	$(BIN)/python -m uv pip install -q --python $(BIN)/python --no-deps -e . 2>/dev/null || $(BIN)/python -m pip install -q --no-deps -e .
+	touch $@
+
+lock:  ## pin everything again, with hashes and no addresses
+	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements.txt
+
+clean:
+	rm -rf $(VENV) build *.egg-info

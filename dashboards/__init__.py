@@ -1,0 +1,1 @@
+"""Tables to pictures. Knows nothing of how the numbers were made."""

@@ -1,0 +1,101 @@
+"""What every dataset becomes: images on disk, labels, attributes, three splits, a hash.
+
+Shapes: N examples, C classes, A attribute values, G groups.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A partition of the examples: `index_N[i]` is the position in `names` of example i's group."""
+
+    kind: str
+    names: tuple[str, ...]
+    index_N: Ints
+
+    @property
+    def counts_G(self) -> Ints:
+        """Examples in each group; zeros stay."""
+        return np.bincount(self.index_N, minlength=len(self.names)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a dataset. `paths` are absolute; labels and attributes index the dataset's names."""
+
+    name: str
+    paths: tuple[Path, ...]
+    labels_N: Ints
+    attributes_N: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """A row or image that was left out (or repaired), and why."""
+
+    place: str
+    problem: str
+    dropped: bool = True
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images, labels and attributes, with the names that make sense of them.
+
+    `shared_labels` says that classes and attribute values mean the same things by index (as in
+    Waterbirds: landbird/land, waterbird/water), which is what makes sensitive accuracy defined.
+    """
+
+    name: str
+    root: Path
+    classes: tuple[str, ...]
+    attributes: tuple[str, ...]
+    splits: dict[str, Split]
+    shared_labels: bool = False
+    bad: tuple[BadRecord, ...] = ()
+    notes: tuple[str, ...] = ()
+    licence: str = "unknown"
+    ids: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def groups(self, split: str, kind: str) -> Groups:
+        """The groups of `split` by class, attribute or cell (cell = A * class + attribute).
+
+        Raises:
+            ValueError: the dataset has no attribute and `kind` needs one.
+        """
+        part = self.splits[split]
+        if kind == "class":
+            return Groups(kind, self.classes, part.labels_N)
+        if part.attributes_N is None or not self.attributes:
+            raise ValueError(f"dataset {self.name} has no attribute, so groups by {kind} do not exist. Use 'class'.")
+        if kind == "attribute":
+            return Groups(kind, self.attributes, part.attributes_N)
+        names = tuple(f"{c}|{a}" for c in self.classes for a in self.attributes)
+        return Groups("cell", names, part.labels_N * len(self.attributes) + part.attributes_N)
+
+    @property
+    def split_hash(self) -> str:
+        """16 hex digits over every record of every split: the identity of what is trained and measured on."""
+        digest = hashlib.sha256()
+        for name in SPLITS:
+            part = self.splits[name]
+            names: Sequence[str] = self.ids.get(name) or [str(p.relative_to(self.root)) for p in part.paths]
+            attributes = part.attributes_N if part.attributes_N is not None else np.full(len(part), -1)
+            for row in zip(names, part.labels_N, attributes, strict=True):
+                digest.update(f"{name}\x1f{row[0]}\x1f{row[1]}\x1f{row[2]}\x1e".encode())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,42 @@
+"""Errors that a person reads: where, what was given, what is allowed, the mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A slip that its reader can mend. The command line prints it without a traceback."""
+
+
+class FitError(Exception):
+    """A fit cannot go on, and trying again with the same input would end the same way.
+
+    `reason` is one word for tables: `diverged`, `out-of-memory`, `bad-data`, `dead-adapter`, `raised`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[FitError], tuple[str, str]]:
+        return type(self), (self.reason, str(self))
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` most likely meant, or None where nothing is close."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def unknown(place: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that does not exist: nearest first, then all that are known.
+
+    >>> unknown("space.lamda", "lamda", ["lambda", "rank"])
+    "space.lamda is unknown. Did you mean 'lambda'? Known: lambda, rank."
+    """
+    names = sorted(known)
+    close = nearest(name, names)
+    guess = f" Did you mean '{close}'?" if close else ""
+    return f"{place} is unknown.{guess} Known: {', '.join(names)}."

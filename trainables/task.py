@@ -1,0 +1,68 @@
+"""What all fits of a sweep share: the data, the backbone, the groups, how it is trained. No torch here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+GroupKind = Literal["class", "attribute", "cell"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Part):
+    """Which dataset, where it lies, and what happens to records that cannot be read."""
+
+    name: Annotated[str, Field(description="a name of the DATASETS table")] = "digits-on-scenes"
+    root: Annotated[Path | None, Field(description="the folder of your copy; none for embedded data")] = None
+    on_bad: Annotated[Literal["skip", "fail"], Field(description="unreadable or bad records")] = "fail"
+    max_bad: Annotated[float, Field(ge=0, le=1, description="share of bad records above which skip fails too")] = 0.01
+
+
+class BackboneConfig(_Part):
+    """Which pre-trained model is adapted, and where its weights come from."""
+
+    name: Annotated[str, Field(description="a name of the BACKBONES table, e.g. small-vit")] = "small-vit"
+    weights: Annotated[
+        str, Field(description="'pretrained' (hub cache or built here), 'none', or a path to a safetensors file")
+    ] = "pretrained"
+
+
+class TrainConfig(_Part):
+    """How every fit is trained; what differs between trials is a parameter, not a setting here."""
+
+    precision: Annotated[Literal["auto", "fp32", "bf16"], Field(description="auto: bf16 on a GPU, fp32 else")] = "auto"
+    clip_norm: Annotated[float | None, Field(gt=0, description="gradient norm is clipped here")] = 1.0
+    warmup: Annotated[float, Field(ge=0, lt=1, description="share of the steps spent warming up")] = 0.01
+    reduction: Annotated[
+        Literal["sum", "mean"], Field(description="over the groups of the penalty; lambda refers to the sum")
+    ] = "sum"
+    sampler: Annotated[
+        Literal["shuffle", "group-balanced"], Field(description="how examples are drawn into batches")
+    ] = "shuffle"
+    flip: Annotated[bool, Field(description="random horizontal flip of training images")] = False
+
+
+class Task(_Part):
+    """The shared part of every fit. Hand one to `FineTuning`."""
+
+    data: DataConfig = DataConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    groups: GroupKind = "class"
+    train: TrainConfig = TrainConfig()
+
+
+def cache_root() -> Path:
+    """Where this machine keeps built data, decoded images and pre-trained weights.
+
+    `SWEEPER_CACHE`, else `XDG_CACHE_HOME/sweeper`, else `~/.cache/sweeper`.
+    """
+    own = os.environ.get("SWEEPER_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sweeper"
