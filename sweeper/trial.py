@@ -1,0 +1,72 @@
+"""A trial as everybody but the study sees it: one configuration, what came of it, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+
+class State(StrEnum):
+    """Where a trial stands. Only a complete one, trained to its end with every seed, can be on a front."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen to the trial."""
+        return self is not State.RUNNING
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration. `values` are means over the seeds of the objectives, in the metrics' own units.
+
+    `metrics` and `spread` hold every validation metric: mean and sample standard deviation over the
+    seeds (`spread` is nan for one seed: it is unknown, not zero). Times are milliseconds since 1970.
+    """
+
+    number: int
+    state: State
+    params: Mapping[str, Any]
+    values: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    spread: Mapping[str, float] = field(default_factory=dict)
+    seeds: int = 0
+    feasible: bool = True
+    baseline: str | None = None
+    reason: str | None = None
+    started_ms: int = 0
+    ended_ms: int | None = None
+
+    @property
+    def label(self) -> str:
+        """A name that a person reads: `fairlora λ=0.31 r=16`."""
+        parts = [str(self.params.get("method", "trial"))]
+        if "lambda" in self.params:
+            parts.append(f"λ={self.params['lambda']:.3g}")
+        if "rank" in self.params:
+            parts.append(f"r={self.params['rank']}")
+        return " ".join(parts)
+
+
+def mean_and_spread(rows: Sequence[Mapping[str, float | None]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean and sample standard deviation (ddof 1) of each metric over the seeds.
+
+    A metric that is undefined for one seed is undefined for the trial: a mean over other seeds
+    would compare unlike with unlike.
+    """
+    names = rows[0].keys() if rows else ()
+    means, spreads = {}, {}
+    for name in names:
+        values = np.array([math.nan if (v := row.get(name)) is None else v for row in rows], dtype=np.float64)
+        means[name] = float(values.mean())
+        spreads[name] = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    return means, spreads
