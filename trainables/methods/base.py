@@ -1,0 +1,33 @@
+"""What a method is to the training loop: a function from the losses of a batch to one number to descend."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from torch import Tensor
+
+
+class Objective(ABC):
+    """Turns the per-example losses of one batch into the scalar that is differentiated.
+
+    It is called inside the training step: no `.item()`, no printing, nothing that waits for the
+    device. What it wants logged it returns as detached scalars; their mean is kept each epoch.
+    """
+
+    @abstractmethod
+    def __call__(self, loss_N: Tensor, groups_N: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar to descend, and detached scalars for the log."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the method remembers from batch to batch; most remember nothing."""
+        return {}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from `state()`.
+
+        Raises:
+            ValueError: there is state for a method that keeps none.
+        """
+        if tensors:
+            raise ValueError(f"{type(self).__name__} keeps no state, but was given {', '.join(sorted(tensors))}.")

@@ -1,0 +1,34 @@
+"""FairLoRA's objective: the mean loss plus lambda times the spread of the groups' losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from torch import Tensor
+
+from trainables.losses import variance_penalty
+from trainables.methods.base import Objective
+from trainables.params import Params
+
+Reduction = Literal["sum", "mean"]
+
+
+@dataclass(frozen=True)
+class VariancePenalty(Objective):
+    """J = L + lambda * sum over the groups present of (L_g - mean of L_g)^2. FairLoRA, section 4.1."""
+
+    weight: float
+    groups: int
+    reduction: Reduction
+
+    def __call__(self, loss_N: Tensor, groups_N: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = loss_N.mean()
+        if self.weight == 0:  # 0 * inf is nan, and the baseline must stay the baseline
+            return loss, {}
+        return loss + self.weight * variance_penalty(loss_N, groups_N, self.groups, self.reduction), {}
+
+
+def objective(*, params: Params, groups: int, reduction: str) -> Objective:
+    """The penalised loss at `params.lambda_`, over `groups` groups."""
+    return VariancePenalty(params.lambda_, groups, cast(Reduction, reduction))
