@@ -31,6 +31,24 @@ class Groups:
         return np.bincount(self.index_N, minlength=len(self.names)).astype(np.int64)
 
 
+def partition(
+    kind: str, classes: tuple[str, ...], labels_N: Ints, attributes: tuple[str, ...], attributes_N: Ints | None
+) -> Groups:
+    """The groups by class, attribute or cell (cell = A * class + attribute): names and indices from one place.
+
+    Raises:
+        ValueError: there is no attribute and `kind` needs one.
+    """
+    if kind == "class":
+        return Groups(kind, classes, labels_N)
+    if attributes_N is None or not attributes:
+        raise ValueError(f"has no attribute, so groups by {kind} do not exist. Use 'class'.")
+    if kind == "attribute":
+        return Groups(kind, attributes, attributes_N)
+    names = tuple(f"{c}|{a}" for c in classes for a in attributes)
+    return Groups("cell", names, labels_N * len(attributes) + attributes_N)
+
+
 @dataclass(frozen=True)
 class Split:
     """One part of a dataset. `paths` are absolute; labels and attributes index the dataset's names."""
@@ -79,14 +97,10 @@ class Dataset:
             ValueError: the dataset has no attribute and `kind` needs one.
         """
         part = self.splits[split]
-        if kind == "class":
-            return Groups(kind, self.classes, part.labels_N)
-        if part.attributes_N is None or not self.attributes:
-            raise ValueError(f"dataset {self.name} has no attribute, so groups by {kind} do not exist. Use 'class'.")
-        if kind == "attribute":
-            return Groups(kind, self.attributes, part.attributes_N)
-        names = tuple(f"{c}|{a}" for c in self.classes for a in self.attributes)
-        return Groups("cell", names, part.labels_N * len(self.attributes) + part.attributes_N)
+        try:
+            return partition(kind, self.classes, part.labels_N, self.attributes, part.attributes_N)
+        except ValueError as error:
+            raise ValueError(f"dataset {self.name} {error}") from None
 
     @property
     def split_hash(self) -> str:

@@ -1,0 +1,63 @@
+"""The METRICS table: value, direction, per group, counts. numpy only.
+
+A newcomer is one function `Predictions -> Value` and one line in its module's table. Undefined is nan
+with its reason, never an invented number; every group number goes with its count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.metrics import classwise, groupwise, overall, parity
+from trainables.metrics.base import Metric, Predictions, Row, Value
+
+__all__ = ["METRICS", "Evaluation", "Metric", "Predictions", "Value", "evaluate"]
+
+METRICS: dict[str, Metric] = {**overall.METRICS, **classwise.METRICS, **parity.METRICS, **groupwise.METRICS}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every metric of one split: values (nan where undefined), the reasons, and one row for each group."""
+
+    values: dict[str, float]
+    reasons: dict[str, str]
+    groups: list[Row]
+
+    def to_json(self) -> dict[str, Any]:
+        """Strict JSON: None where there is no finite number."""
+        return {
+            "values": _to_none(self.values),
+            "reasons": dict(self.reasons),
+            "groups": [_to_none(row) for row in self.groups],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
+        """What `to_json` wrote."""
+        return cls(
+            values=_to_nan(data["values"]),
+            reasons=dict(data["reasons"]),
+            groups=[_to_nan(row) for row in data["groups"]],
+        )
+
+
+def evaluate(predictions: Predictions) -> Evaluation:
+    """All metrics of the table, and the groups of every kind that the data has."""
+    found = {name: metric(predictions) for name, metric in METRICS.items()}
+    return Evaluation(
+        values={name: value.value for name, value in found.items()},
+        reasons={name: value.reason for name, value in found.items() if value.reason is not None},
+        groups=[row for kind in predictions.kinds for row in groupwise.table(predictions, kind)],
+    )
+
+
+def _to_none(row: Mapping[str, Any]) -> Row:
+    return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
+
+
+def _to_nan(row: Mapping[str, Any]) -> Row:
+    return {key: math.nan if v is None else v for key, v in row.items()}

@@ -1,0 +1,144 @@
+"""What a metric reads and what it gives. Counts first: every rate here is a quotient of two of them.
+
+Shapes: N examples, C classes, S values of the sensitive attribute, G groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.data.base import Groups, partition
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's answers on one split, with all that is needed to judge them.
+
+    `log_probs_NC` are natural logarithms. `attributes_N` is None where the data has no sensitive
+    attribute. `shared_labels` says that class i and attribute value i mean the same.
+    `train_cell_counts` are the training examples of each finest group (cell, else class).
+    `penalised` is the partition that training looks at; by default the finest there is.
+
+    Raises:
+        ValueError: arrays of different lengths, or an index without a name.
+    """
+
+    labels_N: Ints
+    predicted_N: Ints
+    log_probs_NC: Floats
+    classes: tuple[str, ...]
+    attributes_N: Ints | None = None
+    attributes: tuple[str, ...] = ()
+    shared_labels: bool = False
+    train_cell_counts: Ints | None = None
+    penalised: str | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.labels_N), len(self.predicted_N), len(self.log_probs_NC)}
+        if self.attributes_N is not None:
+            lengths.add(len(self.attributes_N))
+        if len(lengths) > 1:
+            raise ValueError(f"arrays of {sorted(lengths)} examples. All must describe the same ones.")
+        _named("labels_N", self.labels_N, self.classes)
+        _named("predicted_N", self.predicted_N, self.classes)
+        if self.attributes_N is not None:
+            _named("attributes_N", self.attributes_N, self.attributes)
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The partitions that exist here, the finest last."""
+        return ("class",) if self.attributes_N is None else ("class", "attribute", "cell")
+
+    def groups(self, kind: str) -> Groups:
+        """The examples by class, attribute or cell."""
+        return partition(kind, self.classes, self.labels_N, self.attributes, self.attributes_N)
+
+    @cached_property
+    def correct_N(self) -> npt.NDArray[np.bool_]:
+        """Where the answer is right."""
+        return self.labels_N == self.predicted_N
+
+    @cached_property
+    def loss_N(self) -> Floats:
+        """Negative log-likelihood of the true class, in nats."""
+        return -self.log_probs_NC[np.arange(len(self)), self.labels_N].astype(np.float64)
+
+    @cached_property
+    def counts_SCC(self) -> Ints:
+        """Examples by attribute value, true class, predicted class (S = 1 without an attribute)."""
+        S, C = max(len(self.attributes), 1), len(self.classes)
+        attribute_N = np.zeros_like(self.labels_N) if self.attributes_N is None else self.attributes_N
+        key_N = (attribute_N * C + self.labels_N) * C + self.predicted_N
+        return np.bincount(key_N, minlength=S * C * C).reshape(S, C, C).astype(np.int64)
+
+
+def _named(place: str, index_N: Ints, names: Sequence[str]) -> None:
+    if len(index_N) and not (index_N.min() >= 0 and index_N.max() < len(names)):
+        raise ValueError(f"{place} runs from {index_N.min()} to {index_N.max()}, but there are {len(names)} names.")
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number, or nan and the reason why there is none. `groups` are the parts it was made from."""
+
+    value: float
+    reason: str | None = None
+    groups: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One line of the METRICS table: which way is better, how it is computed, where it is defined."""
+
+    direction: Literal["max", "min"]
+    fn: Callable[[Predictions], Value]
+    doc: str
+    source: str
+    unit: str = "fraction"
+
+    def __call__(self, predictions: Predictions) -> Value:
+        return self.fn(predictions)
+
+
+def undefined(reason: str, groups: Sequence[Row] = ()) -> Value:
+    """No number, and why."""
+    return Value(math.nan, reason, tuple(groups))
+
+
+def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
+    """`part / whole`, nan where the whole is empty."""
+    part_, whole_ = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
+    return np.divide(part_, whole_, out=np.full(np.broadcast(part_, whole_).shape, np.nan), where=whole_ > 0)
+
+
+def rows(names: Sequence[str], n: Mapping[str, npt.ArrayLike], value: Floats) -> tuple[Row, ...]:
+    """One row a group: its name, its counts, its value."""
+    counts = {key: np.asarray(column) for key, column in n.items()}
+    return tuple(
+        {"name": name, **{key: int(column[g]) for key, column in counts.items()}, "value": float(value[g])}
+        for g, name in enumerate(names)
+    )
+
+
+def summary(values_G: Floats, how: Callable[[Floats], Any], parts: tuple[Row, ...], *, what: str, least: int) -> Value:
+    """`how` over the groups that have a value, if there are at least `least` of them."""
+    defined_K = values_G[~np.isnan(values_G)]
+    if len(defined_K) < least:
+        return undefined(f"needs {least} {what}, and {len(defined_K)} of {len(values_G)} have any", parts)
+    if not np.isfinite(defined_K).all():
+        return undefined("the value of a group is infinite", parts)
+    return Value(float(how(defined_K)), None, parts)

@@ -1,0 +1,53 @@
+"""F1 and recall of each class, and their least, median and widest difference. FairLoRA, section 5.
+
+A class without examples is listed with n = 0 and not scored: nobody can say how well it would do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from trainables.metrics.base import Floats, Metric, Predictions, Value, ratio, rows, summary
+
+
+def recall_C(predictions: Predictions) -> Floats:
+    """Share of each class's examples that were recognised; nan without examples."""
+    counts_CC = predictions.counts_SCC.sum(0)
+    return ratio(counts_CC.diagonal(), counts_CC.sum(1))
+
+
+def f1_C(predictions: Predictions) -> Floats:
+    """Harmonic mean of each class's precision and recall; nan without examples, 0 if never hit."""
+    counts_CC = predictions.counts_SCC.sum(0)
+    support_C = counts_CC.sum(1)
+    scores_C = ratio(2 * counts_CC.diagonal(), support_C + counts_CC.sum(0))
+    return np.where(support_C > 0, scores_C, np.nan)
+
+
+SCORES: dict[str, Callable[[Predictions], Floats]] = {"f1": f1_C, "recall": recall_C}
+Summary = tuple[Callable[[Floats], Any], Literal["max", "min"], int, str]
+SUMMARIES: dict[str, Summary] = {
+    "min": (np.min, "max", 1, "lowest {} of a class"),
+    "median": (np.median, "max", 1, "median {} of the classes"),
+    "delta": (np.ptp, "min", 2, "highest less lowest {} of a class; biased upward where classes are small"),
+}
+
+
+def _metric(score: Callable[[Predictions], Floats], how: Callable[[Floats], Any], least: int) -> Any:
+    def compute(predictions: Predictions) -> Value:
+        values_C = score(predictions)
+        parts = rows(predictions.classes, {"n": predictions.counts_SCC.sum((0, 2))}, values_C)
+        what = "class with examples" if least == 1 else "classes with examples"
+        return summary(values_C, how, parts, what=what, least=least)
+
+    return compute
+
+
+METRICS: dict[str, Metric] = {
+    f"{short}_{name}": Metric(direction, _metric(score, how, least), doc.format(name), "FairLoRA, section 5")
+    for name, score in SCORES.items()
+    for short, (how, direction, least, doc) in SUMMARIES.items()
+}

@@ -1,0 +1,136 @@
+"""How differently the values of the sensitive attribute are treated: equal opportunity, equalised odds.
+
+With two classes the second one (index 1) is the positive class, as in the papers. With more, each
+class is the positive one in turn, and the three variants of EOD_max say how these are put together;
+on two classes the three are the same number.
+
+A value of the attribute without positives has no true-positive rate: it is listed with n = 0 and left
+out, and a gap needs two values that have one. (fairlearn counts such a rate as 0.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from trainables.metrics.base import Floats, Ints, Metric, Predictions, Row, Value, ratio, rows, summary, undefined
+
+NO_ATTRIBUTE = "the data has no sensitive attribute"
+
+
+def _positives(predictions: Predictions) -> tuple[Ints, Ints, tuple[str, ...]]:
+    """Hits and examples of each scored class by attribute value, `[S, K]`, and the classes' names."""
+    counts_SCC = predictions.counts_SCC
+    scored = slice(1, 2) if len(predictions.classes) == 2 else slice(None)
+    hits_SK = counts_SCC.diagonal(axis1=1, axis2=2)[:, scored]
+    return hits_SK, counts_SCC.sum(2)[:, scored], predictions.classes[scored]
+
+
+def _one_vs_rest(hits_SK: Ints, n_SK: Ints) -> Floats:
+    """|rate of this value - rate of all other values pooled|; nan where either has no examples."""
+    rest_hits_SK, rest_n_SK = hits_SK.sum(0) - hits_SK, n_SK.sum(0) - n_SK
+    return np.abs(ratio(hits_SK, n_SK) - ratio(rest_hits_SK, rest_n_SK))
+
+
+def _worst_value(gaps_SK: Floats) -> Floats:
+    """The largest gap of each class, nan where no value has one."""
+    defined_SK = ~np.isnan(gaps_SK)
+    return np.where(defined_SK.any(0), np.where(defined_SK, gaps_SK, -1).max(0), np.nan)
+
+
+def eod(predictions: Predictions) -> Value:
+    """|P(yhat=1 | y=1, s=0) - P(yhat=1 | y=1, s=1)|, for two classes and two attribute values."""
+    if predictions.attributes_N is None:
+        return undefined(NO_ATTRIBUTE)
+    shape = len(predictions.classes), len(predictions.attributes)
+    if shape != (2, 2):
+        return undefined(f"defined for 2 classes and 2 attribute values, not {shape[0]} and {shape[1]}; see eod_max_*")
+    hits_SK, n_SK, _ = _positives(predictions)
+    return _spread(predictions, hits_SK[:, 0], n_SK[:, 0])
+
+
+def _spread(predictions: Predictions, hits_S: Ints, n_S: Ints) -> Value:
+    rates_S = ratio(hits_S, n_S)
+    parts = rows(predictions.attributes, {"n": n_S}, rates_S)
+    return summary(rates_S, np.ptp, parts, what=f"values of the attribute with {_which(predictions)}", least=2)
+
+
+def _which(predictions: Predictions) -> str:
+    return f"examples of class '{predictions.classes[1]}'" if len(predictions.classes) == 2 else "examples"
+
+
+def eod_max_macro(predictions: Predictions) -> Value:
+    """EOD_max of each class, averaged over the classes."""
+    return _over_classes(predictions, np.mean)
+
+
+def eod_max_worst_class(predictions: Predictions) -> Value:
+    """EOD_max of each class, the largest of them."""
+    return _over_classes(predictions, np.max)
+
+
+def _over_classes(predictions: Predictions, how: Callable[[Floats], Any]) -> Value:
+    if predictions.attributes_N is None:
+        return undefined(NO_ATTRIBUTE)
+    hits_SK, n_SK, names = _positives(predictions)
+    gaps_K = _worst_value(_one_vs_rest(hits_SK, n_SK))
+    parts = rows(names, {"n": n_SK.sum(0)}, gaps_K)
+    what = f"class with {_which(predictions)} on two values of the attribute"
+    return summary(gaps_K, how, parts, what=what, least=1)
+
+
+def eod_max_pooled(predictions: Predictions) -> Value:
+    """EOD_max of P(yhat = y), the positive examples of all classes pooled."""
+    if predictions.attributes_N is None:
+        return undefined(NO_ATTRIBUTE)
+    hits_SK, n_SK, _ = _positives(predictions)
+    hits_S1, n_S1 = hits_SK.sum(1, keepdims=True), n_SK.sum(1, keepdims=True)
+    gaps_S = _one_vs_rest(hits_S1, n_S1)[:, 0]
+    parts = rows(predictions.attributes, {"n": n_S1[:, 0]}, gaps_S)
+    return summary(gaps_S, np.max, parts, what=f"values of the attribute with {_which(predictions)}", least=2)
+
+
+def equalized_odds_difference(predictions: Predictions) -> Value:
+    """The larger of the gaps in true-positive and in false-positive rate, each the highest less the lowest."""
+    if predictions.attributes_N is None:
+        return undefined(NO_ATTRIBUTE)
+    if len(predictions.classes) != 2:
+        return undefined(f"defined for 2 classes, not {len(predictions.classes)}; see eod_max_*")
+    counts_SCC = predictions.counts_SCC
+    said_yes_SC, n_SC = counts_SCC[:, :, 1], counts_SCC.sum(2)
+    rates_SC = ratio(said_yes_SC, n_SC)
+    parts = tuple(_odds(name, n_SC[s], rates_SC[s]) for s, name in enumerate(predictions.attributes))
+    gaps = [_gap(rates_SC[:, c]) for c in (0, 1)]
+    if np.isnan(gaps).any():
+        lacking = predictions.classes[int(np.argmax(np.isnan(gaps)))]
+        return undefined(f"needs 2 values of the attribute with examples of class '{lacking}'", parts)
+    return Value(float(max(gaps)), None, parts)
+
+
+def _gap(rates_S: Floats) -> float:
+    defined_K = rates_S[~np.isnan(rates_S)]
+    return float(np.ptp(defined_K)) if len(defined_K) > 1 else float("nan")
+
+
+def _odds(name: str, n_C: Ints, rates_C: Floats) -> Row:
+    return {
+        "name": name,
+        "n_positive": int(n_C[1]),
+        "tpr": float(rates_C[1]),
+        "n_negative": int(n_C[0]),
+        "fpr": float(rates_C[0]),
+    }
+
+
+_LORA = "FairLoRA, section 5"
+METRICS: dict[str, Metric] = {
+    "eod": Metric("min", eod, "difference of the true-positive rates of two groups", _LORA),
+    "eod_max_macro": Metric("min", eod_max_macro, "EOD_max, mean over classes", _LORA),
+    "eod_max_pooled": Metric("min", eod_max_pooled, "EOD_max, classes pooled", _LORA),
+    "eod_max_worst_class": Metric("min", eod_max_worst_class, "EOD_max, worst class", _LORA),
+    "equalized_odds_difference": Metric(
+        "min", equalized_odds_difference, "larger of the TPR and the FPR gap", "On Fairness of LoRA, section 2.2"
+    ),
+}
