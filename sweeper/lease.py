@@ -1,0 +1,164 @@
+"""One driver per sweep: a lease in the study's own database, dated by the database's own clock.
+
+A clock that is wrong on one machine cannot steal a lease: only the database's clock counts. A dead
+holder on this very machine is recognised at once; elsewhere the lease runs out after `TTL_S`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from sweeper.errors import UserError
+
+TTL_S = 60.0
+RENEW_S = 10.0
+
+_METADATA = sa.MetaData()
+_LEASES = sa.Table(
+    "sweeper_lease",
+    _METADATA,
+    sa.Column("study", sa.String(255), primary_key=True),
+    sa.Column("token", sa.Integer, nullable=False),
+    sa.Column("host", sa.String(255), nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("born", sa.String(64), nullable=False),
+    sa.Column("expires", sa.Double, nullable=False),
+)
+_NOW = {
+    "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
+    "postgresql": "extract(epoch from clock_timestamp())",
+}
+
+
+class Held(UserError):
+    """Somebody else drives this sweep."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who drives a sweep, and for how long still by the database's clock."""
+
+    host: str
+    pid: int
+    born: str
+    seconds_left: float
+
+    @property
+    def alive(self) -> bool:
+        """False where the holder's process is certainly gone or its time has run out."""
+        return self.seconds_left > 0 and not (self.host == _host() and _born(self.pid) != self.born)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host.split('/')[0]}"
+
+
+def _host() -> str:
+    """This boot of this machine: a process id means nothing on another."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return f"{socket.gethostname()}/{boot.read_text().strip() if boot.exists() else ''}"
+
+
+def _born(pid: int) -> str:
+    """When the process began, in the kernel's ticks; '' when it is gone (process ids are used again)."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] == "Z" else fields[19]
+    if not Path("/proc").is_dir():  # no /proc on this system: signal 0 says whether it lives
+        with contextlib.suppress(OSError):
+            os.kill(pid, 0)
+            return "alive"
+    return ""
+
+
+class Lease:
+    """The right to drive one sweep. Take it with `acquire`; it renews itself until `release`."""
+
+    def __init__(self, url: str, study: str) -> None:
+        arguments = {"timeout": 60} if url.startswith("sqlite") else {}
+        self._engine = sa.create_engine(url, connect_args=arguments)
+        self._study = study
+        self._now = sa.literal_column(_NOW[self._engine.dialect.name], sa.Double)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.token = 0
+        self.lost = threading.Event()
+        _METADATA.create_all(self._engine)
+
+    def holder(self) -> Holder | None:
+        """Who holds the lease, living or not; None if it was never taken or was given back."""
+        with self._engine.connect() as connection:
+            row = connection.execute(self._row()).first()
+        return None if row is None or row.host == "" else Holder(row.host, row.pid, row.born, row.expires - row.now)
+
+    def acquire(self, on_lost: Callable[[], None] | None = None) -> int:
+        """Take the lease and keep it renewed; gives the fencing token, one more than any before.
+
+        Raises:
+            Held: a living driver has it.
+        """
+        with self._engine.begin() as connection:
+            if self._engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            row = connection.execute(self._row().with_for_update()).first()
+            mine = {"host": _host(), "pid": os.getpid(), "born": _born(os.getpid()), "expires": self._now + TTL_S}
+            if row is None:
+                self.token = 1
+                connection.execute(sa.insert(_LEASES).values(study=self._study, token=1, **mine))
+            else:
+                held = Holder(row.host, row.pid, row.born, row.expires - row.now)
+                if row.host and held.alive:
+                    raise Held(
+                        f"sweep '{self._study}' is being driven by {held} (its lease runs {held.seconds_left:.0f} s "
+                        "more unless renewed). Watch it with 'sweeper status', or stop that process first."
+                    )
+                self.token = row.token + 1
+                connection.execute(self._mine().values(token=self.token, **mine))
+        self._thread = threading.Thread(target=self._renew, args=(on_lost,), name="lease", daemon=True)
+        self._thread.start()
+        return self.token
+
+    def held(self) -> bool:
+        """Whether the lease is still ours, by the database."""
+        with self._engine.connect() as connection:
+            row = connection.execute(self._row()).first()
+        return row is not None and row.token == self.token and row.host != ""
+
+    def release(self) -> None:
+        """Give the lease back. The token stays, so that the next holder's is higher."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._engine.begin() as connection:
+            owned = self._mine().where(_LEASES.c.token == self.token)
+            connection.execute(owned.values(host="", pid=0, born="", expires=0.0))
+        self._engine.dispose()
+
+    def close(self) -> None:
+        """Let go of the database without touching the lease (for those who only looked)."""
+        self._engine.dispose()
+
+    def _row(self) -> sa.Select[tuple[object, ...]]:
+        return sa.select(_LEASES, self._now.label("now")).where(_LEASES.c.study == self._study)
+
+    def _mine(self) -> sa.Update:
+        return sa.update(_LEASES).where(_LEASES.c.study == self._study)
+
+    def _renew(self, on_lost: Callable[[], None] | None) -> None:
+        while not self._stop.wait(RENEW_S):
+            with contextlib.suppress(sa.exc.OperationalError):  # a busy database: the next turn is soon enough
+                with self._engine.begin() as connection:
+                    owned = self._mine().where(_LEASES.c.token == self.token)
+                    kept = connection.execute(owned.values(expires=self._now + TTL_S)).rowcount
+                if not kept:
+                    self.lost.set()
+                    if on_lost:
+                        on_lost()
+                    return
