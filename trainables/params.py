@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -70,6 +70,15 @@ class Params(BaseModel):
         float,
         Param("dropout on the adapter's input", "peft, LoraConfig", low=0.0, high=0.5, scoped=True),
     ] = Field(default=0.0, ge=0, lt=1)
+    variant: Annotated[
+        Literal["lora", "rslora", "dora"],
+        Param(
+            "plain LoRA, its update scaled by alpha / sqrt(rank), or with the weights' sizes learnt apart",
+            "rsLoRA, section 3; DoRA, section 4",
+            choices=("lora", "rslora", "dora"),
+            scoped=True,
+        ),
+    ] = "lora"
     learning_rate: Annotated[
         float,
         Param("peak of the one-cycle schedule", "On Fairness of LoRA, appendix", "per step", 1e-5, 1e-2, log=True),

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-_LORA = ("rank", "alpha", "layers", "dropout")
+_LORA = ("rank", "alpha", "layers", "dropout", "variant")
 
 
 @dataclass(frozen=True)
 class Method:
     """One way to fine-tune: the weights that move, and the objective they follow."""
 
-    adapter: Literal["lora", "full"]
+    adapter: Literal["lora", "full", "head"]
     objective: str
     params: tuple[str, ...]
     source: str
