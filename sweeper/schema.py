@@ -1,0 +1,105 @@
+"""JSON Schema of a spec, as editors use it: the shorthand of the space, the tables' names, docs and defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from sweeper.dimensions import DEFAULTS
+from sweeper.space import SEARCHED
+from trainables.backbones import BACKBONES
+from trainables.data import DATASETS
+from trainables.methods import METHODS
+from trainables.metrics import METRICS
+from trainables.params import PARAMS, Param, Params
+
+Schema = dict[str, Any]
+
+
+class _Plain(GenerateJsonSchema):
+    """Without the titles that repeat each key."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def build(model: type[BaseModel]) -> Schema:
+    """The schema of `model`, completed from the tables."""
+    schema = model.model_json_schema(schema_generator=_Plain)
+    sections, parts = schema["properties"], schema["$defs"]
+    sections["space"] = {"description": sections["space"]["description"], **_space()}
+    for key in ("objectives", "constraints"):
+        sections[key] = _by_metric(sections[key])
+    reference = parts["Search"]["properties"]["reference"]
+    reference["anyOf"] = [_by_metric(kind) if kind.get("type") == "object" else kind for kind in reference["anyOf"]]
+    parts["Search"]["properties"]["baselines"]["items"] = {"enum": list(METHODS)}
+    _names(parts["DataConfig"], DATASETS)
+    _names(parts["BackboneConfig"], BACKBONES)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "sweep.yaml"}
+
+
+def _names(part: Schema, table: Any) -> None:
+    families = sorted({name.split(":")[0] for name in table if ":" in name})
+    known: list[Schema] = [{"enum": sorted(table)}, *({"pattern": f"^{family}:.+"} for family in families)]
+    name = part["properties"]["name"]
+    name.update({"anyOf": known} if families else known[0])
+
+
+def _by_metric(section: Schema) -> Schema:
+    """Each metric as a property, so that editors complete it and show what it is."""
+    value = section.pop("additionalProperties")
+    names = {name: {"description": f"{metric.doc} ({metric.direction})"} for name, metric in METRICS.items()}
+    properties = {name: {**names[name], **_directed(value, METRICS[name].direction)} for name in METRICS}
+    return {**section, "properties": properties, "additionalProperties": False}
+
+
+def _directed(value: Schema, direction: str) -> Schema:
+    return {"const": direction} if "enum" in value else value
+
+
+def _space() -> Schema:
+    properties = {name: _parameter(name, param) for name, param in PARAMS.items()}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _parameter(name: str, param: Param) -> Schema:
+    value = _value(name, param)
+    values = {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
+    listed = {"type": "object", "properties": {"values": values}, "required": ["values"], "additionalProperties": False}
+    unit = f" [{param.unit}]" if param.unit else ""
+    default = _usual(param) if name in SEARCHED else f"{DEFAULTS[name]}"
+    return {
+        "description": f"{param.doc}{unit}; {param.source}. Default: {default}.",
+        "anyOf": [value, values, listed, *_ranges(name, value)],
+    }
+
+
+def _usual(param: Param) -> str:
+    return f"searched from {param.low:g} to {param.high:g}" + " on a log axis" * param.log
+
+
+def _value(name: str, param: Param) -> Schema:
+    found = Params.model_json_schema(by_alias=True, schema_generator=_Plain)["properties"][name]
+    kept = {key: rule for key, rule in found.items() if key not in ("default", "description")}
+    if name == "method":
+        return {"enum": list(METHODS)}
+    if name == "alpha":
+        return {
+            "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^\d+(\.\d+)?( *\* *rank)?$"}]
+        }
+    return {"enum": list(param.choices)} if kept.get("type") == "string" else kept
+
+
+def _ranges(name: str, value: Schema) -> list[Schema]:
+    if isinstance(DEFAULTS[name], str):
+        return [{"type": "object", "maxProperties": 0}]
+    param = PARAMS[name]
+    properties = {
+        "low": {**value, "description": "included"} | ({} if param.low is None else {"default": param.low}),
+        "high": {**value, "description": "included"} | ({} if param.high is None else {"default": param.high}),
+        "log": {"type": "boolean", "default": param.log},
+        "points": {"type": "integer", "minimum": 2, "description": "values of a grid, evenly spaced"},
+    }
+    return [{"type": "object", "properties": properties, "additionalProperties": False}]

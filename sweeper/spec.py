@@ -1,0 +1,180 @@
+"""`sweep.yaml` -> SweepSpec: the question as written, frozen; every slip of a file told at once.
+
+`parse` says of each slip the line, what was given, what is allowed and how to mend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+
+from sweeper import source as yaml
+from sweeper.contradictions import contradictions
+from sweeper.errors import Fault, Faults, UserError, slips
+from sweeper.sections import Bound, MetricName, Part, Resources, Search, Storage, says, true_directions
+from sweeper.space import Space
+from trainables.task import BackboneConfig, DataConfig, GroupKind, Task, TrainConfig
+
+__all__ = ["Bound", "Resources", "Search", "Storage", "SweepSpec", "difference", "dump", "load", "parse", "schema"]
+
+NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+_NAME_RULE = "Use 1 to 63 of a-z, 0-9, '.', '_', '-', the first a letter or a digit."
+_OBJECTIVES: dict[str, Literal["min", "max"]] = {"accuracy": "max", "delta_f1": "min"}
+
+
+class SweepSpec(Part):
+    """One question: which settings of a fine-tuning give the best of all objectives at once?"""
+
+    name: Annotated[
+        str,
+        Field(pattern=NAME, description="the sweep's name, unique in its storage"),
+        says(_NAME_RULE),
+    ]
+    data: Annotated[DataConfig, Field(description="the dataset, and what happens to bad records")] = DataConfig()
+    backbone: Annotated[BackboneConfig, Field(description="the pre-trained model that is adapted")] = BackboneConfig()
+    groups: Annotated[
+        GroupKind, Field(description="whose losses the penalty compares: classes, attribute values, or cells of both")
+    ] = "class"
+    space: Annotated[
+        Space,
+        PlainValidator(Space.parse),
+        PlainSerializer(Space.plain),
+        WithJsonSchema({}),
+        Field(description="parameters: a value is fixed, a list is a choice, {low, high, log} is a range"),
+    ] = Space()
+    objectives: Annotated[
+        dict[MetricName, Literal["min", "max"]],
+        Field(min_length=1, max_length=4, description="metrics of the validation split, and which way is better"),
+        AfterValidator(true_directions),
+    ] = _OBJECTIVES
+    constraints: Annotated[
+        dict[MetricName, Bound],
+        Field(default_factory=dict, description="what a member of the front must keep, e.g. accuracy: '>= 0.8'"),
+    ]
+    search: Annotated[Search, Field(description="who proposes, how many trials, how many seeds")] = Search()
+    train: Annotated[TrainConfig, Field(description="how every fit is trained")] = TrainConfig()
+    resources: Annotated[Resources, Field(description="what one fit gets")] = Resources()
+    storage: Annotated[Storage, Field(description="where the sweep's folder, memory and record are")] = Storage()
+
+    @model_validator(mode="after")
+    def _together(self, info: ValidationInfo) -> SweepSpec:
+        faults = contradictions(self, skip=(info.context or {}).get("skip", ()))
+        if faults:
+            raise Faults(faults)
+        return self
+
+    def task(self) -> Task:
+        """What all fits of the sweep share."""
+        return Task(data=self.data, backbone=self.backbone, groups=self.groups, train=self.train)
+
+    @property
+    def reference(self) -> dict[str, float]:
+        """The hypervolume's reference point: `search.reference`, else 0 where more is better, 1 where less is.
+
+        Those are the worst values of metrics that are shares. Where an unbounded metric (a loss) is
+        above 1 a point adds nothing to the hypervolume, unless the spec gives a reference.
+        """
+        worst = {name: 0.0 if sense == "max" else 1.0 for name, sense in self.objectives.items()}
+        return {name: (self.search.reference or {}).get(name, value) for name, value in worst.items()}
+
+    def identity(self) -> dict[str, Any]:
+        """What makes trials comparable, as plain JSON: all but resources, storage, budget, stop rule and reference."""
+        values = self.model_dump(mode="json", exclude={"name", "resources", "storage"})
+        values["objectives"] = [f"{name}: {sense}" for name, sense in self.objectives.items()]  # their order counts
+        for free in ("trials", "max_failures", "reference"):
+            del values["search"][free]
+        return values
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> list[str]:
+    """In what two identities differ, one line each: `space.rank: was 8, is now [8, 16]`."""
+    lines = []
+    for key in dict.fromkeys([*old, *new]):
+        was, now = old.get(key, "absent"), new.get(key, "absent")
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            lines += difference(was, now, f"{place}{key}.")
+        elif was != now:
+            lines.append(f"{place}{key}: was {was}, is now {now}")
+    return lines
+
+
+def load(path: str | FilePath) -> SweepSpec:
+    """The spec in a file.
+
+    Raises:
+        UserError: there is no such file, or it is not text.
+        Faults: every slip in it.
+    """
+    try:
+        text = FilePath(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8 (byte {error.start}). Save it as UTF-8.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}. Give the path of a sweep.yaml.") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str = "sweep.yaml") -> SweepSpec:
+    """The spec in a text; `source` is how messages call it.
+
+    Raises:
+        Faults: every slip in it, with its line.
+    """
+    document = yaml.read(text, source)
+    # An empty section (all its lines commented out) is one that was left out.
+    values = {key: value for key, value in document.values.items() if value is not None or key == "name"}
+    faults = list(document.faults)
+    try:
+        spec = SweepSpec.model_validate(values)
+    except ValidationError as error:
+        found = slips(error, SweepSpec)
+        faults += found + _behind(values, found)
+    if faults:
+        raise Faults([fault.at(fault.line or document.line(fault.path)) for fault in faults], source)
+    return spec
+
+
+def _behind(values: Mapping[str, Any], found: list[Fault]) -> list[Fault]:
+    """Contradictions between the sections that are good in themselves: pydantic stops before it sees them."""
+    bad = {str(fault.path[0]) for fault in found}
+    good = {key: value for key, value in values.items() if key not in bad}
+    try:
+        SweepSpec.model_validate({"name": "unnamed", **good}, context={"skip": bad})
+    except ValidationError as error:
+        return slips(error, SweepSpec)
+    return []
+
+
+def with_trials(spec: SweepSpec, trials: int) -> SweepSpec:
+    """The same question with another budget.
+
+    Raises:
+        Faults: the budget does not suit the sampler.
+    """
+    values = spec.model_dump(mode="json")
+    values["search"]["trials"] = trials
+    return parse(yaml.write(values), spec.name)
+
+
+def dump(spec: SweepSpec) -> str:
+    """YAML that `parse` gives back as `spec`, written out in full: a later release's defaults change nothing in it."""
+    return yaml.write(spec.model_dump(mode="json"))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of `sweep.yaml`, for editors: shorthand, names and defaults included."""
+    from sweeper.schema import build  # loads every table
+
+    return build(SweepSpec)
