@@ -70,7 +70,7 @@ class Predictions:
     @cached_property
     def correct_N(self) -> npt.NDArray[np.bool_]:
         """Where the answer is right."""
-        return self.labels_N == self.predicted_N
+        return np.equal(self.labels_N, self.predicted_N)
 
     @cached_property
     def loss_N(self) -> Floats:
@@ -122,7 +122,9 @@ def undefined(reason: str, groups: Sequence[Row] = ()) -> Value:
 def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
     """`part / whole`, nan where the whole is empty."""
     part_, whole_ = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
-    return np.divide(part_, whole_, out=np.full(np.broadcast(part_, whole_).shape, np.nan), where=whole_ > 0)
+    quotient: Floats = np.full(np.broadcast(part_, whole_).shape, np.nan)
+    np.divide(part_, whole_, out=quotient, where=whole_ > 0)
+    return quotient
 
 
 def rows(names: Sequence[str], n: Mapping[str, npt.ArrayLike], value: Floats) -> tuple[Row, ...]:

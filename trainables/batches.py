@@ -1,0 +1,90 @@
+"""Which examples make up which batch, drawn anew each epoch from (seed, epoch); and what an epoch's losses say.
+
+Shapes: N examples of the split, B of a batch, G groups, T batches of an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Purpose = Literal["weights", "order", "dropout", "flip"]
+_PURPOSES: tuple[Purpose, ...] = ("weights", "order", "dropout", "flip")
+
+
+def derived(seed: int, epoch: int, purpose: Purpose) -> int:
+    """A seed of its own for each use of chance, so that no epoch depends on what was drawn before it."""
+    words = np.random.SeedSequence([seed, epoch, _PURPOSES.index(purpose)]).generate_state(2, np.uint32)
+    return int(words[0]) << 31 ^ int(words[1])
+
+
+def shuffle(groups_N: Ints, G: int, generator: np.random.Generator) -> Ints:
+    """Every example once, in random order."""
+    return generator.permutation(len(groups_N))
+
+
+def group_balanced(groups_N: Ints, G: int, generator: np.random.Generator) -> Ints:
+    """N draws in rounds: each round holds one example of every group, in random order.
+
+    Within a group the examples are drawn without replacement until all had their turn, so that a
+    rare group is seen often and a frequent one in part. Any `k * G` draws from a round's start hold each
+    group k times.
+    """
+    N = len(groups_N)
+    present = np.flatnonzero(np.bincount(groups_N, minlength=G))
+    rounds = math.ceil(N / len(present))
+    streams = [_stream(np.flatnonzero(groups_N == g), rounds, generator) for g in present]
+    return generator.permuted(np.stack(streams, axis=1), axis=1).reshape(-1)[:N]
+
+
+def _stream(members: Ints, length: int, generator: np.random.Generator) -> Ints:
+    turns = [generator.permutation(members) for _ in range(math.ceil(length / len(members)))]
+    return np.concatenate(turns)[:length]
+
+
+SAMPLERS: dict[str, Callable[[Ints, int, np.random.Generator], Ints]] = {
+    "shuffle": shuffle,
+    "group-balanced": group_balanced,
+}
+
+
+def epoch_log(loss_N: Floats, groups_N: Ints, names: Sequence[str], batch_size: int) -> dict[str, float]:
+    """What one epoch's losses, in the order of training, say about it.
+
+    Returns:
+        `train_loss` (mean over examples); `penalty` (variance penalty as a sum over groups, mean over
+        batches, whatever the method); `groups_present` and `groups_singleton` (groups with any and with
+        exactly one example in a batch, mean over batches); `train_loss/<group>` (nan if never seen).
+    """
+    G, N = len(names), len(loss_N)
+    T = math.ceil(N / batch_size)
+    key_N = (np.arange(N) // batch_size) * G + groups_N
+    count_TG = np.bincount(key_N, minlength=T * G).reshape(T, G)
+    sum_TG: Floats = np.bincount(key_N, loss_N, minlength=T * G).reshape(T, G).astype(np.float64)
+    return {
+        "train_loss": float(loss_N.mean()),
+        "penalty": float(_penalty_T(sum_TG, count_TG).mean()),
+        "groups_present": float((count_TG > 0).sum(1).mean()),
+        "groups_singleton": float((count_TG == 1).sum(1).mean()),
+        **_group_losses(sum_TG.sum(0), count_TG.sum(0), names),
+    }
+
+
+def _penalty_T(sum_TG: Floats, count_TG: Ints) -> Floats:
+    present_TG = count_TG > 0
+    mean_TG = sum_TG / np.maximum(count_TG, 1)
+    centre_T1 = mean_TG.sum(1, keepdims=True) / present_TG.sum(1, keepdims=True)
+    centred_TG = np.where(present_TG, mean_TG - centre_T1, 0.0)
+    penalty_T: Floats = np.square(centred_TG).sum(1)
+    return penalty_T
+
+
+def _group_losses(sum_G: Floats, count_G: Ints, names: Sequence[str]) -> dict[str, float]:
+    means = (float(s / n) if n else math.nan for s, n in zip(sum_G, count_G, strict=True))
+    return {f"train_loss/{name}": mean for name, mean in zip(names, means, strict=True)}

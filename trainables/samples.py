@@ -1,0 +1,66 @@
+"""One split of decoded images where the training loop can take batches from it.
+
+Images stay 8-bit until a batch is taken: in the device's memory where they fit, mapped from disk
+otherwise. Normalising happens on the device, with the backbone's own numbers.
+
+Shapes: N examples, B of a batch, H and W pixels, three colours.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trainables.data.base import Groups
+
+SHARE_OF_FREE_MEMORY = 0.25  # several fits may share a GPU, and each holds its own copy
+
+
+class Samples:
+    """Images, labels and groups of one split."""
+
+    def __init__(
+        self,
+        images_N3HW: npt.NDArray[np.uint8],
+        labels_N: npt.NDArray[np.int64],
+        groups: Groups,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+    ) -> None:
+        self.images_N3HW = _placed(images_N3HW, device)
+        self.labels_N = torch.from_numpy(np.ascontiguousarray(labels_N)).to(device)
+        self.groups = groups
+        self.groups_N = torch.from_numpy(np.ascontiguousarray(groups.index_N)).to(device)
+        self._scale_311 = (1 / (255 * torch.tensor(std))).view(3, 1, 1).to(device)
+        self._shift_311 = (-torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1).to(device)
+        self._device = device
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    @property
+    def images_device(self) -> torch.device:
+        """Where an index for `take` should lie."""
+        return self.images_N3HW.device
+
+    def take(self, index_B: Tensor | slice) -> Tensor:
+        """Normalised images, `[B, 3, H, W]` float32 on the device."""
+        pixels_B3HW = self.images_N3HW[index_B].to(self._device, non_blocking=True)
+        return torch.addcmul(self._shift_311, pixels_B3HW.float(), self._scale_311)
+
+
+def _placed(images_N3HW: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the map is read-only, and nobody writes to it
+        mapped = torch.from_numpy(images_N3HW)
+    if device.type != "cuda":
+        return mapped
+    free, _ = torch.cuda.mem_get_info(device)
+    return mapped.to(device) if mapped.nbytes < SHARE_OF_FREE_MEMORY * free else mapped
