@@ -10,7 +10,6 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +97,7 @@ class Lease:
             row = connection.execute(self._row()).first()
         return None if row is None or row.host == "" else Holder(row.host, row.pid, row.born, row.expires - row.now)
 
-    def acquire(self, on_lost: Callable[[], None] | None = None) -> int:
+    def acquire(self) -> int:
         """Take the lease and keep it renewed; gives the fencing token, one more than any before.
 
         Raises:
@@ -121,9 +120,21 @@ class Lease:
                     )
                 self.token = row.token + 1
                 connection.execute(self._mine().values(token=self.token, **mine))
-        self._thread = threading.Thread(target=self._renew, args=(on_lost,), name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
         return self.token
+
+    def check(self) -> None:
+        """Refuse to go on under a lease that somebody else has taken since.
+
+        Raises:
+            Held: the lease is not ours any more; this process was frozen or cut off for too long.
+        """
+        if not self.held():
+            raise Held(
+                f"sweep '{self._study}' was taken over while this process was away ({self.holder() or 'released'}). "
+                "Nothing is lost: what it left is being done there."
+            )
 
     def held(self) -> bool:
         """Whether the lease is still ours, by the database."""
@@ -151,7 +162,7 @@ class Lease:
     def _mine(self) -> sa.Update:
         return sa.update(_LEASES).where(_LEASES.c.study == self._study)
 
-    def _renew(self, on_lost: Callable[[], None] | None) -> None:
+    def _renew(self) -> None:
         while not self._stop.wait(RENEW_S):
             with contextlib.suppress(sa.exc.OperationalError):  # a busy database: the next turn is soon enough
                 with self._engine.begin() as connection:
@@ -159,6 +170,4 @@ class Lease:
                     kept = connection.execute(owned.values(expires=self._now + TTL_S)).rowcount
                 if not kept:
                     self.lost.set()
-                    if on_lost:
-                        on_lost()
                     return

@@ -1,0 +1,178 @@
+"""Which fit comes next: proposals of the study cut into fits, and fits gathered into trials.
+
+No Ray here: the executor asks `next`, runs the order somewhere, and says `done`. What a fit came to
+is read from its folder, so it makes no difference whether this process or one before it saw it end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sweeper.folder import SweepFolder
+from sweeper.study import Proposal, Study
+from sweeper.trial import Trial
+
+Kind = Literal["fit", "held-out"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """One piece of work for an actor: train a fit, or measure a chosen one on the held-out split."""
+
+    number: int
+    seed: int
+    params: Mapping[str, Any]
+    kind: Kind = "fit"
+
+
+@dataclass
+class _Open:
+    """A trial on its way: the seeds still to come in, and what came in."""
+
+    proposal: Proposal
+    missing: set[int]
+    results: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+class FitQueue:
+    """Orders for the executor, in a sequence that depends on the study and the folders alone."""
+
+    def __init__(
+        self,
+        study: Study,
+        folder: SweepFolder,
+        *,
+        seeds: tuple[int, ...],
+        max_failures: int,
+        on_trial: Callable[[Trial], None] = lambda trial: None,
+    ) -> None:
+        self._study = study
+        self._folder = folder
+        self._seeds = seeds
+        self._max_failures = max_failures
+        self._on_trial = on_trial
+        self._open: dict[int, _Open] = {}
+        self._orders: deque[Order] = deque()
+        self._out: set[tuple[Kind, int, int]] = set()
+        self._held_out_asked = False
+        self._stopped = False
+        self._failures_in_a_row = 0
+        self.brake: str | None = None
+        self.started = 0
+        self.finished = 0
+        for proposal in study.open_proposals():
+            self._take(proposal)
+
+    # --- the executor's side
+
+    def next(self) -> Order | None:
+        """The next order, or None when there is none now (see `exhausted`)."""
+        if not self._orders and not self._stopped:
+            self._refill()
+        if not self._orders or self._stopped:
+            return None
+        order = self._orders.popleft()
+        self._out.add((order.kind, order.number, order.seed))
+        self.started += 1
+        return order
+
+    @property
+    def exhausted(self) -> bool:
+        """True when no order will come any more, whatever the ones still out bring."""
+        if self._stopped:
+            return True
+        return not self._orders and not self._out and not self._open and self._held_out_asked
+
+    @property
+    def running(self) -> int:
+        """How many orders are out."""
+        return len(self._out)
+
+    @property
+    def open_trials(self) -> int:
+        """How many trials are proposed and not yet told."""
+        return len(self._open)
+
+    def done(self, order: Order, fault: str | None = None) -> None:
+        """The executor is through with `order`; `fault` says how the machine failed it, if it did.
+
+        An order that left no result and no fault was interrupted; it is issued again on resume.
+        """
+        self._out.discard((order.kind, order.number, order.seed))
+        self.finished += 1
+        if order.kind == "held-out" or order.number not in self._open:
+            return
+        trial = self._open[order.number]
+        result = self._result(order)
+        if result is not None:
+            self._settle(trial, order.seed, result)
+        elif fault is not None:
+            self._close(trial, fault=f"seed {order.seed}: {fault}")
+
+    def stop(self) -> None:
+        """Give out no more orders; those that are out may finish."""
+        self._stopped = True
+
+    # --- inside
+
+    def _refill(self) -> None:
+        proposal = self._study.propose()
+        if proposal is not None:
+            self._take(proposal)
+            if not self._orders:  # all of its fits had results already
+                self._refill()
+        elif not self._open and not self._held_out_asked:
+            self._ask_held_out()
+
+    def _take(self, proposal: Proposal) -> None:
+        """Open a trial: what has a durable result counts, the rest is ordered."""
+        trial = _Open(proposal, set(self._seeds))
+        self._open[proposal.number] = trial
+        for seed in self._seeds:
+            order = Order(proposal.number, seed, proposal.params)
+            result = self._result(order)
+            if result is None:
+                self._orders.append(order)
+            else:
+                self._settle(trial, seed, result)
+
+    def _result(self, order: Order) -> dict[str, Any] | None:
+        return self._folder.fit(order.number, order.seed).result()
+
+    def _settle(self, trial: _Open, seed: int, result: dict[str, Any]) -> None:
+        trial.results[seed] = result
+        trial.missing.discard(seed)
+        error = result.get("error")
+        if error:
+            self._close(trial, fault=f"seed {seed}: {error['reason']}: {error['message']}")
+        elif not trial.missing:
+            self._close(trial)
+
+    def _close(self, trial: _Open, fault: str | None = None) -> None:
+        """Tell the study, once; the trial's other fits are pointless after a failure."""
+        number = trial.proposal.number
+        self._orders = deque(o for o in self._orders if o.number != number)
+        if self._open.pop(number, None) is None:
+            return
+        if fault is None:
+            told = self._study.complete(number, [trial.results[seed]["values"] for seed in self._seeds])
+        else:
+            told = self._study.fail(number, fault)
+        self._failures_in_a_row = 0 if told.reason is None else self._failures_in_a_row + 1
+        if self._failures_in_a_row >= self._max_failures:
+            self.brake = f"{self._failures_in_a_row} trials failed in a row; the last: {told.reason}"
+            self.stop()
+        self._on_trial(told)
+
+    def _ask_held_out(self) -> None:
+        """The choice is made: order the test numbers of the front and of the baselines."""
+        self._held_out_asked = True
+        chosen = set(self._study.front())
+        for trial in self._study.trials():
+            if trial.number in chosen or (trial.baseline and trial.reason is None):
+                for seed in self._seeds:
+                    if not self._folder.held_out(trial.number, seed).exists():
+                        self._orders.append(Order(trial.number, seed, trial.params, "held-out"))
