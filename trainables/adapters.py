@@ -36,7 +36,7 @@ def wrap(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     """`model`, changed in place, with only those weights left trainable that `params.method` trains.
 
     `full`: every weight. `lora`: a peft adapter on the layers `params.layers`, and the head. `head`: the head.
-    `params.layers` is one of `backbone.targets`, or module names separated by commas: `attn.qkv,mlp.fc1`.
+    `params.layers` is one of `backbone.targets`, or name endings of modules, as in `attn.qkv,mlp.fc1`.
     LoRA's first matrix is drawn from torch's global random state.
 
     Raises: `UserError` where the layers do not exist or peft cannot adapt them in the way asked for.
@@ -166,7 +166,6 @@ def _head(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
 def _lora(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     alpha = params.alpha_value
     targets = _targets(model, backbone, params.layers)
-    _refuse_unheard_settings(model, targets, params)
     config = LoraConfig(
         r=params.rank,
         lora_alpha=int(alpha) if alpha.is_integer() else alpha,  # type: ignore[arg-type]  # peft only divides by it
@@ -177,7 +176,14 @@ def _lora(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
         use_dora=params.variant == "dora",
     )
     config._register_custom_module({nn.MultiheadAttention: _Attention})
-    wrapped = get_peft_model(model, config)
+    try:
+        wrapped = get_peft_model(model, config)
+    except (ValueError, TypeError) as fault:
+        raise UserError(
+            f"peft cannot put a {params.variant} adapter on the layers '{params.layers}' of {backbone.name}: {fault} "
+            "Use params.variant: lora, or other params.layers."
+        ) from fault
+    _refuse_lost_dropout(wrapped, params)
     config.base_model_name_or_path = backbone.name
     return wrapped
 
@@ -195,21 +201,20 @@ def _targets(model: nn.Module, backbone: Backbone, layers: str) -> list[str] | s
     names = [name.strip() for name in layers.split(",")]
     modules = [f".{name}" for name, _ in model.named_modules()]
     if not all(any(module.endswith(f".{name}") for module in modules) for name in names):
+        linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
         known = unknown(f"params.layers '{layers}' of {backbone.name}", layers, backbone.targets)
-        raise UserError(f"{known} Or name modules of the model, separated by commas, such as 'attn.qkv,mlp.fc1'.")
+        endings = _some((".".join(name.split(".")[-2:]) for name in linear), 8)
+        raise UserError(f"{known} Or name endings of its modules, separated by commas; its linear ones: {endings}.")
     return names
 
 
-def _refuse_unheard_settings(model: nn.Module, targets: list[str] | str, params: Params) -> None:
-    """torch's fused attention takes its weights whole: peft has no DoRA for it and drops the dropout in silence."""
-    suffixes = () if isinstance(targets, str) else tuple(f".{target}" for target in targets)
-    fused = (name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention))
-    adapted = [name for name in fused if f".{name}".endswith(suffixes)]
-    if adapted and (params.variant == "dora" or params.dropout > 0):
-        setting = "variant: dora" if params.variant == "dora" else f"dropout: {params.dropout:g}"
+def _refuse_lost_dropout(model: nn.Module, params: Params) -> None:
+    """torch's fused attention takes whole weights, not inputs: peft would drop the dropout in silence."""
+    fused = [name for name, module in model.named_modules() if isinstance(module, MultiheadAttention)]
+    if fused and params.dropout > 0:
         raise UserError(
-            f"params.{setting} has no effect on fused attention ({_some(adapted)}). "
-            "Use variant lora or rslora and dropout 0, or a timm model, whose attention is made of linear layers."
+            f"params.dropout is {params.dropout:g}, but an adapter on fused attention ({_some(map(_layer, fused))}) "
+            "has no input to drop. Use 0, or a timm model, whose attention is made of linear layers."
         )
 
 

@@ -31,6 +31,10 @@ class BackboneConfig(_Part):
     weights: Annotated[
         str, Field(description="'pretrained' (hub cache or built here), 'none', or a path to a safetensors file")
     ] = "pretrained"
+    head: Annotated[
+        Literal["random", "zero-shot"],
+        Field(description="how the head starts: drawn, or from the class names' text embeddings (open_clip)"),
+    ] = "random"
 
 
 class TrainConfig(_Part):

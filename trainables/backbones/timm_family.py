@@ -1,0 +1,140 @@
+"""Every transformer of timm: its layers found by name, its images as its own data config says.
+
+Source: timm, https://github.com/huggingface/pytorch-image-models.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.data.config import resolve_model_data_config
+from torch import Tensor, nn
+
+from trainables.backbones import BACKBONES, Backbone
+from trainables.backbones.weights import fixed_draw, locate, origin, read
+from trainables.errors import UserError, unknown
+from trainables.task import BackboneConfig
+
+# Name endings under which timm's families keep these parts; of each, the first that the model has as linear layers.
+_QKV = (
+    ("attn.qkv",),
+    ("attn.q_proj", "attn.k_proj", "attn.v_proj"),
+    ("attn.q", "attn.k", "attn.v"),
+    ("attn.q", "attn.kv"),
+)
+_OUT = (("attn.proj",),)  # not `proj`: that is the patch embedding's name too
+_MLP = (
+    ("mlp.fc1", "mlp.fc2"),
+    ("mlp.fc1_g", "mlp.fc1_x", "mlp.fc2"),
+    ("mlp.w12", "mlp.w3"),
+    ("mlp.w1", "mlp.w2", "mlp.w3"),
+)
+
+
+def load(config: BackboneConfig, *, classes: int, layers: str | None) -> Backbone:
+    """The timm model `config.name` (`timm:` in front is optional) with a fresh head of `classes` outputs.
+
+    Raises: `UserError` for an unknown name and for weights that are missing or do not fit.
+    """
+    name = config.name.removeprefix("timm:")
+    repository, files = _published(name)
+    path = locate(config.weights, repository, files, name=name)
+    with fixed_draw():
+        model = timm.create_model(name, pretrained=False, num_classes=classes)
+    head = _head(model, name)
+    if path is not None:
+        _fill(model, read(path), path, head)
+    call_linears(model)
+    images: dict[str, Any] = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+    return Backbone(
+        name=config.name,
+        model=model,
+        head=head,
+        targets=linear_targets(model),
+        size=images["input_size"][1],
+        mean=images["mean"],
+        std=images["std"],
+        interpolation=images["interpolation"],
+        crop_pct=images["crop_pct"],
+        resize="squash" if images["crop_mode"] == "squash" else "shorter",
+        parameters=sum(p.numel() for n, p in model.named_parameters() if not n.startswith(f"{head}.")),
+        source=f"timm {name}, {origin(path, repository, config.weights)}",
+        recipe=_recipe(name, classes, config.weights, path),
+    )
+
+
+def linear_targets(model: nn.Module) -> dict[str, list[str] | str]:
+    """The layers of `model` that can carry an adapter, for each `layers` option that its structure allows."""
+    linear = {".".join(name.split(".")[-2:]) for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+
+    def first(options: tuple[tuple[str, ...], ...]) -> list[str]:
+        return next((list(option) for option in options if linear.issuperset(option)), [])
+
+    qkv, out, mlp = first(_QKV), first(_OUT), first(_MLP)
+    found: dict[str, list[str] | str] = {"qkv": qkv} if qkv else {}
+    if qkv and out:
+        found["attention"] = qkv + out
+    if qkv and out and mlp:
+        found["attention+mlp"] = qkv + out + mlp
+    return found
+
+
+def call_linears(model: nn.Module) -> None:
+    """Swin-v2, BEiT and EVA read `qkv.weight` without calling `qkv`, so that an adapter on it is never heard.
+
+    This is their own switch for calling it; the outputs are the same.
+    """
+    for part in model.modules():
+        if hasattr(part, "qkv_bias_separate"):
+            part.qkv_bias_separate = True  # type: ignore[assignment]  # a plain attribute of timm's attention
+
+
+def _published(name: str) -> tuple[str | None, tuple[str, ...]]:
+    """The hub repository of a name and the files that may hold its weights."""
+    try:
+        card: Any = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError:
+        tagged = timm.list_models(f"{name.partition('.')[0]}*", pretrained=True)
+        known = {*BACKBONES, *(tagged or timm.list_models("vit_*"))}
+        raise UserError(unknown(f"backbone.name '{name}'", name, known)) from None
+    named = getattr(card, "hf_hub_filename", None)
+    return card.hf_hub_id or None, (named,) if named else ("model.safetensors", "pytorch_model.bin")
+
+
+def _head(model: Any, name: str) -> str:
+    head = model.pretrained_cfg.get("classifier")
+    if not isinstance(head, str):
+        raise UserError(f"backbone.name: '{name}' has no single head to replace. Use the model without distillation.")
+    return head
+
+
+def _fill(model: Any, state: dict[str, Tensor], path: Path, head: str) -> None:
+    """All weights but the head's, from a checkpoint in timm's or the authors' own format."""
+    adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    state = adapt(state, model) if adapt else state
+    body = {name: t for name, t in state.items() if not name.startswith(f"{head}.")}
+    wanted = {name: p.shape for name, p in model.named_parameters() if not name.startswith(f"{head}.")}
+    odd = [name for name, shape in wanted.items() if name not in body or body[name].shape != shape]
+    if odd:
+        raise UserError(
+            f"backbone.weights: {path} does not fit {model.pretrained_cfg['architecture']}: {len(odd)} of "
+            f"{len(wanted)} tensors are absent or of another shape, such as {odd[0]}. Use the file of this very model."
+        )
+    model.load_state_dict(body, strict=False)
+
+
+def _recipe(name: str, classes: int, weights: str, path: Path | None) -> str:
+    load = {"none": "pretrained=False", "pretrained": "pretrained=True"}.get(
+        weights, f"pretrained=True, pretrained_cfg_overlay=dict(file={str(path)!r})"
+    )
+    return (
+        "import peft, safetensors.torch, timm, torch\n"
+        "torch.manual_seed(0)\n"
+        f"model = timm.create_model({name!r}, {load}, num_classes={classes})\n"
+        "for part in model.modules():\n"
+        "    if hasattr(part, 'qkv_bias_separate'):\n"
+        "        part.qkv_bias_separate = True"
+    )

@@ -1,0 +1,96 @@
+"""Where a backbone's weights lie, and how they are read: never downloaded, never unpickled.
+
+A fit must not wait for a network: weights come from a file, or from a hub cache that was filled before.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from trainables.errors import UserError
+
+_PICKLED = (".bin", ".pt", ".pth")
+
+
+def locate(weights: str, repository: str | None, files: Sequence[str], *, name: str) -> Path | None:
+    """The file that `backbone.weights` means: a path, the first of `files` in the hub cache, or None for `none`.
+
+    Raises: `UserError` where there is no such file, telling both ways to provide it.
+    """
+    if weights == "none":
+        return None
+    if weights != "pretrained":
+        return _local(Path(weights).expanduser())
+    for file in files if repository else ():
+        found = try_to_load_from_cache(str(repository), file)
+        if isinstance(found, str):
+            return Path(found)
+    raise UserError(_missing(repository, files, name))
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name; wrappers such as `state_dict` and `module.` are taken off.
+
+    Raises: `UserError` where the file is damaged or holds anything but tensors.
+    """
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as fault:
+        raise UserError(
+            f"backbone.weights: {path} cannot be read as tensors ({str(fault).splitlines()[0]}). "
+            "It is damaged, or holds code besides tensors, which is never run: save it as .safetensors."
+        ) from fault
+    for wrapper in ("state_dict", "model"):
+        state = state.get(wrapper, state)
+    return {name.removeprefix("module."): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+
+
+@contextmanager
+def fixed_draw() -> Iterator[None]:
+    """Fresh weights drawn inside are the same in each process: a resumed fit must find the frozen ones again."""
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(0)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+
+
+def origin(path: Path | None, repository: str | None, weights: str) -> str:
+    """One phrase for reports and model cards."""
+    if path is None:
+        return "untrained weights, drawn from seed 0"
+    return f"weights of {repository}" if weights == "pretrained" else f"weights from {path.name}"
+
+
+def _local(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(f"backbone.weights: {path} is not a file. Use a path, 'pretrained' (hub cache) or 'none'.")
+    if path.suffix not in (".safetensors", *_PICKLED):
+        raise UserError(
+            f"backbone.weights: {path} ends in '{path.suffix}'. Use .safetensors (or {', '.join(_PICKLED)})."
+        )
+    return path
+
+
+def _missing(repository: str | None, files: Sequence[str], name: str) -> str:
+    if repository is None:
+        return (
+            f"backbone.weights: no weights are published for '{name}'. "
+            "Set backbone.weights to the path of a .safetensors file, or to 'none' for an untrained model."
+        )
+    return (
+        f"backbone.weights: {files[0]} of {repository} is not in the hub cache ({constants.HF_HUB_CACHE}). Either "
+        "set backbone.weights to the path of a copy of that file, or fill the cache on a connected machine with\n"
+        f"    hf download {repository} {files[0]}\n"
+        "and copy it here (HF_HOME says where it is looked for)."
+    )
