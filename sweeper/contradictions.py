@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from sweeper.dimensions import Range, no_points
 from sweeper.errors import Fault, nearest
+from trainables.backbones import BACKBONES
+from trainables.data import DATASETS
 
 if TYPE_CHECKING:
     from sweeper.spec import SweepSpec
@@ -29,18 +31,10 @@ def check_names(place: str, name: str, table: Collection[str]) -> Iterator[Fault
 
 
 def _dataset(spec: SweepSpec) -> Iterator[Fault]:
-    try:
-        from trainables.data import DATASETS
-    except ImportError:
-        return iter(())
     return check_names("data.name", spec.data.name, DATASETS)
 
 
 def _backbone(spec: SweepSpec) -> Iterator[Fault]:
-    try:
-        from trainables.backbones import BACKBONES
-    except ImportError:
-        return iter(())
     return check_names("backbone.name", spec.backbone.name, BACKBONES)
 
 

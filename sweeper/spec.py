@@ -157,14 +157,19 @@ def _behind(values: Mapping[str, Any], found: list[Fault]) -> list[Fault]:
     return []
 
 
-def with_trials(spec: SweepSpec, trials: int) -> SweepSpec:
-    """The same question with another budget.
+def changed(spec: SweepSpec, changes: Mapping[str, Any]) -> SweepSpec:
+    """The same question but for `changes`, by dotted key: `{"search.trials": 64}`.
 
     Raises:
-        Faults: the budget does not suit the sampler.
+        Faults: the spec does not hold together so.
     """
     values = spec.model_dump(mode="json")
-    values["search"]["trials"] = trials
+    for place, value in changes.items():
+        *sections, key = place.split(".")
+        section = values
+        for name in sections:
+            section = section[name]
+        section[key] = value
     return parse(yaml.write(values), spec.name)
 
 
