@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sweeper.dimensions import Range, no_points
 from sweeper.errors import Fault, nearest
-from trainables.backbones import BACKBONES
+from trainables.backbones import BACKBONES, FAMILIES
 from trainables.data import DATASETS
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ def contradictions(spec: SweepSpec, skip: Collection[str] = ()) -> list[Fault]:
     return [fault for check in checks for fault in check(spec)]
 
 
-def check_names(place: str, name: str, table: Collection[str]) -> Iterator[Fault]:
-    """`name` must be in its table, or of one of its families: `timm:...` where the table has a name `timm:...`."""
-    families = {known.split(":")[0] for known in table if ":" in known}
+def check_names(place: str, name: str, table: Collection[str], families: Collection[str] = ()) -> Iterator[Fault]:
+    """`name` must be in its table, or be `FAMILY:...` of one of its families."""
     family, colon, rest = name.partition(":")
     if name not in table and not (colon and rest and family in families):
         close = nearest(name, table)
         guess = f" Did you mean '{close}'?" if close else ""
-        yield Fault(tuple(place.split(".")), f"{place} is '{name}'.{guess} Known: {', '.join(sorted(table))}.")
+        known = ", ".join([*sorted(table), *(f"{family}:NAME" for family in families)])
+        yield Fault(tuple(place.split(".")), f"{place} is '{name}'.{guess} Known: {known}.")
 
 
 def _dataset(spec: SweepSpec) -> Iterator[Fault]:
@@ -35,7 +35,7 @@ def _dataset(spec: SweepSpec) -> Iterator[Fault]:
 
 
 def _backbone(spec: SweepSpec) -> Iterator[Fault]:
-    return check_names("backbone.name", spec.backbone.name, BACKBONES)
+    return check_names("backbone.name", spec.backbone.name, BACKBONES, FAMILIES)
 
 
 def _repeated(spec: SweepSpec) -> Iterator[Fault]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel
@@ -9,7 +10,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from sweeper.dimensions import DEFAULTS
 from sweeper.space import SEARCHED
-from trainables.backbones import BACKBONES
+from trainables.backbones import BACKBONES, FAMILIES
 from trainables.data import DATASETS
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
@@ -36,15 +37,14 @@ def build(model: type[BaseModel]) -> Schema:
     reference["anyOf"] = [_by_metric(kind) if kind.get("type") == "object" else kind for kind in reference["anyOf"]]
     parts["Search"]["properties"]["baselines"]["items"] = {"enum": list(METHODS)}
     _names(parts["DataConfig"], DATASETS)
-    _names(parts["BackboneConfig"], BACKBONES)
+    _names(parts["BackboneConfig"], BACKBONES, FAMILIES)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "sweep.yaml"}
 
 
-def _names(part: Schema, table: Any) -> None:
-    families = sorted({name.split(":")[0] for name in table if ":" in name})
-    known: list[Schema] = [{"enum": sorted(table)}, *({"pattern": f"^{family}:.+"} for family in families)]
-    name = part["properties"]["name"]
-    name.update({"anyOf": known} if families else known[0])
+def _names(part: Schema, table: Collection[str], families: Collection[str] = ()) -> None:
+    listed: Schema = {"enum": sorted(table)}
+    patterns = [{"pattern": f"^{family}:.+"} for family in sorted(families)]
+    part["properties"]["name"].update({"anyOf": [listed, *patterns]} if patterns else listed)
 
 
 def _by_metric(section: Schema) -> Schema:

@@ -27,7 +27,19 @@ from sweeper.sections import Bound, MetricName, Part, Resources, Search, Storage
 from sweeper.space import Space
 from trainables.task import BackboneConfig, DataConfig, GroupKind, Task, TrainConfig
 
-__all__ = ["Bound", "Resources", "Search", "Storage", "SweepSpec", "difference", "dump", "load", "parse", "schema"]
+__all__ = [
+    "Bound",
+    "Resources",
+    "Search",
+    "Storage",
+    "SweepSpec",
+    "changed",
+    "difference",
+    "dump",
+    "load",
+    "parse",
+    "schema",
+]
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 _NAME_RULE = "Use 1 to 63 of a-z, 0-9, '.', '_', '-', the first a letter or a digit."
@@ -83,11 +95,17 @@ class SweepSpec(Part):
     def reference(self) -> dict[str, float]:
         """The hypervolume's reference point: `search.reference`, else 0 where more is better, 1 where less is.
 
-        Those are the worst values of metrics that are shares. Where an unbounded metric (a loss) is
-        above 1 a point adds nothing to the hypervolume, unless the spec gives a reference.
+        Those are the worst values of metrics that are shares. A point whose unbounded metric (a loss) is
+        above 1 adds nothing to the hypervolume, unless the spec gives a reference.
         """
         worst = {name: 0.0 if sense == "max" else 1.0 for name, sense in self.objectives.items()}
         return {name: (self.search.reference or {}).get(name, value) for name, value in worst.items()}
+
+    @property
+    def budget(self) -> int:
+        """How many trials the sweep may have, baselines included: `search.trials`, or the whole grid if that is less."""
+        size = self.space.size() if self.search.sampler == "grid" else None
+        return self.search.trials if size is None else min(self.search.trials, size + len(self.search.baselines))
 
     def identity(self) -> dict[str, Any]:
         """What makes trials comparable, as plain JSON: all but resources, storage, budget, stop rule and reference."""
@@ -135,15 +153,19 @@ def parse(text: str, source: str = "sweep.yaml") -> SweepSpec:
     document = yaml.read(text, source)
     # An empty section (all its lines commented out) is one that was left out.
     values = {key: value for key, value in document.values.items() if value is not None or key == "name"}
-    faults = list(document.faults)
-    try:
-        spec = SweepSpec.model_validate(values)
-    except ValidationError as error:
-        found = slips(error, SweepSpec)
-        faults += found + _behind(values, found)
-    if faults:
+    spec, found = _build(values)
+    faults = [*document.faults, *found]
+    if spec is None or faults:
         raise Faults([fault.at(fault.line or document.line(fault.path)) for fault in faults], source)
     return spec
+
+
+def _build(values: Mapping[str, Any]) -> tuple[SweepSpec | None, list[Fault]]:
+    try:
+        return SweepSpec.model_validate(values), []
+    except ValidationError as error:
+        found = slips(error, SweepSpec)
+        return None, found + _behind(values, found)
 
 
 def _behind(values: Mapping[str, Any], found: list[Fault]) -> list[Fault]:
@@ -161,16 +183,19 @@ def changed(spec: SweepSpec, changes: Mapping[str, Any]) -> SweepSpec:
     """The same question but for `changes`, by dotted key: `{"search.trials": 64}`.
 
     Raises:
-        Faults: the spec does not hold together so.
+        Faults: every slip in what comes of it.
     """
     values = spec.model_dump(mode="json")
     for place, value in changes.items():
         *sections, key = place.split(".")
-        section = values
-        for name in sections:
-            section = section[name]
-        section[key] = value
-    return parse(yaml.write(values), spec.name)
+        part = values
+        for section in sections:
+            part = part.setdefault(section, {})
+        part[key] = value
+    result, faults = _build(values)
+    if result is None:
+        raise Faults(faults)
+    return result
 
 
 def dump(spec: SweepSpec) -> str:
