@@ -1,0 +1,114 @@
+"""Keeps the record up to date from a thread of its own, so that no MLflow, slow or dead, delays a trial.
+
+The first pass pays for importing MLflow and for making its tables. What fails is tried again, at
+growing distances, and nothing is lost meanwhile: the study and the fits' folders are the truth, and
+each pass writes whatever the store lacks.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from sweeper.trial import Trial
+
+log = logging.getLogger(__name__)
+
+State = Callable[[], tuple[Sequence[Trial], Sequence[int]]]
+
+
+class Record(Protocol):
+    """A place where a sweep is written down for people."""
+
+    def refresh(self, trials: Sequence[Trial], front: Sequence[int]) -> int:
+        """Write what the store lacks; how many trials were brought up to date. Idempotent."""
+
+    def close(self, trials: Sequence[Trial]) -> None:
+        """Say that nobody works on the sweep now: finished, or to be gone on with."""
+
+
+class Projector:
+    """Owns a record that `make` opens, and shows it `state()`: all trials and the numbers of the front.
+
+    Passes come at a `poke`, else every `period_s`; after each the thread rests long enough to take no
+    more than `share` of the time, and after a failure 1 s, 2 s, 4 s, ... up to `longest_s`.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Record],
+        state: State,
+        *,
+        period_s: float = 5.0,
+        share: float = 0.1,
+        first_s: float = 1.0,
+        longest_s: float = 60.0,
+    ) -> None:
+        self._make, self._state = make, state
+        self._period_s, self._share = period_s, share
+        self._first_s, self._longest_s = first_s, longest_s
+        self._record: Record | None = None
+        self._poked, self._ending, self._abandoned = threading.Event(), threading.Event(), threading.Event()
+        self._written = False
+        self._thread = threading.Thread(target=self._work, name="record", daemon=True)
+        self.faults: Counter[str] = Counter()  # failed passes by kind of error
+
+    def start(self) -> None:
+        """Begin, with a pass at once."""
+        self._thread.start()
+
+    def poke(self) -> None:
+        """Something changed. Returns at once."""
+        self._poked.set()
+
+    def finish(self, timeout_s: float) -> bool:
+        """Write what is left, close the record, end the thread; whether all is written within `timeout_s`."""
+        self._ending.set()
+        self._poked.set()
+        self._thread.join(timeout_s)
+        self._abandoned.set()
+        return self._written
+
+    def _work(self) -> None:
+        failures = 0
+        while not self._abandoned.is_set():
+            ending = self._ending.is_set()
+            self._poked.clear()
+            began = time.monotonic()
+            good = self._pass(ending)
+            if good and ending:
+                self._written = True
+                return
+            failures = 0 if good else failures + 1
+            self._rest(time.monotonic() - began, failures)
+
+    def _pass(self, ending: bool) -> bool:
+        try:
+            self._record = self._record or self._make()
+            trials, front = self._state()
+            self._record.refresh(trials, front)
+            if ending:
+                self._record.close(trials)
+        except Exception as fault:  # whatever MLflow raises, the sweep goes on
+            self._note(fault)
+            return False
+        return True
+
+    def _note(self, fault: Exception) -> None:
+        kind = type(fault).__name__
+        self.faults[kind] += 1
+        if self.faults[kind] == 1:
+            log.warning("record: %s: %s. The sweep goes on; what is missing is written later.", kind, fault)
+
+    def _rest(self, took_s: float, failures: int) -> None:
+        if failures:
+            pause = min(self._longest_s, self._first_s * 2.0 ** min(failures - 1, 16))
+            (self._abandoned if self._ending.is_set() else self._ending).wait(pause)
+            return
+        self._ending.wait(took_s * (1 - self._share) / self._share)
+        if not self._ending.is_set():
+            self._poked.wait(self._period_s)

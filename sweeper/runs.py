@@ -1,0 +1,167 @@
+"""What MLflow holds of one sweep. The only door to mlflow.
+
+A run is found by its tags, never by a remembered number alone: a request whose reply was lost may
+have been done, so what is there more than once is reduced to the earliest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Before the import, since MLflow reads some of them there. A dead server shall fail in seconds, not
+# hang for minutes; whoever sets the variables knows better.
+for _name, _value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag  # noqa: E402
+
+from sweeper.projection import Scalar  # noqa: E402
+
+SWEEP, ROLE, TRIAL, DIGEST = "sweeper.sweep", "sweeper.role", "sweeper.trial", "sweeper.digest"
+WEIGHTS, DESCRIBED, STEPS = "sweeper.weights", "sweeper.described", "sweeper.steps"
+PAUSED = "SCHEDULED"  # begun, nobody works on it now, a resume goes on with it
+_METRICS, _TEXTS, _PAGE = 900, 100, 1000  # MLflow's limits: 1000 entities a request, 100 texts, 1000 runs a page
+
+
+@dataclass
+class Held:
+    """What the store is known to hold of one run."""
+
+    run_id: str
+    status: str
+    digest: str = ""
+    pareto: bool = False
+    described: str = ""
+    weights: bool = False
+    steps: int = 0
+    rows: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: Run) -> Held:
+        """As a search or a creation told it."""
+        tags = run.data.tags
+        return cls(
+            run_id=run.info.run_id,
+            status=run.info.status,
+            digest=tags.get(DIGEST, ""),
+            pareto=tags.get("pareto") == "true",
+            described=tags.get(DESCRIBED, ""),
+            weights=tags.get(WEIGHTS) == "true",
+            steps=int(tags.get(STEPS, 0)),
+        )
+
+
+class Runs:
+    """The runs of sweep `name` in the store at `uri`. Not for two threads at once.
+
+    `artifact_root` is where a store without a server keeps files; a server decides for itself (None).
+    """
+
+    def __init__(self, uri: str, name: str, artifact_root: Path | None) -> None:
+        self._client = MlflowClient(uri)
+        self._name = name
+        self._artifacts = None if artifact_root is None else f"{artifact_root.resolve().as_uri()}/{name}"
+        self._experiment = ""
+
+    def find(self) -> tuple[Held | None, dict[int, Held]]:
+        """The parent and the runs of the trials by number: one search, and one run of each when it returns."""
+        self._experiment = self._experiment or self._find_experiment()
+        parents: list[Run] = []
+        by_trial: dict[int, list[Run]] = {}
+        for run in self._search():
+            is_parent = run.data.tags[ROLE] == "parent"
+            (parents if is_parent else by_trial.setdefault(int(run.data.tags[TRIAL]), [])).append(run)
+        children = {number: self._only(same) for number, same in by_trial.items()}
+        return (self._only(parents) if parents else None), children
+
+    def _find_experiment(self) -> str:
+        found = self._client.get_experiment_by_name(self._name)
+        if found is None:
+            return str(self._client.create_experiment(self._name, artifact_location=self._artifacts))
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _search(self) -> list[Run]:
+        runs: list[Run] = []
+        token = None
+        while True:
+            wanted = f"tags.`{SWEEP}` = '{self._name}'"
+            page = self._client.search_runs([self._experiment], wanted, max_results=_PAGE, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def _only(self, same: Sequence[Run]) -> Held:
+        """The earliest of runs that say the same, the fuller one of equally early ones; the others are deleted."""
+        first, *others = sorted(same, key=lambda r: (r.info.start_time, DIGEST not in r.data.tags, r.info.run_id))
+        for other in others:
+            self._client.delete_run(other.info.run_id)
+        return Held.of(first)
+
+    def create(self, label: str, tags: Mapping[str, str], *, begun_ms: int | None) -> Held:
+        """A new run, RUNNING."""
+        tags = {SWEEP: self._name} | dict(tags)
+        return Held.of(self._client.create_run(self._experiment, start_time=begun_ms, tags=tags, run_name=label))
+
+    def set_status(self, held: Held, status: str, *, ended_ms: int | None = None) -> None:
+        """Nothing where it is so already. `ended_ms` is now unless told, for a status that is an end."""
+        if held.status == status:
+            return
+        if status in ("RUNNING", PAUSED):
+            self._client.update_run(held.run_id, status=status)
+        else:
+            self._client.set_terminated(held.run_id, status, end_time=ended_ms)
+        held.status = status
+
+    def log(self, held: Held, metrics: Sequence[Scalar], *, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """In as few requests as MLflow allows. The last tag goes last: it vouches for all the rest."""
+        texts = [*(Param(*item) for item in params.items()), *(RunTag(*item) for item in tags.items())]
+        numbers = [metrics[i : i + _METRICS] for i in range(0, len(metrics), _METRICS)]
+        words = [texts[i : i + _TEXTS] for i in range(0, len(texts), _TEXTS)]
+        rounds = max(len(numbers), len(words))
+        numbers += [[]] * (rounds - len(numbers))
+        words = [[]] * (rounds - len(words)) + words
+        for some, said in zip(numbers, words, strict=True):
+            self._client.log_batch(
+                held.run_id,
+                metrics=[Metric(*scalar) for scalar in some],
+                params=[text for text in said if isinstance(text, Param)],
+                tags=[text for text in said if isinstance(text, RunTag)],
+            )
+
+    def keep_folder(self, held: Held, folder: Path, place: str | None = None) -> None:
+        """The files of `folder` as artifacts, under `place`; those of the same name are replaced."""
+        self._client.log_artifacts(held.run_id, str(folder), place)
+
+    def keep_text(self, held: Held, text: str, place: str) -> None:
+        """`text` as one artifact."""
+        self._client.log_text(held.run_id, text, place)
+
+    def keep_dataset(self, held: Held, name: str, digest: str) -> None:
+        """What was trained on, as MLflow's own input (its digests hold 36 characters)."""
+        data = Dataset(name=name, digest=digest[:36], source_type="local", source="{}")
+        self._client.log_inputs(held.run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+
+
+def experiment_id(uri: str, name: str) -> str | None:
+    """The number of the sweep's experiment, or None where nothing was recorded yet.
+
+    Raises:
+        mlflow.exceptions.MlflowException: the store at `uri` does not answer.
+    """
+    found: Any = MlflowClient(uri).get_experiment_by_name(name)
+    return None if found is None else str(found.experiment_id)

@@ -1,0 +1,87 @@
+"""The record in a browser: MLflow's own server on this machine only, and the link that opens a sweep in it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from sweeper.errors import UserError
+
+HOST = "127.0.0.1"
+START_S = 120.0  # a small machine needs up to 40 s
+
+
+def link(base_url: str, experiment_id: str, run_id: str | None = None) -> str:
+    """The page of a sweep's runs, or of one run. Without the workflow type MLflow opens an empty page about GenAI."""
+    place = f"experiments/{quote(experiment_id)}/runs" + (f"/{quote(run_id)}" if run_id else "")
+    return f"{base_url.rstrip('/')}/#/{place}?workflowType=machine_learning"
+
+
+def serve_command(uri: str, artifacts: Path, port: int) -> list[str]:
+    """MLflow's server over the store at `uri`: it listens on this machine only, and answers to its own name only."""
+    own = f"{HOST}:{port},localhost:{port}"
+    return [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", uri, "--artifacts-destination", artifacts.resolve().as_uri()),
+        *("--host", HOST, "--port", str(port), "--workers", "1"),
+        *("--allowed-hosts", own, "--cors-allowed-origins", f"http://{HOST}:{port}"),
+    ]
+
+
+def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The server's environment: no jobs, no pickles, nothing sent home."""
+    return dict(os.environ if given is None else given) | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
+
+
+def serve(uri: str, name: str, artifacts: Path, port: int) -> int:
+    """Serve the record until interrupted; prints the link that opens sweep `name`, once the server answers.
+
+    A record that lives on a server of its own is not served again: its link is printed.
+
+    Raises:
+        UserError: nothing was recorded yet, the port is taken, or the server ended.
+    """
+    from sweeper.runs import experiment_id
+
+    found = experiment_id(uri, name)
+    if found is None:
+        raise UserError(f"MLflow has no record of '{name}' yet. 'sweeper resume {name}' writes what is missing.")
+    if uri.startswith(("http://", "https://")):
+        print(link(uri, found))
+        return 0
+    if _answers(port):
+        raise UserError(f"port {port} on {HOST} is taken. Choose another with --port.")
+    server = subprocess.Popen(serve_command(uri, artifacts, port), env=environment(), stdout=subprocess.DEVNULL)
+    try:
+        _wait(server, port)
+        print(f"{link(f'http://{HOST}:{port}', found)}\nCtrl-C ends the server.", flush=True)
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _wait(server: subprocess.Popen[bytes], port: int) -> None:
+    until = time.monotonic() + START_S
+    while not _answers(port):
+        if server.poll() is not None or time.monotonic() > until:
+            raise UserError("MLflow's server did not start; what it printed above says why.")
+        time.sleep(0.3)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
