@@ -142,7 +142,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    style = None if isinstance(plain_value(text), str) else "'"
+    plain = isinstance(plain_value(text), str) and text.isprintable()
+    style = None if plain else "'" if text.isprintable() else '"'  # double quotes can escape
     return dumper.represent_scalar(f"{_TAG}str", text, style=style)
 
 

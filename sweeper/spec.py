@@ -103,7 +103,7 @@ class SweepSpec(Part):
 
     @property
     def budget(self) -> int:
-        """How many trials the sweep may have, baselines included: `search.trials`, or the whole grid if that is less."""
+        """How many trials the sweep may have, baselines included; of a grid at most all its points."""
         size = self.space.size() if self.search.sampler == "grid" else None
         return self.search.trials if size is None else min(self.search.trials, size + len(self.search.baselines))
 
