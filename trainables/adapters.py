@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import peft
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
@@ -147,7 +148,7 @@ def save_adapter(model: nn.Module, folder: Path, backbone: Backbone) -> None:
         f"# {backbone.name}, fine-tuned\n\n"
         f"{trainable:,} trained weights of {total:,}. Base model: {backbone.source}.\n"
         f"Images: {backbone.size} pixels, mean {list(backbone.mean)}, std {list(backbone.std)}, "
-        f"{backbone.interpolation}.\n\n"
+        f"{backbone.interpolation}. Written with peft {peft.__version__}.\n\n"
         f"```python\n{backbone.recipe}\n{recipe}\n```\n",
         encoding="utf-8",
     )
@@ -222,7 +223,9 @@ class _Attention(MultiheadAttention):
     """peft's adapter on torch's fused attention, without its drift.
 
     peft adds the update to the frozen weights before each forward and subtracts it afterwards, so that rounding
-    moves weights that must not move. Here the sum is only lent to the forward pass. Saved files are the same.
+    moves weights that must not move. Here the sum is only lent to the forward pass. Its merge adds the update of
+    the output projection twice (0.21), and its gradient once; so that a saved folder means the same to plain peft,
+    it is twice here too, gradient included. Should peft change this, `check_effect` tells.
     """
 
     def forward(self, query: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -232,7 +235,7 @@ class _Attention(MultiheadAttention):
         inward, outward = base.in_proj_weight, base.out_proj.weight
         for name in self.active_adapters:
             inward = inward + self.get_delta_weight(name)
-            outward = outward + base.out_proj.get_delta_weight(name)
+            outward = outward + 2 * base.out_proj.get_delta_weight(name)
         lent = {"in_proj_weight": inward, "out_proj.base_layer.weight": outward}
         return functional_call(base, lent, (query, *args), kwargs)
 
@@ -254,7 +257,7 @@ def _on_off_merged(twin: PeftModel, layers: dict[str, Any], images_NCHW: Tensor)
     off = twin(images_NCHW)
     for layer in layers.values():
         layer.enable_adapters(True)
-    twin.merge_adapter()
+        layer.merge()
     return on, off, twin(images_NCHW)
 
 

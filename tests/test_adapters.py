@@ -1,0 +1,282 @@
+"""Which weights train, that they are heard, and that what is saved is what was trained."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from open_clip.transformer import VisionTransformer as ClipTower
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from trainables import adapters
+from trainables.backbones import Backbone
+from trainables.backbones.timm_family import linear_targets
+from trainables.errors import FitError, UserError
+from trainables.methods import METHODS, Method
+from trainables.params import Params
+
+IMAGES_NCHW = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+LABELS_N = torch.tensor([0, 1, 2, 0])
+
+
+def vit() -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=3)
+
+
+def clip() -> nn.Module:
+    torch.manual_seed(0)
+    tower = ClipTower(image_size=32, patch_size=16, width=32, layers=2, heads=2, mlp_ratio=2, output_dim=16)
+    return nn.Sequential(OrderedDict(visual=tower, head=nn.Linear(16, 3)))
+
+
+def swin(calls_qkv: bool) -> nn.Module:
+    """Swin-v2 as timm builds it: its attention reads `qkv.weight`, and calls `qkv` only when told to."""
+    torch.manual_seed(0)
+    model = timm.create_model("swinv2_tiny_window8_256", img_size=32, window_size=2, depths=(1, 1, 1, 1), num_classes=3)
+    for part in model.modules():
+        if hasattr(part, "qkv_bias_separate"):
+            part.qkv_bias_separate = calls_qkv
+    return model
+
+
+def described(model: nn.Module) -> Backbone:
+    fused = any(isinstance(part, nn.MultiheadAttention) for part in model.modules())
+    return Backbone(
+        name="tiny",
+        model=model,
+        head="head",
+        targets={"qkv": ["attn"]} if fused else linear_targets(model),
+        size=32,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        interpolation="bicubic",
+        crop_pct=1.0,
+        resize="squash",
+        parameters=0,
+        source="a test",
+        recipe="import peft",
+    )
+
+
+def wrapped(model: nn.Module, **params: object) -> nn.Module:
+    return adapters.wrap(model, described(model), Params(**{"method": "lora", "rank": 4, **params}))
+
+
+def train(model: nn.Module, steps: int = 3) -> nn.Module:
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(IMAGES_NCHW), LABELS_N).backward()
+        optimizer.step()
+    return model
+
+
+def outputs(model: nn.Module) -> Tensor:
+    with torch.no_grad():
+        return model.eval()(IMAGES_NCHW)
+
+
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(METHODS, "probe", Method("head", "erm", (), "a test"))
+    return "probe"
+
+
+@pytest.mark.parametrize("build", [vit, clip])
+def test_lora_moves_the_adapter_and_the_head_and_nothing_else_by_a_single_bit(build: Callable[[], nn.Module]) -> None:
+    model = wrapped(build())
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    train(model)
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {name for name in before if ".lora_" in name or "modules_to_save" in name}
+
+
+def test_a_linear_probe_moves_the_head_alone(probe: str) -> None:
+    model = vit()
+    before = copy.deepcopy(model.state_dict())
+    train(wrapped(model, method=probe))
+    assert {n for n, t in model.state_dict().items() if not torch.equal(t, before[n])} == {"head.weight", "head.bias"}
+
+
+def test_full_fine_tuning_moves_every_weight() -> None:
+    model = vit()
+    before = copy.deepcopy(model.state_dict())
+    train(wrapped(model, method="fft"))
+    assert [name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])] == []
+
+
+def test_counts_are_rank_times_both_sides_of_each_layer_and_the_head_twice_in_the_total() -> None:
+    model = vit()
+    bare = sum(p.numel() for p in model.parameters())
+    lora, head = 2 * 4 * (192 + 3 * 192), 192 * 3 + 3  # two blocks, rank 4, 192 -> 576
+    assert adapters.count_parameters(wrapped(model)) == (lora + head, bare + lora + head)
+
+
+@pytest.mark.parametrize(("variant", "scale"), [("lora", 8 / 4), ("rslora", 8 / 4**0.5)])
+def test_the_update_is_scaled_as_its_variant_says(variant: str, scale: float) -> None:
+    model = wrapped(vit(), variant=variant, alpha="8")
+    assert model.get_submodule("base_model.model.blocks.0.attn.qkv").scaling == {"default": pytest.approx(scale)}
+
+
+def test_dora_learns_the_sizes_of_the_weights_too() -> None:
+    model = wrapped(vit(), variant="dora")
+    assert any("lora_magnitude_vector" in name for name in adapters.trainable_state(model))
+    adapters.check_effect(model, IMAGES_NCHW)
+
+
+def test_the_same_seed_draws_the_same_adapter() -> None:
+    torch.manual_seed(5)
+    first = adapters.trainable_state(wrapped(vit()))  # vit() sets its own seed, the adapter continues from it
+    second = adapters.trainable_state(wrapped(vit()))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_layers_may_be_named_one_by_one() -> None:
+    state = adapters.trainable_state(wrapped(vit(), layers="mlp.fc1, attn.proj"))
+    assert {name.split(".lora_")[0].split("blocks.0.")[1] for name in state if "blocks.0" in name} == {
+        "mlp.fc1",
+        "attn.proj",
+    }
+
+
+def test_unknown_layers_are_refused_with_those_that_exist() -> None:
+    with pytest.raises(UserError, match=r"'qkw' of tiny is unknown. Did you mean 'qkv'\?.*linear ones: attn.qkv, attn"):
+        wrapped(vit(), layers="qkw")
+
+
+def test_dropout_that_fused_attention_would_ignore_is_refused() -> None:
+    with pytest.raises(UserError, match=r"params.dropout is 0.1, but an adapter on fused attention"):
+        wrapped(clip(), dropout=0.1)
+
+
+def test_dora_on_fused_attention_is_refused() -> None:
+    with pytest.raises(UserError, match=r"cannot put a dora adapter on the layers 'qkv'.*Use params.variant: lora"):
+        wrapped(clip(), variant="dora")
+
+
+@pytest.mark.parametrize("build", [vit, clip, lambda: swin(True)])
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_live_adapter_passes_both_guards_fresh_and_trained(build: Callable[[], nn.Module], steps: int) -> None:
+    model = train(wrapped(build()), steps)
+    adapters.check_effect(model, IMAGES_NCHW)
+    nn.functional.cross_entropy(model(IMAGES_NCHW), LABELS_N).backward()
+    adapters.check_gradients(model)
+
+
+def test_an_adapter_without_gradients_is_named() -> None:
+    model = wrapped(swin(False))
+    model(IMAGES_NCHW).sum().backward()
+    with pytest.raises(
+        FitError, match=r"8 of 10 .* no gradient, on: layers.0.blocks.0.attn.qkv, .*params.layers"
+    ) as told:
+        adapters.check_gradients(model)
+    assert told.value.reason == "dead-adapter"
+
+
+def test_an_adapter_without_effect_is_named_even_after_the_head_has_moved() -> None:
+    model = wrapped(swin(False))
+    for name, p in model.named_parameters():
+        if "modules_to_save" in name:
+            nn.init.normal_(p)
+    with pytest.raises(FitError, match=r"on and off differ by 0.0e\+00 .* skips: layers.0.blocks.0.attn.qkv") as told:
+        adapters.check_effect(model, IMAGES_NCHW)
+    assert told.value.reason == "dead-adapter"
+
+
+def test_one_dead_layer_among_live_ones_shows_when_merged() -> None:
+    model = wrapped(clip(), layers="out_proj,mlp.c_fc")
+    with pytest.raises(
+        FitError, match=r"skips: visual.transformer.resblocks.0.attn.out_proj, visual.*1.attn.out_proj\."
+    ):
+        adapters.check_effect(model, IMAGES_NCHW)
+
+
+def test_the_guard_leaves_no_trace() -> None:
+    model = train(wrapped(vit(), dropout=0.1)).train()
+    weights = copy.deepcopy(model.state_dict())
+    grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    draw = torch.get_rng_state()
+    adapters.check_effect(model, IMAGES_NCHW)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+    assert {n for n, p in model.named_parameters() if p.grad is not None and torch.equal(p.grad, grads[n])} == set(
+        grads
+    )
+    assert torch.equal(torch.get_rng_state(), draw)
+    assert all(part.training for part in model.modules())
+    assert not any(part._forward_hooks for part in model.modules())
+
+
+@pytest.mark.parametrize("method", ["lora", "fft", "probe"])
+def test_state_goes_back_exactly_and_holds_nothing_frozen(method: str, probe: str) -> None:
+    model = train(wrapped(vit(), method=method))
+    state = adapters.trainable_state(model)
+    assert sum(t.numel() for t in state.values()) == adapters.count_parameters(model)[0]
+    fresh = wrapped(vit(), method=method)
+    assert not torch.equal(outputs(fresh), outputs(model))
+    adapters.load_trainable_state(fresh, state)
+    assert torch.equal(outputs(fresh), outputs(model))
+
+
+def test_state_is_a_copy_that_further_training_does_not_touch() -> None:
+    model = train(wrapped(vit()))
+    state = adapters.trainable_state(model)
+    kept = {name: tensor.clone() for name, tensor in state.items()}
+    train(model)
+    assert all(torch.equal(state[name], kept[name]) for name in kept)
+
+
+def test_the_state_of_another_rank_is_refused() -> None:
+    state = adapters.trainable_state(wrapped(vit(), rank=8))
+    with pytest.raises(UserError, match=r"does not fit this model, at: .*lora_A.weight.*another method, rank"):
+        adapters.load_trainable_state(wrapped(vit(), rank=4), state)
+
+
+@pytest.mark.parametrize("build", [vit, clip])
+def test_plain_peft_loads_what_was_saved_and_gives_the_same_logits(
+    build: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    model = train(wrapped(build()))
+    adapters.save_adapter(model, tmp_path, described(build()))
+    plain = PeftModel.from_pretrained(build(), str(tmp_path))
+    torch.testing.assert_close(outputs(plain), outputs(model), rtol=0, atol=1e-6)
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "README.md",
+    }
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (config["r"], config["base_model_name_or_path"], config["inference_mode"]) == (4, "tiny", True)
+
+
+def test_the_gradient_on_fused_attention_is_the_numeric_one() -> None:
+    model = train(wrapped(clip())).double().eval()
+    weight = model.get_parameter(
+        "base_model.model.visual.transformer.resblocks.1.attn.base_layer.out_proj.lora_B.default.weight"
+    )
+    loss = lambda: model(IMAGES_NCHW.double()).square().sum()  # noqa: E731
+    model.zero_grad()
+    loss().backward()
+    step = 1e-6
+    with torch.no_grad():
+        weight[0, 0] += step
+        above = loss()
+        weight[0, 0] -= 2 * step
+        assert weight.grad[0, 0].item() == pytest.approx(((above - loss()) / (2 * step)).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("method", "file"), [("fft", "model.safetensors"), ("probe", "head.safetensors")])
+def test_without_an_adapter_plain_torch_loads_the_one_file(method: str, file: str, probe: str, tmp_path: Path) -> None:
+    model = train(wrapped(vit(), method=method))
+    adapters.save_adapter(model, tmp_path, described(model))
+    plain = vit()
+    plain.load_state_dict(load_file(tmp_path / file), strict=method == "fft")
+    assert torch.equal(outputs(plain), outputs(model))
