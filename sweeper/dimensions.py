@@ -155,7 +155,7 @@ def _range(name: str, written: Mapping[str, Any]) -> Dimension:
     if not written and usual is not None:
         return usual
     if isinstance(DEFAULTS[name], str):
-        raise _slip(("space", name), dict(written), f"Use a value or a list of {', '.join(PARAMS[name].choices)}.")
+        raise _slip(("space", name), dict(written), f"Use a value or a list, of {', '.join(PARAMS[name].choices)}.")
     start = usual if isinstance(usual, Range) else Range(math.nan, math.nan, integer=isinstance(DEFAULTS[name], int))
     faults: list[Fault] = []
     bounds: dict[str, Any] = {"low": start.low, "high": start.high, "log": start.log, "points": None}

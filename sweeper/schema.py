@@ -89,7 +89,9 @@ def _value(name: str, param: Param) -> Schema:
         return {
             "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^\d+(\.\d+)?( *\* *rank)?$"}]
         }
-    return {"enum": list(param.choices)} if kept.get("type") == "string" else kept
+    if kept.get("type") == "string" and "enum" not in kept:  # any text, but these are offered
+        return {"anyOf": [{"enum": list(param.choices)}, {"type": "string"}]}
+    return kept
 
 
 def _ranges(name: str, value: Schema) -> list[Schema]:

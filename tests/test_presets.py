@@ -90,6 +90,7 @@ GOOD = [
     "name: x",
     "name: x\nspace: {lambda: {points: 2}, rank: 8, epochs: [2, 4], learning_rate: {low: 1e-4, points: 3}}\n"
     "search: {sampler: grid}",
+    "name: x\nspace: {layers: 'attn.qkv,mlp.fc1', variant: [lora, dora]}",
     "name: x\nspace: {lambda: {}, layers: {}, batch_size: {low: 16, high: 64, log: true}}",
     "name: x\nspace: {lambda: {values: [0.1, 1]}, alpha: 16, method: [lora, fairlora]}",
     "name: x\nconstraints: {accuracy: '>= 0.8', delta_f1: {max: 0.2}}",
@@ -116,6 +117,7 @@ SLIPS = [
     "name: x\nspace: {rank: {lo: 4}}",
     "name: x\nspace: {layers: {low: 1}}",
     "name: x\nspace: {method: lroa}",
+    "name: x\nspace: {variant: dra}",
     "name: x\nspace: {alpha: 2 rank}",
     "name: x\nobjectives: {acuracy: max}",
     "name: x\nobjectives: {delta_f1: minimise}",

@@ -106,7 +106,10 @@ def test_what_no_method_has_is_not_in_the_space() -> None:
         ({"lambda": {"points": 1}}, "space.lambda.points is 1. Use a whole number, 2 or more."),
         ({"lambda": {"log": 1}}, "space.lambda.log is 1. Use true or false."),
         ({"batch_size": {"low": 8}}, "space.batch_size has no usual range. Give both low and high, or a list."),
-        ({"layers": {"low": 1}}, "space.layers is {'low': 1}. Use a value or a list of qkv, attention, attention+mlp."),
+        (
+            {"layers": {"low": 1}},
+            "space.layers is {'low': 1}. Use a value or a list, of qkv, attention, attention+mlp.",
+        ),
         (["lambda"], "space is ['lambda']. Use a mapping such as `lambda: {low: 0.01, high: 100}`."),
     ],
 )
