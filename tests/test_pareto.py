@@ -156,6 +156,8 @@ def test_against_the_reference_point_every_member_of_the_front_counts(points_TM:
 
 def test_the_knee_is_the_point_farthest_above_the_chord() -> None:
     assert pareto.knee([[0, 10], [9, 9], [10, 0], [5, 5]]) == 1
+    # Scaled sums .6 + .6 and .99 + .25: the second is farther from the chord, though not from the corner.
+    assert pareto.knee([[0, 100], [60, 60], [99, 25], [100, 0]]) == 2
 
 
 def test_below_the_chord_the_knee_is_the_point_nearest_the_ideal_corner() -> None:
