@@ -17,7 +17,7 @@ from torch import nn
 
 from trainables.backbones import Backbone
 from trainables.backbones.timm_family import call_linears, linear_targets
-from trainables.backbones.weights import fixed_draw, locate, origin
+from trainables.backbones.weights import UNREADABLE, fixed_draw, locate, origin
 from trainables.errors import UserError, unknown
 from trainables.task import BackboneConfig
 
@@ -86,7 +86,7 @@ def _build(name: str, card: dict[str, Any], path: Path | None) -> Any:
             force_preprocess_cfg=images,
             device=torch.get_default_device(),
         )
-    except (RuntimeError, OSError) as fault:
+    except (*UNREADABLE, AssertionError, KeyError, OSError) as fault:  # open_clip asserts that shapes agree
         raise UserError(
             f"backbone: open_clip cannot build {name} from {path or 'no weights'}: {str(fault).splitlines()[0]} "
             "Use the file of this very model, or a model whose text tower needs no files of its own."

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from trainables.errors import UserError
 
+UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError)  # what a bad file raises when read
 _PICKLED = (".bin", ".pt", ".pth")
 
 
@@ -44,7 +45,7 @@ def read(path: Path) -> dict[str, Tensor]:
     """
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as fault:
+    except UNREADABLE as fault:
         raise UserError(
             f"backbone.weights: {path} cannot be read as tensors ({str(fault).splitlines()[0]}). "
             "It is damaged, or holds code besides tensors, which is never run: save it as .safetensors."
