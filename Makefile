@@ -26,9 +26,9 @@ slow: $(READY)  ## the tests that take minutes each
 
 $(READY): requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q uv
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv
 	$(BIN)/python -m uv pip sync -q --require-hashes --python $(BIN)/python requirements.txt
-	$(BIN)/python -m uv pip install -q --python $(BIN)/python --no-deps -e . 2>/dev/null || $(BIN)/python -m pip install -q --no-deps -e .
+	$(BIN)/python -m uv pip install -q --no-deps --no-build-isolation --python $(BIN)/python -e .
 	touch $@
 
 lock:  ## pin everything again, with hashes and no addresses

@@ -232,6 +232,10 @@ class SweepFolder:
         """Delete what earlier attempts left behind; none of it is ever read."""
         shutil.rmtree(self.path / "attempts", ignore_errors=True)
 
+    def forget(self) -> None:
+        """Delete the sweep: only for one that was refused before its first trial."""
+        shutil.rmtree(self.path)
+
 
 def sweeps(root: Path) -> Iterator[SweepFolder]:
     """Every sweep under `root`, by name."""

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper import pareto
+from sweeper import pareto, samplers
 from sweeper.errors import UserError
-from sweeper.space import Choice, Dimension, Fixed, Range
+from sweeper.space import Choice, Fixed
 from sweeper.spec import SweepSpec
 from sweeper.trial import State, Trial, mean_and_spread
 
@@ -33,6 +34,7 @@ _STATES = {
     TrialState.PRUNED: State.PRUNED,
     TrialState.FAIL: State.FAILED,
 }
+_DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -65,7 +67,7 @@ class Study:
         arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
         storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
         if create:
-            directions = ["maximize" if sense == "max" else "minimize" for sense in spec.objectives.values()]
+            directions = [_DIRECTIONS[sense] for sense in spec.objectives.values()]
             self._study = optuna.create_study(storage=storage, study_name=spec.name, directions=directions)
             self._study.set_user_attr("sweeper", {"schema": SCHEMA, "identity": spec.identity()})
         else:
@@ -97,9 +99,7 @@ class Study:
     @property
     def budget(self) -> int:
         """How many trials the sweep may have, baselines included."""
-        if self._points is None:
-            return self._spec.search.trials
-        return min(self._spec.search.trials, len(self._spec.search.baselines) + len(self._points))
+        return self._spec.budget
 
     def propose(self) -> Proposal | None:
         """The next configuration, remembered before it is given; None when the budget is asked for."""
@@ -145,14 +145,16 @@ class Study:
         dimensions = self._spec.space.dimensions
         if fixed is not None:
             for name in self._anchors(fixed):
-                _draw(trial, name, dimensions[name])
+                samplers.draw(trial, name, dimensions[name])
             params = fixed
         elif self._flat:
             # These samplers model one box: every dimension is drawn, and what the method lacks is dropped.
-            drawn = {name: _draw(trial, name, dim) for name, dim in dimensions.items() if not isinstance(dim, Fixed)}
+            drawn = {
+                name: samplers.draw(trial, name, dim) for name, dim in dimensions.items() if not isinstance(dim, Fixed)
+            }
             params = self._spec.space.walk(lambda name, _: drawn[name])
         else:
-            params = self._spec.space.walk(lambda name, dim: _draw(trial, name, dim))
+            params = self._spec.space.walk(lambda name, dim: samplers.draw(trial, name, dim))
         trial.set_user_attr("proposal", {"params": params, "baseline": baseline})
         return Proposal(trial.number, params, baseline)
 
@@ -177,18 +179,7 @@ class Study:
         return self._spec.search.sampler in ("gp", "nsga2")
 
     def _sampler(self, number: int) -> BaseSampler:
-        """A sampler whose random stream depends on the sweep's seed and the trial's number alone."""
-        search = self._spec.search
-        seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
-        startup = max(4, min(10, search.trials // 4))
-        constraints = _violations if self._spec.constraints else None
-        if search.sampler == "tpe":
-            return TPESampler(seed=seed, n_startup_trials=startup, constraints_func=constraints)
-        if search.sampler == "gp":
-            return GPSampler(seed=seed, n_startup_trials=startup, constraints_func=constraints)
-        if search.sampler == "nsga2":
-            return NSGAIISampler(seed=seed, population_size=search.population, constraints_func=constraints)
-        return RandomSampler(seed=seed)
+        return samplers.build(self._spec.search, number, constrained=bool(self._spec.constraints))
 
     # --- tell
 
@@ -269,23 +260,9 @@ def front(trials: Sequence[Trial], signs: Sequence[float]) -> list[int]:
     return [t.number for t, on in zip(able, pareto.front(points_TM), strict=True) if on]
 
 
-def _draw(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
-    if isinstance(dimension, Choice):
-        return trial.suggest_categorical(name, list(dimension.values))
-    assert isinstance(dimension, Range)  # what is fixed is not drawn
-    if dimension.integer:
-        return trial.suggest_int(name, int(dimension.low), int(dimension.high), log=dimension.log)
-    return trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
-
-
 def _proposal(row: FrozenTrial) -> Proposal:
     kept = row.user_attrs["proposal"]
     return Proposal(row.number, kept["params"], kept["baseline"])
-
-
-def _violations(row: FrozenTrial) -> Sequence[float]:
-    """Optuna's constraints: not above 0 is feasible. A failed trial counts as violating."""
-    return [float(v) for v in row.user_attrs.get("outcome", {}).get("violations", [1.0])]
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -1,0 +1,189 @@
+"""Ray Tune's Trainable over `trainables.FineTuning`: one actor, many fits, one after the other.
+
+Imports, backbone and data are paid once per actor; `reset_config` aims it at the next order. Every
+epoch is durable before it is reported, so an actor may die at any instant.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from sweeper import spec as specs
+from sweeper.folder import Corrupt, Fenced, SweepFolder, write_json
+from trainables.errors import FitError, UserError
+from trainables.finetuning import FineTuning
+from trainables.metrics import Evaluation
+from trainables.params import Params
+
+log = logging.getLogger(__name__)
+REPORT_EVERY_S = 1.0
+
+
+class FitActor(tune.Trainable):
+    """Trains fits, one at a time. Tune sees progress; the fit's folder gets the facts."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Called once per actor. A fault here is kept and told for each order, not lost with the actor."""
+        began = time.perf_counter()
+        self._fault: BaseException | None = None
+        self._tuning: FineTuning | None = None
+        try:
+            from trainables.finetuning import FineTuning
+
+            spec = specs.load(Path(config["folder"]) / "spec.yaml")
+            self._tuning = FineTuning(spec.task(), device=config["device"], threads=config["threads"])
+            self._tuning.prepare()
+        except Exception as fault:
+            self._fault = fault
+        self._prepared_s = time.perf_counter() - began
+        self._take(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Aim at another order; True tells Tune that the actor can be used again."""
+        self._take(new_config)
+        return True
+
+    def _take(self, config: dict[str, Any]) -> None:
+        self._order = config
+        self._sweep = SweepFolder(Path(config["folder"]), token=config["token"])
+        self._fit = self._sweep.fit(config["number"], config["seed"])
+        self._history: list[dict[str, Any]] = []
+        self._seconds = 0.0
+        self._aimed = False
+
+    # --- one step is some epochs: as many as end within REPORT_EVERY_S, at least one
+
+    def step(self) -> dict[str, Any]:
+        """Go on with the order; done when it is, or when the sweep was asked to stop."""
+        try:
+            if self._order["kind"] == "held-out":
+                return self._measure_held_out()
+            return self._train()
+        except Fenced:
+            raise
+        except FitError as fault:
+            return self._give_up(fault.reason, fault)
+        except (UserError, Corrupt) as fault:
+            return self._give_up("bad-input", fault)
+        except Exception as fault:
+            # torch's own class is not named here: this module must not need torch to be imported
+            memory = isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError"
+            return self._give_up("out-of-memory" if memory else "raised", fault)
+
+    def _ready(self) -> FineTuning:
+        if self._fault is not None:
+            raise self._fault
+        assert self._tuning is not None  # setup keeps one or the other
+        return self._tuning
+
+    def _train(self) -> dict[str, Any]:
+        if self._fit.result() is not None:
+            return {"done": True, "epoch": 0}
+        tuning = self._ready()
+        if not self._aimed:
+            self._aim(tuning)
+        until = time.perf_counter() + REPORT_EVERY_S
+        while not tuning.done:
+            self._one_epoch(tuning)
+            if tuning.done or time.perf_counter() >= until or self._sweep.stop_file.exists():
+                break
+        if tuning.done:
+            self._seal(tuning)
+        return {"done": tuning.done or self._sweep.stop_file.exists(), "epoch": tuning.epoch}
+
+    def _aim(self, tuning: FineTuning) -> None:
+
+        tuning.aim(Params.from_flat(self._order["params"]), self._order["seed"])
+        payload = self._fit.newest_checkpoint()
+        if payload is not None:
+            try:
+                meta = json.loads(_metadata(payload))
+                tuning.load_state(load_tensors(payload), meta["state"])
+                self._history, self._seconds = meta["history"], meta["seconds"]
+            except (SafetensorError, KeyError, ValueError) as fault:
+                raise Corrupt(
+                    f"a checkpoint in {self._fit.path} has a valid checksum and cannot be read ({fault}). It was "
+                    "written by another release; delete the fit's folder to run this fit again."
+                ) from fault
+        self._aimed = True
+
+    def _one_epoch(self, tuning: FineTuning) -> None:
+
+        began = time.perf_counter()
+        row: dict[str, Any] = {"epoch": tuning.epoch + 1, **tuning.train_epoch()}
+        trained = time.perf_counter()
+        self._evaluation = tuning.evaluate("val")
+        row["evaluate_s"] = time.perf_counter() - trained
+        row |= {f"val_{name}": value for name, value in self._evaluation.to_json()["values"].items()}
+        self._seconds += time.perf_counter() - began
+        self._history.append(_plain(row) | {"time_ms": time.time_ns() // 1_000_000})
+        if not tuning.done:
+            tensors, state = tuning.state()
+            meta = {"state": state, "history": self._history, "seconds": self._seconds}
+            self._fit.save_checkpoint(tuning.epoch, save_tensors(tensors, {"meta": json.dumps(meta)}))
+
+    def _seal(self, tuning: FineTuning) -> None:
+        """Weights first, then the result that vouches for them."""
+        self._fit.path.mkdir(parents=True, exist_ok=True)
+        made = self._fit.path / ".weights"
+        shutil.rmtree(made, ignore_errors=True)
+        tuning.save(made)
+        self._fit.keep_weights(made)
+        self._fit.write_result(
+            self._evaluation.to_json()
+            | {
+                "history": self._history,
+                "provenance": tuning.provenance() | {"prepared_s": self._prepared_s},
+                "seconds": self._seconds,
+                "error": None,
+            }
+        )
+
+    def _give_up(self, reason: str, fault: BaseException) -> dict[str, Any]:
+        """A deterministic failure is told once, with the whole trace in the folder; it is not retried."""
+        trace = "".join(traceback.format_exception(fault))
+        log.warning("fit %s/%s: %s", self._order["number"], self._order["seed"], trace)
+        if self._order["kind"] == "fit":
+            error = {"reason": reason, "message": str(fault) or type(fault).__name__, "trace": trace}
+            empty: dict[str, Any] = {"values": {}, "reasons": {}, "groups": [], "provenance": {}}
+            self._fit.write_result(empty | {"history": self._history, "seconds": self._seconds, "error": error})
+        return {"done": True, "epoch": len(self._history)}
+
+    # --- the held-out split
+
+    def _measure_held_out(self) -> dict[str, Any]:
+        tuning = self._ready()
+        tuning.aim(Params.from_flat(self._order["params"]), self._order["seed"])
+        tuning.load_weights(self._fit.weights)
+        evaluation: Evaluation = tuning.evaluate("test")
+        write_json(self._sweep.held_out(self._order["number"], self._order["seed"]), evaluation.to_json())
+        return {"done": True, "epoch": 0}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing for Tune: the fit's folder has all of it."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing from Tune either."""
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """What JSON can hold: an undefined number is None."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def _metadata(payload: bytes) -> str:
+    length = int.from_bytes(payload[:8], "little")
+    meta: str = json.loads(payload[8 : 8 + length])["__metadata__"]["meta"]
+    return meta

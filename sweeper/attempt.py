@@ -1,0 +1,200 @@
+"""One attempt at a sweep: execute what is left, record it, say what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+from sweeper import cluster, summary
+from sweeper.folder import SweepFolder, write_bytes
+from sweeper.projector import Projector, Record
+from sweeper.queue import FitQueue
+from sweeper.spec import SweepSpec
+from sweeper.study import Study
+from sweeper.summary import Snapshot
+from sweeper.trial import Trial
+from sweeper.view import record_uri
+
+EXIT_GOOD, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
+RECORD_PATIENCE_S = 60.0
+
+
+class Listener(Protocol):
+    """Who watches an attempt. Called from the scheduling path: be quick."""
+
+    def begun(self, look: Callable[[], Snapshot], notes: list[str]) -> None:
+        """The attempt begins; `look` gives the moment's snapshot from any thread."""
+
+    def told(self, trial: Trial) -> None:
+        """A trial has ended."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an attempt came to."""
+
+    snapshot: Snapshot
+    trials: list[Trial]
+    front: list[int]
+    exit_code: int
+    notes: list[str] = field(default_factory=list)
+
+
+class Attempt:
+    """The parts of one attempt and how they work together."""
+
+    def __init__(self, spec: SweepSpec, folder: SweepFolder, study: Study, listener: Listener) -> None:
+        self._spec, self._folder, self._study, self._listener = spec, folder, study, listener
+        self._began = time.monotonic()
+        self._signal: int | None = None
+        self._projector: Projector | None = None
+        self._queue = FitQueue(
+            study,
+            folder,
+            seeds=spec.search.seed_list,
+            max_failures=spec.search.max_failures,
+            on_trial=self._told,
+        )
+
+    def run(self, described: Mapping[str, Any]) -> Outcome:
+        """Execute what is left, record it, say what came of it."""
+        with self._interrupts():
+            slots = cluster.slots(self._spec.resources)
+            self._projector = self._record(described)
+            self._listener.begun(self.snapshot, described["notes"])
+            self._execute(slots)
+            return self._finish()
+
+    def _told(self, trial: Trial) -> None:
+        if self._projector is not None:
+            self._projector.poke()
+        self._listener.told(trial)
+
+    def _execute(self, slots: cluster.Slots) -> None:
+        """Let Ray Tune run orders until the queue is exhausted. Its attempt is scratch, its result not read."""
+        from ray import tune
+        from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+
+        from sweeper.actor import FitActor
+        from sweeper.search import FitSearcher
+
+        shared = {
+            "folder": str(self._folder.path),
+            "token": self._folder.token,
+            "device": slots.device,
+            "threads": slots.threads,
+        }
+        ahead = 1 if slots.count > 1 and slots.bound_by_resources else 0
+        tuner = Tuner(
+            tune.with_resources(FitActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
+            tune_config=TuneConfig(
+                search_alg=FitSearcher(self._queue, shared, limit=slots.count, ahead=ahead),
+                num_samples=-1,
+                reuse_actors=True,
+            ),
+            run_config=RunConfig(
+                name="tune",
+                storage_path=str(self._folder.attempt),
+                verbose=0,
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+                failure_config=FailureConfig(max_failures=self._spec.resources.max_retries),
+            ),
+        )
+        tuner.fit()
+
+    def _finish(self) -> Outcome:
+        trials, front = self._study.trials(), self._study.front()
+        snapshot = self.snapshot()
+        notes = [f"brake: {self._queue.brake}"] if self._queue.brake else []
+        frame = summary.table(trials, self._spec, front)
+        write_bytes(self._folder.path / "trials.csv", frame.to_csv(index=False).encode())
+        write_bytes(self._folder.path / "front.csv", frame[frame["on_front"]].to_csv(index=False).encode())
+        if self._projector is not None and not self._projector.finish(RECORD_PATIENCE_S):
+            notes.append("record: MLflow could not take everything yet; it is written at the next resume.")
+        if self._spec.storage.keep_weights == "front":
+            self._drop_dominated(trials, front)
+        return Outcome(snapshot, trials, front, self._exit_code(trials), notes)
+
+    def _drop_dominated(self, trials: list[Trial], front: list[int]) -> None:
+        """A dominated trial stays dominated whatever is added, so its weights are never asked for again."""
+        for trial in trials:
+            if trial.state.finished and trial.number not in front and trial.baseline is None:
+                for seed in self._spec.search.seed_list:
+                    self._folder.fit(trial.number, seed).drop_weights()
+
+    def _exit_code(self, trials: list[Trial]) -> int:
+        if self._signal is not None:
+            return EXIT_TERMINATED if self._signal == signal.SIGTERM else EXIT_INTERRUPTED
+        return EXIT_SOME_FAILED if self._queue.brake or any(trial.reason for trial in trials) else EXIT_GOOD
+
+    # --- looking in from other threads
+
+    def snapshot(self) -> Snapshot:
+        """The attempt at this moment."""
+        trials, front = self._study.trials(), self._study.front()
+        elapsed = time.monotonic() - self._began
+        return Snapshot(
+            name=self._spec.name,
+            state=self._state(trials),
+            budget=self._study.budget,
+            counts=summary.counts(trials),
+            front=summary.front_rows(trials, self._spec, front),
+            hypervolume=summary.hypervolume(trials, self._spec, front),
+            running_fits=self._queue.running,
+            elapsed_s=elapsed,
+            eta_s=self._eta(trials, elapsed),
+        )
+
+    def _state(self, trials: list[Trial]) -> str:
+        if self._signal is not None or self._queue.brake:
+            return "paused"
+        done = len(trials) >= self._study.budget and all(trial.state.finished for trial in trials)
+        return "finished" if done else "running"
+
+    def _eta(self, trials: list[Trial], elapsed: float) -> float | None:
+        """Fits to come at the pace so far."""
+        ended = sum(trial.state.finished for trial in trials) * len(self._spec.search.seed_list)
+        total = self._study.budget * len(self._spec.search.seed_list)
+        if not self._queue.finished:
+            return None
+        return max(0.0, (total - ended) * elapsed / self._queue.finished)
+
+    # --- the record
+
+    def _record(self, described: Mapping[str, Any]) -> Projector:
+        def make() -> Record:
+            from sweeper.tracking import open_record  # MLflow takes seconds to import; the record's thread pays
+
+            return open_record(self._spec, self._folder, record_uri(self._spec, self._folder.path.parent), described)
+
+        projector = Projector(make, lambda: (self._study.trials(), self._study.front()))
+        projector.start()
+        return projector
+
+    # --- signals
+
+    @contextlib.contextmanager
+    def _interrupts(self) -> Iterator[None]:
+        """The first INT or TERM ends the sweep gently; the second at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None:
+            raise KeyboardInterrupt
+        self._signal = number
+        self._queue.stop()
+        self._folder.stop_file.touch()

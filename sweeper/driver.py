@@ -1,0 +1,104 @@
+"""A sweep from its question to its front: run and resume.
+
+Everything here may be killed at any instant; the study and the fits' folders are enough to go on.
+Write order: ask -> launch -> checkpoint -> result -> tell -> record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from sweeper import cluster, provenance
+from sweeper import spec as specs
+from sweeper.attempt import Attempt, Listener, Outcome
+from sweeper.errors import UserError
+from sweeper.folder import SweepFolder, write_bytes
+from sweeper.lease import Lease
+from sweeper.spec import SweepSpec
+from sweeper.study import NoSuchSweep, Study
+from sweeper.view import open_spec, study_url
+
+
+def run(spec: SweepSpec, listener: Listener) -> Outcome:
+    """Begin a sweep and see it through.
+
+    Raises:
+        UserError: the name is taken, or the data, weights or resources are not there.
+    """
+    folder = SweepFolder(Path(spec.storage.root) / spec.name)
+    if folder.exists:
+        raise UserError(
+            f"sweep '{spec.name}' exists in {folder.path}. Go on with it: 'sweeper resume {spec.name}'; "
+            "or choose another name: 'sweeper run FILE --name NAME'."
+        )
+    if spec.data.root is not None:  # a resume may be typed in another folder
+        spec = specs.changed(spec, {"data.root": str(spec.data.root.resolve())})
+    write_bytes(folder.spec, specs.dump(spec).encode())
+    try:
+        return _attempt(spec, folder, listener)
+    except UserError:
+        if not (folder.path / "trials").exists():  # refused before its first trial: nothing to go on with
+            folder.forget()
+        raise
+
+
+def resume(folder: SweepFolder, listener: Listener, *, trials: int | None = None) -> Outcome:
+    """Finish what is left of a sweep; `trials` gives it a larger budget.
+
+    Raises:
+        UserError: there is no such sweep, somebody else drives it, or the budget would shrink.
+    """
+    spec = open_spec(folder)
+    if trials is not None and trials != spec.search.trials:
+        if trials < spec.search.trials:
+            raise UserError(f"--trials {trials} is less than the {spec.search.trials} the sweep has. Give more.")
+        spec = specs.changed(spec, {"search.trials": trials})
+        write_bytes(folder.spec, specs.dump(spec).encode())
+    return _attempt(spec, folder, listener)
+
+
+def _attempt(spec: SweepSpec, folder: SweepFolder, listener: Listener) -> Outcome:
+    url = study_url(spec, folder)
+    lease = Lease(url, spec.name)
+    folder = SweepFolder(folder.path, token=lease.acquire())
+    try:
+        folder.raise_fence()
+        folder.clear_scratch()
+        folder.attempt.mkdir(parents=True)
+        with _ray_and_data(spec) as described:
+            return Attempt(spec, folder, _open_study(spec, url, lease), listener).run(described)
+    finally:
+        lease.release()
+
+
+@contextlib.contextmanager
+def _ray_and_data(spec: SweepSpec) -> Iterator[dict[str, Any]]:
+    """Both take seconds and neither needs the other; a Ray of our own ends with the attempt."""
+    with ThreadPoolExecutor(1, thread_name_prefix="data") as pool:
+        data = pool.submit(provenance.describe, spec)
+        own = cluster.start()
+        try:
+            yield data.result()
+        finally:
+            if own:
+                cluster.stop()
+
+
+def _open_study(spec: SweepSpec, url: str, lease: Lease) -> Study:
+    """The sweep's study, made where the run before died too early to; refused where the spec differs."""
+    try:
+        study = Study(spec, url, guard=lease.check)
+    except NoSuchSweep:
+        return Study(spec, url, create=True, guard=lease.check)
+    differences = specs.difference(study.identity, spec.identity())
+    if differences:
+        raise UserError(
+            f"the spec of '{spec.name}' was changed in what makes trials comparable:\n  "
+            + "\n  ".join(differences)
+            + "\nPut it back, or begin a sweep with a new name."
+        )
+    return study

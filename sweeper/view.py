@@ -1,0 +1,59 @@
+"""A sweep as its study and lease tell it, without driving it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweeper import spec as specs
+from sweeper import summary
+from sweeper.errors import UserError
+from sweeper.folder import SweepFolder
+from sweeper.lease import Lease
+from sweeper.spec import SweepSpec
+from sweeper.study import NoSuchSweep, Study
+from sweeper.summary import Snapshot
+from sweeper.trial import Trial
+
+
+def study_url(spec: SweepSpec, folder: SweepFolder) -> str:
+    """Where the study lives: SQLite in the sweep's folder unless the spec names a server."""
+    return spec.storage.study or f"sqlite:///{folder.path / 'study.db'}"
+
+
+def record_uri(spec: SweepSpec, root: Path) -> str:
+    """Where the record is written: SQLite beside the sweeps unless the spec names a server."""
+    return spec.storage.mlflow or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def open_spec(folder: SweepFolder) -> SweepSpec:
+    """The spec of an existing sweep, with its storage where the folder is now."""
+    if not folder.exists:
+        raise UserError(f"no sweep in {folder.path}. 'sweeper list' shows those there are; --root says where to look.")
+    return specs.load(folder.spec)
+
+
+def look(folder: SweepFolder) -> tuple[Snapshot, list[Trial], list[int], SweepSpec]:
+    """A sweep as its study and lease tell it, without driving it."""
+    spec = open_spec(folder)
+    url = study_url(spec, folder)
+    try:
+        study = Study(spec, url)
+    except NoSuchSweep:
+        return Snapshot(spec.name, "not begun", spec.search.trials, summary.counts([])), [], [], spec
+    lease = Lease(url, spec.name)
+    holder = lease.holder()
+    lease.close()
+    trials, front = study.trials(), study.front()
+    living = holder if holder is not None and holder.alive else None
+    finished = len(trials) >= study.budget and all(t.state.finished for t in trials)
+    state = "running" if living else "finished" if finished else "paused"
+    snapshot = Snapshot(
+        name=spec.name,
+        state=state,
+        budget=study.budget,
+        counts=summary.counts(trials),
+        front=summary.front_rows(trials, spec, front),
+        hypervolume=summary.hypervolume(trials, spec, front),
+        holder=str(living) if living else None,
+    )
+    return snapshot, trials, front, spec
