@@ -90,7 +90,7 @@ def test_an_untouched_zero_shot_head_classifies_as_clip_does(weights: Path) -> N
 
 
 def test_a_zero_shot_head_needs_class_names(small: Path) -> None:
-    with pytest.raises(UserError, match=r"'zero-shot', but the dataset names no classes. Use 'random'"):
+    with pytest.raises(UserError, match=r"'zero-shot' for 3 classes, but the dataset names no classes. Use 'random'"):
         load(BackboneConfig(name="open_clip:ViT-small", weights="none", head="zero-shot"), classes=3)
 
 

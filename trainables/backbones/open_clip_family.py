@@ -26,9 +26,7 @@ _RESIZE = {"shortest": "shorter", "squash": "squash"}
 _FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
-def load(
-    config: BackboneConfig, *, classes: int, layers: str | None, class_names: Sequence[str] | None = None
-) -> Backbone:
+def load(config: BackboneConfig, *, classes: int, layers: str | None, class_names: Sequence[str] = ()) -> Backbone:
     """The image tower of `open_clip:MODEL/TAG` and a head of `classes` outputs.
 
     With `head: zero-shot` the untouched model classifies as CLIP does: its logits are the scaled cosines of the
@@ -42,7 +40,8 @@ def load(
     path = locate(config.weights, repository, _FILES, name=config.name)
     with fixed_draw():
         clip = _build(name, card, path)
-        head = _zero_shot(clip, name, class_names) if config.head == "zero-shot" else _random(clip, name, classes)
+        zero_shot = config.head == "zero-shot"
+        head = _zero_shot(clip, name, classes, class_names) if zero_shot else _random(name, classes)
     images = clip.visual.preprocess_cfg
     return Backbone(
         name=config.name,
@@ -97,15 +96,16 @@ def _build(name: str, card: dict[str, Any], path: Path | None) -> Any:
     return clip
 
 
-def _random(clip: Any, name: str, classes: int) -> dict[str, nn.Module]:
+def _random(name: str, classes: int) -> dict[str, nn.Module]:
     return {"head": nn.Linear(open_clip.get_model_config(name)["embed_dim"], classes)}
 
 
 @torch.no_grad()
-def _zero_shot(clip: Any, name: str, class_names: Sequence[str] | None) -> dict[str, nn.Module]:
+def _zero_shot(clip: Any, name: str, classes: int, class_names: Sequence[str]) -> dict[str, nn.Module]:
     """RMSNorm makes unit vectors times sqrt(D); the head's weights take that factor back."""
-    if not class_names:
-        raise UserError("backbone.head is 'zero-shot', but the dataset names no classes. Use 'random'.")
+    if len(class_names) != classes:
+        given = f"gives {len(class_names)}" if class_names else "names no classes"
+        raise UserError(f"backbone.head is 'zero-shot' for {classes} classes, but the dataset {given}. Use 'random'.")
     prompts = [_PROMPT.format(label.replace("_", " ")) for label in class_names]
     text_CD = clip.eval().encode_text(open_clip.get_tokenizer(name)(prompts), normalize=True)
     width = text_CD.shape[1]
