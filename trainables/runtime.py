@@ -87,5 +87,5 @@ class Runtime:
             "precision": self.precision,
             "threads": torch.get_num_threads(),
             "python": platform.python_version(),
-            "versions": {name: metadata.version(name) for name in LIBRARIES},
+            "versions": {name: metadata.version(name) for name in LIBRARIES} | {"torch": str(torch.__version__)},
         }

@@ -1,0 +1,209 @@
+"""One fine-tuning: prepare once, then aim, train, evaluate, save, and aim again. It knows nothing of sweeps."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from trainables import adapters, backbones, data
+from trainables.batches import derived
+from trainables.data.base import Dataset
+from trainables.data.cache import Transform, decoded
+from trainables.errors import UserError
+from trainables.fit import Fit
+from trainables.methods import METHODS
+from trainables.metrics import Evaluation, Predictions, evaluate
+from trainables.params import Params
+from trainables.runtime import Runtime
+from trainables.samples import Samples
+from trainables.task import Task
+
+
+class FineTuning:
+    """A task, and one fit of it at a time.
+
+    Data and backbone are read once, by `prepare`; each `aim` starts a fit that nothing of the last one
+    has touched.
+
+    >>> tuning = FineTuning(Task(groups="cell"))                             # doctest: +SKIP
+    >>> tuning.prepare()                                                     # doctest: +SKIP
+    >>> tuning.aim(Params.from_flat({"method": "fairlora", "lambda": 1.0}), seed=0)  # doctest: +SKIP
+    >>> while not tuning.done: tuning.train_epoch()                          # doctest: +SKIP
+    >>> tuning.evaluate("val").values["accuracy"]                            # doctest: +SKIP
+    """
+
+    def __init__(self, task: Task, *, device: str = "auto", threads: int | None = None) -> None:
+        self.task = task
+        self.runtime = Runtime.choose(device, task.train.precision, threads)
+        self._current: Fit | None = None
+        self._heard: set[tuple[str, ...]] = set()
+        self._samples: dict[str, Samples] = {}
+        self._content: dict[str, str] = {}
+
+    def prepare(self) -> None:
+        """Read the data, decode it once per machine, build the backbone that all fits start from.
+
+        Raises:
+            UserError: unknown dataset or backbone, missing files, groups that the data does not have.
+        """
+        self.runtime.use_threads()
+        self._data: Dataset = data.load(self.task.data)
+        try:
+            self._data.groups("train", self.task.groups)
+        except ValueError as error:
+            raise UserError(f"groups is '{self.task.groups}': {error}") from None
+        self._split_hash = self._data.split_hash
+        self._backbone = backbones.load(self.task.backbone, classes=len(self._data.classes))
+        self._backbone.model.to(self.runtime.device)
+        for split in ("train", "val"):
+            self._split(split)
+
+    def aim(self, params: Params, seed: int) -> None:
+        """Start a fresh fit: backbone as pre-trained, head and adapter from `seed`.
+
+        Raises:
+            FitError: the adapter has no effect (`dead-adapter`), or memory ran out.
+        """
+        self._current = None  # its memory first, then the new one's
+        chance = self.runtime.seeded(derived(seed, 0, "weights"))
+        with self.runtime.memory("building the model"), chance:
+            model = copy.deepcopy(self._backbone.model)
+            _reset(model.get_submodule(self._backbone.head))
+            model = adapters.wrap(model, self._backbone, params)
+            self._prove(model, params)
+        groups = len(self._split("train").groups.names)
+        objective = METHODS[params.method].load()(params=params, groups=groups, reduction=self.task.train.reduction)
+        self._current = Fit(model, objective, params, seed, self.task.train, self.runtime)
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs of the fit."""
+        return self._fit.epoch
+
+    @property
+    def done(self) -> bool:
+        """Whether the fit has had all its epochs."""
+        return self._fit.epoch >= self._fit.params.epochs
+
+    def train_epoch(self) -> dict[str, float]:
+        """One pass over the training split: what `Fit.train_epoch` says of it, and `seconds`.
+
+        Raises:
+            FitError: `diverged`, `dead-adapter` or `out-of-memory`.
+        """
+        began = time.perf_counter()
+        logs = self._fit.train_epoch(self._split("train"))
+        return {"seconds": time.perf_counter() - began, **logs}
+
+    def evaluate(self, split: str = "val") -> Evaluation:
+        """Every metric on `split`, and its groups by class, attribute and cell.
+
+        Raises:
+            FitError: `diverged` where the model's answers are not numbers.
+        """
+        log_probs_NC = self._fit.log_probs(self._split(split))
+        part = self._data.splits[split]
+        predictions = Predictions(
+            labels_N=part.labels_N,
+            predicted_N=log_probs_NC.argmax(1),
+            log_probs_NC=log_probs_NC,
+            classes=self._data.classes,
+            attributes_N=part.attributes_N,
+            attributes=self._data.attributes,
+            shared_labels=self._data.shared_labels,
+            train_cell_counts=self._data.groups("train", "class" if part.attributes_N is None else "cell").counts_G,
+            penalised=self.task.groups,
+        )
+        return evaluate(predictions)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that going on needs: tensors on the CPU (weights, AdamW's moments, the method's own) and JSON."""
+        return self._fit.state(), {"epoch": self._fit.epoch, **self._identity}
+
+    def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Go on from `state()`, in this or another process; aim at the same params and seed first.
+
+        Raises:
+            ValueError: the state is of another fit.
+        """
+        wrong = [key for key, value in self._identity.items() if meta.get(key) != value]
+        if wrong:
+            raise ValueError(f"the state is of another fit ({', '.join(wrong)} differ). Aim at the one that saved it.")
+        self._fit.load_state(tensors, int(meta["epoch"]))
+
+    def save(self, folder: Path) -> None:
+        """Write what was trained, in peft's format (or all weights, under full fine-tuning)."""
+        adapters.save_adapter(self._fit.model, folder, self._backbone)
+
+    def load_weights(self, folder: Path) -> None:
+        """Take the trained weights that `save` wrote, to evaluate them again.
+
+        Raises:
+            UserError: there are none, or they are of a model of another shape.
+        """
+        files = sorted(folder.glob("*.safetensors"))
+        if len(files) != 1:
+            raise UserError(f"{folder} holds {len(files)} weight files (*.safetensors), not one. Was it saved whole?")
+        adapters.load_trainable_state(self._fit.model, load_file(files[0]))
+        self._fit.epoch = self._fit.params.epochs
+
+    def provenance(self) -> dict[str, Any]:
+        """What made the numbers: machine, versions, data, backbone, sizes, settings. Ready for JSON."""
+        trainable, total = adapters.count_parameters(self._fit.model)
+        return {
+            **self.runtime.provenance(),
+            **self._identity,
+            "method": self._fit.params.method,
+            "dataset": self._data.name,
+            "content_hash": dict(self._content),
+            "backbone": self._backbone.name,
+            "backbone_source": self._backbone.source,
+            "trainable_parameters": trainable,
+            "total_parameters": total,
+        }
+
+    @property
+    def _fit(self) -> Fit:
+        if self._current is None:
+            raise RuntimeError("There is no fit yet. Call prepare(), then aim(params, seed).")
+        return self._current
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        return {"params": self._fit.params.to_flat(), "seed": self._fit.seed, "split_hash": self._split_hash}
+
+    def _split(self, name: str) -> Samples:
+        """The split's samples, read at first use: who never looks at test never loads it."""
+        if name not in self._samples:
+            backbone = self._backbone
+            found = decoded(self._data, name, Transform(**backbone.transform()), workers=self.runtime.threads or 1)
+            self._content[name] = found.hash
+            self._samples[name] = Samples(
+                found.images_NCHW,
+                self._data.splits[name].labels_N,
+                self._data.groups(name, self.task.groups),
+                mean=backbone.mean,
+                std=backbone.std,
+                device=self.runtime.device,
+            )
+        return self._samples[name]
+
+    def _prove(self, model: nn.Module, params: Params) -> None:
+        """The adapter is heard: looked at once for each way of wiring it, whatever its rank."""
+        wiring = (METHODS[params.method].adapter, params.layers, params.variant)
+        if wiring not in self._heard:
+            adapters.check_effect(model, self._split("train").take(slice(0, 4)))
+            self._heard.add(wiring)
+
+
+def _reset(head: nn.Module) -> None:
+    """New random weights, from torch's global chance."""
+    for module in head.modules():
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
