@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 # Before the import, since MLflow reads some of them there. A dead server shall fail in seconds, not
 # hang for minutes; whoever sets the variables knows better.
@@ -157,11 +156,16 @@ class Runs:
         self._client.log_inputs(held.run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
 
-def experiment_id(uri: str, name: str) -> str | None:
-    """The number of the sweep's experiment, or None where nothing was recorded yet.
+def whereabouts(uri: str, name: str) -> tuple[str, str] | None:
+    """Experiment and parent run of the sweep, or None where nothing was recorded yet.
 
     Raises:
         mlflow.exceptions.MlflowException: the store at `uri` does not answer.
     """
-    found: Any = MlflowClient(uri).get_experiment_by_name(name)
-    return None if found is None else str(found.experiment_id)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return None
+    wanted = f"tags.`{SWEEP}` = '{name}' and tags.`{ROLE}` = 'parent'"
+    parents = client.search_runs([experiment.experiment_id], wanted, order_by=["start_time"], max_results=1)
+    return (str(experiment.experiment_id), str(parents[0].info.run_id)) if parents else None

@@ -89,7 +89,8 @@ class Record:
             if held is not None and not trial.state.finished:
                 self._runs.set_status(held, PAUSED)
         done = len(trials) >= self._source.budget and all(trial.state.finished for trial in trials)
-        self._runs.set_status(parent, "FINISHED" if done else PAUSED)
+        last = max((trial.ended_ms or 0 for trial in trials), default=0)
+        self._runs.set_status(parent, "FINISHED" if done else PAUSED, ended_ms=last or None)
 
     # --- finding what is there
 

@@ -17,9 +17,14 @@ HOST = "127.0.0.1"
 START_S = 120.0  # a small machine needs up to 40 s
 
 
-def link(base_url: str, experiment_id: str, run_id: str | None = None) -> str:
-    """The page of a sweep's runs, or of one run. Without the workflow type MLflow opens an empty page about GenAI."""
-    place = f"experiments/{quote(experiment_id)}/runs" + (f"/{quote(run_id)}" if run_id else "")
+def link(base_url: str, experiment_id: str, run_id: str | None = None, artifact: str | None = None) -> str:
+    """The page of a sweep's runs, of one run, or of a file of a run.
+
+    Without the workflow type MLflow opens an empty page about GenAI.
+    """
+    place = f"experiments/{quote(experiment_id)}/runs"
+    place += f"/{quote(run_id)}" if run_id else ""
+    place += f"/artifacts/{quote(artifact)}" if run_id and artifact else ""
     return f"{base_url.rstrip('/')}/#/{place}?workflowType=machine_learning"
 
 
@@ -45,33 +50,39 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def serve(uri: str, name: str, artifacts: Path, port: int) -> int:
-    """Serve the record until interrupted; prints the link that opens sweep `name`, once the server answers.
+    """Serve the record until interrupted; prints the links that open sweep `name`, once the server answers.
 
-    A record that lives on a server of its own is not served again: its link is printed.
+    A record that lives on a server of its own is not served again: its links are printed.
 
     Raises:
         UserError: nothing was recorded yet, the port is taken, or the server ended.
     """
-    from sweeper.runs import experiment_id
+    from sweeper.runs import whereabouts  # MLflow takes seconds to import
 
-    found = experiment_id(uri, name)
+    found = whereabouts(uri, name)
     if found is None:
         raise UserError(f"MLflow has no record of '{name}' yet. 'sweeper resume {name}' writes what is missing.")
     if uri.startswith(("http://", "https://")):
-        print(link(uri, found))
+        _tell(uri, *found)
         return 0
     if _answers(port):
         raise UserError(f"port {port} on {HOST} is taken. Choose another with --port.")
     server = subprocess.Popen(serve_command(uri, artifacts, port), env=environment(), stdout=subprocess.DEVNULL)
     try:
         _wait(server, port)
-        print(f"{link(f'http://{HOST}:{port}', found)}\nCtrl-C ends the server.", flush=True)
+        _tell(f"http://{HOST}:{port}", *found)
+        print("Ctrl-C ends the server.", flush=True)
         return server.wait()
     except KeyboardInterrupt:
         return 0
     finally:
         server.terminate()
         server.wait()
+
+
+def _tell(base_url: str, experiment_id: str, parent: str) -> None:
+    print(f"the front:  {link(base_url, experiment_id, parent, 'front.html')}")
+    print(f"all trials: {link(base_url, experiment_id)}", flush=True)
 
 
 def _wait(server: subprocess.Popen[bytes], port: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ import pytest
 from mlflow.entities import Run
 
 from sweeper import projection, runs, webui
+from sweeper.errors import UserError
 from sweeper.projection import FitView
 from sweeper.projector import Projector
 from sweeper.runs import DIGEST, TRIAL
@@ -30,10 +32,10 @@ DEAD = "http://127.0.0.1:9"  # the discard port: nobody listens
 
 
 class Flaky:
-    """A real client that counts its calls, and loses the reply of those named in `lost`, or refuses all."""
+    """A real client that counts its calls, and loses the reply of the n-th `lost` one, or refuses all."""
 
     calls: ClassVar[Counter[str]] = Counter()
-    lost: ClassVar[set[str]] = set()
+    lost: ClassVar[dict[str, int]] = {}
     down = False
 
     def __init__(self, uri: str) -> None:
@@ -45,8 +47,7 @@ class Flaky:
                 raise ConnectionError("the store is away")
             Flaky.calls[name] += 1
             answer = getattr(self._real, name)(*args, **kwargs)
-            if name in Flaky.lost:
-                Flaky.lost.discard(name)
+            if Flaky.calls[name] == Flaky.lost.get(name):
                 raise ConnectionError("the reply was lost")
             return answer
 
@@ -55,7 +56,7 @@ class Flaky:
 
 @pytest.fixture(autouse=True)
 def flaky(monkeypatch: pytest.MonkeyPatch) -> type[Flaky]:
-    Flaky.calls, Flaky.lost, Flaky.down = Counter(), set(), False
+    Flaky.calls, Flaky.lost, Flaky.down = Counter(), {}, False
     monkeypatch.setattr(runs, "MlflowClient", Flaky)
     return Flaky
 
@@ -239,12 +240,18 @@ def test_of_two_runs_begun_in_the_same_millisecond_the_fuller_one_stays(sweep: S
     assert sweep.children()[1].info.run_id == original.info.run_id
 
 
-@pytest.mark.parametrize("call", ["create_experiment", "create_run", "log_batch", "set_terminated", "log_artifacts"])
-def test_a_lost_reply_leaves_one_run_per_trial_and_every_number_once(
-    sweep: Sweep, flaky: type[Flaky], call: str
+@pytest.mark.parametrize(
+    ("call", "nth"),
+    [
+        *(("create_experiment", 1), ("create_run", 1), ("create_run", 2), ("create_run", 3)),
+        *(("log_batch", 1), ("log_batch", 2), ("log_batch", 4), ("set_terminated", 1), ("log_artifacts", 1)),
+    ],
+)
+def test_a_lost_reply_leaves_one_run_per_trial_and_each_number_once(
+    sweep: Sweep, flaky: type[Flaky], call: str, nth: int
 ) -> None:
     record = sweep.record()
-    flaky.lost = {call}
+    flaky.lost = {call: nth}
     with pytest.raises(ConnectionError, match="reply was lost"):
         record.refresh(sweep.trials, sweep.front)
     record.refresh(sweep.trials, sweep.front)
@@ -466,7 +473,30 @@ def test_the_link_opens_runs_not_the_page_about_genai() -> None:
     assert webui.link("http://127.0.0.1:5000/", "3") == (
         "http://127.0.0.1:5000/#/experiments/3/runs?workflowType=machine_learning"
     )
+    assert webui.link("http://h", "3", "ab", "front.html").endswith(
+        "/3/runs/ab/artifacts/front.html?workflowType=machine_learning"
+    )
     assert webui.link("http://h", "3", "ab") == "http://h/#/experiments/3/runs/ab?workflowType=machine_learning"
+
+
+def test_the_front_is_found_where_the_record_put_it(sweep: Sweep) -> None:
+    assert runs.whereabouts(sweep.uri, sweep.name) is None
+    sweep.record().refresh(sweep.trials, sweep.front)
+    parent = sweep.parent()
+    assert runs.whereabouts(sweep.uri, sweep.name) == (parent.info.experiment_id, parent.info.run_id)
+
+
+def test_a_sweep_that_was_never_recorded_cannot_be_shown(sweep: Sweep) -> None:
+    with pytest.raises(UserError, match=r"no record of .* yet"):
+        webui.serve(sweep.uri, sweep.name, sweep.store, 5000)
+
+
+def test_a_port_that_is_taken_is_refused(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, sweep.front)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} on 127.0.0.1 is taken"):
+            webui.serve(sweep.uri, sweep.name, sweep.store, port)
 
 
 def test_the_server_listens_here_only_and_runs_no_jobs(tmp_path: Path) -> None:
