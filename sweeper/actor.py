@@ -6,26 +6,24 @@ epoch is durable before it is reported, so an actor may die at any instant.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import shutil
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 
 from sweeper import spec as specs
 from sweeper.folder import Corrupt, Fenced, SweepFolder, write_json
 from trainables.errors import FitError, UserError
-from trainables.finetuning import FineTuning
 from trainables.metrics import Evaluation
 from trainables.params import Params
+
+if TYPE_CHECKING:  # torch stays out of the driver, which imports this class only to hand it to Tune
+    from trainables.finetuning import FineTuning
 
 log = logging.getLogger(__name__)
 REPORT_EVERY_S = 1.0
@@ -104,15 +102,16 @@ class FitActor(tune.Trainable):
         return {"done": tuning.done or self._sweep.stop_file.exists(), "epoch": tuning.epoch}
 
     def _aim(self, tuning: FineTuning) -> None:
+        from trainables import checkpoint
 
         tuning.aim(Params.from_flat(self._order["params"]), self._order["seed"])
         payload = self._fit.newest_checkpoint()
         if payload is not None:
             try:
-                meta = json.loads(_metadata(payload))
-                tuning.load_state(load_tensors(payload), meta["state"])
+                tensors, meta = checkpoint.unpack(payload)
+                tuning.load_state(tensors, meta["state"])
                 self._history, self._seconds = meta["history"], meta["seconds"]
-            except (SafetensorError, KeyError, ValueError) as fault:
+            except (KeyError, ValueError) as fault:
                 raise Corrupt(
                     f"a checkpoint in {self._fit.path} has a valid checksum and cannot be read ({fault}). It was "
                     "written by another release; delete the fit's folder to run this fit again."
@@ -120,6 +119,7 @@ class FitActor(tune.Trainable):
         self._aimed = True
 
     def _one_epoch(self, tuning: FineTuning) -> None:
+        from trainables import checkpoint
 
         began = time.perf_counter()
         row: dict[str, Any] = {"epoch": tuning.epoch + 1, **tuning.train_epoch()}
@@ -132,7 +132,7 @@ class FitActor(tune.Trainable):
         if not tuning.done:
             tensors, state = tuning.state()
             meta = {"state": state, "history": self._history, "seconds": self._seconds}
-            self._fit.save_checkpoint(tuning.epoch, save_tensors(tensors, {"meta": json.dumps(meta)}))
+            self._fit.save_checkpoint(tuning.epoch, checkpoint.pack(tensors, meta))
 
     def _seal(self, tuning: FineTuning) -> None:
         """Weights first, then the result that vouches for them."""
@@ -181,9 +181,3 @@ class FitActor(tune.Trainable):
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     """What JSON can hold: an undefined number is None."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-
-
-def _metadata(payload: bytes) -> str:
-    length = int.from_bytes(payload[:8], "little")
-    meta: str = json.loads(payload[8 : 8 + length])["__metadata__"]["meta"]
-    return meta
