@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sweeper.dimensions import Range, no_points
 from sweeper.errors import Fault, nearest
 from trainables.backbones import BACKBONES, FAMILIES
-from trainables.data import DATASETS
+from trainables.data import DATASETS, misplaced
 
 if TYPE_CHECKING:
     from sweeper.spec import SweepSpec
@@ -32,6 +32,10 @@ def check_names(place: str, name: str, table: Collection[str], families: Collect
 
 def _dataset(spec: SweepSpec) -> Iterator[Fault]:
     return check_names("data.name", spec.data.name, DATASETS)
+
+
+def _options(spec: SweepSpec) -> Iterator[Fault]:
+    return (Fault(("data", option), text) for option, text in misplaced(spec.data).items())
 
 
 def _backbone(spec: SweepSpec) -> Iterator[Fault]:
@@ -89,6 +93,7 @@ def _reference(spec: SweepSpec) -> Iterator[Fault]:
 
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Fault]]], ...] = (
     (("data",), _dataset),
+    (("data",), _options),
     (("backbone",), _backbone),
     (("search",), _repeated),
     (("search",), _budget),

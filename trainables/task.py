@@ -15,13 +15,36 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Columns(_Part):
+    """Which column of a user's table (`data.name: csv`) holds what. Others are ignored."""
+
+    image: Annotated[str, Field(min_length=1, description="the image's path, relative to the table's folder")] = "image"
+    label: Annotated[str, Field(min_length=1, description="the class, any text")] = "label"
+    attribute: Annotated[
+        str | None, Field(min_length=1, description="the sensitive attribute; none: 'attribute', if the table has it")
+    ] = None
+    split: Annotated[
+        str | None, Field(min_length=1, description="train, val or test; none: 'split', if the table has it")
+    ] = None
+
+
 class DataConfig(_Part):
-    """Which dataset, where it lies, and what happens to records that cannot be read."""
+    """Which dataset, where it lies, and what happens to records that cannot be read.
+
+    The last four each belong to one dataset, and are refused elsewhere.
+    """
 
     name: Annotated[str, Field(description="a name of the DATASETS table")] = "digits-on-scenes"
     root: Annotated[Path | None, Field(description="the folder of your copy; none for embedded data")] = None
     on_bad: Annotated[Literal["skip", "fail"], Field(description="unreadable or bad records")] = "fail"
     max_bad: Annotated[float, Field(ge=0, le=1, description="share of bad records above which skip fails too")] = 0.01
+    task: Annotated[Literal["gender", "age"] | None, Field(description="utkface: what is learnt (none: gender)")] = None
+    validation: Annotated[
+        Literal["official", "from-trainval"] | None,
+        Field(description="aircraft: the published val, or a fifth of each class of trainval (none: official)"),
+    ] = None
+    crop_banner: Annotated[bool, Field(description="aircraft: cut the 20 lowest pixels, which name the owner")] = False
+    columns: Annotated[Columns, Field(description="csv: which column holds what")] = Columns()
 
 
 class BackboneConfig(_Part):

@@ -77,6 +77,7 @@ class Dataset:
 
     `shared_labels` says that classes and attribute values mean the same things by index (as in
     Waterbirds: landbird/land, waterbird/water), which is what makes sensitive accuracy defined.
+    `crop_bottom` rows of pixels are cut off below before anything else happens to an image.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     licence: str = "unknown"
     ids: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    crop_bottom: int = 0
 
     def groups(self, split: str, kind: str) -> Groups:
         """The groups of `split` by class, attribute or cell (cell = A * class + attribute).

@@ -1,0 +1,117 @@
+"""What files hold: hashes of their bytes, remembered per machine, and whether they are images.
+
+Reading is done by threads: hashing and decoding release the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image, UnidentifiedImageError
+
+from trainables.errors import UserError
+from trainables.task import cache_root
+
+_WORKERS = 8  # hides the latency of a network disk
+_T = TypeVar("_T")
+
+
+def digests(root: Path, paths: Sequence[Path]) -> list[str | None]:
+    """32 hex digits of SHA-256 per file, None where there is no file.
+
+    A file that has kept its size and time since the last call is not read again.
+
+    Raises:
+        UserError: the system refuses to read a file (permission, broken disk).
+    """
+    memory = cache_root() / "digests" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:20]}.json"
+    known = _remembered(memory)
+    found = _each(lambda path: _digest(path, known.get(str(path))), paths)
+    told = {str(path): entry for path, entry in zip(paths, found, strict=True) if entry is not None}
+    if told.items() - known.items():
+        with contextlib.suppress(OSError):  # where nothing can be kept, it is read again
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(memory, json.dumps(known | told))
+    return [entry and entry[2] for entry in found]
+
+
+def unreadable(paths: Sequence[Path]) -> list[str | None]:
+    """Why each file is not an image that decodes to its last byte; None where it is one."""
+    Image.preinit()  # before the threads, which would all do it
+    return _each(_problem, paths)
+
+
+def identical(found: Sequence[str | None]) -> list[list[int]]:
+    """The positions that share a digest, two or more in each list, in order."""
+    together: dict[str, list[int]] = defaultdict(list)
+    for i, digest in enumerate(found):
+        if digest is not None:
+            together[digest].append(i)
+    return [positions for positions in together.values() if len(positions) > 1]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes `path` so that a reader, or a crash, meets the old file or the new one, never half of one."""
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(draft).chmod(0o644)
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+_Entry = tuple[int, int, str]  # size, time in ns, digest
+
+
+def _remembered(memory: Path) -> dict[str, _Entry]:
+    try:
+        kept = json.loads(memory.read_text(encoding="utf-8"))
+        return {str(name): (int(size), int(time), str(digest)) for name, (size, time, digest) in kept.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _digest(path: Path, known: _Entry | None) -> _Entry | None:
+    try:
+        found = path.stat()
+        if known and known[:2] == (found.st_size, found.st_mtime_ns):
+            return known
+        return found.st_size, found.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}. Mend that and start again.") from error
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except MemoryError:
+        raise
+    except FileNotFoundError:
+        return "no such file"
+    except UnidentifiedImageError:
+        return "is not an image that Pillow can read"
+    except Exception as error:  # damaged bytes make Pillow raise nearly anything
+        return f"cannot be decoded: {type(error).__name__}: {error}"
+    return None
+
+
+def _each(function: Callable[[Path], _T], paths: Sequence[Path]) -> list[_T]:
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        return list(pool.map(function, paths))

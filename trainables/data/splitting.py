@@ -1,0 +1,52 @@
+"""Cutting a dataset that has no official split: by hashes, so that anybody, anywhere gets the same parts.
+
+Two cuts. `keyed` looks at each record's own key only: adding or losing records moves no other one, and
+records with equal keys (the same bytes) stay together. `stratified` cuts every stratum to the same
+shares, to the nearest record; there a newcomer moves at most one other record over each border, of its
+own stratum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+SHARES: Mapping[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}  # 80:20, and val out of the 80
+_SALT = "sweeper-split-1"
+
+
+def fraction(key: str) -> float:
+    """A number in [0, 1) that depends on nothing but `key`; evenly spread over many keys."""
+    digest = hashlib.sha256(f"{_SALT}:{key}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def keyed(key: str, shares: Mapping[str, float] = SHARES) -> str:
+    """The part that `key` belongs to, by itself. `shares` add up to 1."""
+    left = fraction(key)
+    for part, share in shares.items():
+        if left < share:
+            return part
+        left -= share
+    return next(iter(shares))  # what rounding left over
+
+
+def stratified(keys: Sequence[str], strata: Sequence[Hashable], shares: Mapping[str, float] = SHARES) -> dict[str, str]:
+    """The part of each key, every stratum in the same shares. The first part takes what rounding leaves.
+
+    Keys are distinct; their order changes nothing.
+    """
+    members: dict[Hashable, list[str]] = defaultdict(list)
+    for key, stratum in zip(keys, strata, strict=True):
+        members[stratum].append(key)
+    return {key: part for stratum in members.values() for key, part in _cut(stratum, shares)}
+
+
+def _cut(keys: list[str], shares: Mapping[str, float]) -> Iterable[tuple[str, str]]:
+    first, *others = shares
+    ranked = sorted(keys, key=lambda key: (fraction(key), key))
+    counts = {part: round(shares[part] * len(keys)) for part in others}
+    places = [part for part in others for _ in range(counts[part])]
+    places += [first] * (len(keys) - len(places))
+    return zip(ranked, places, strict=False)
