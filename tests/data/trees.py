@@ -12,11 +12,11 @@ from PIL import Image
 
 from trainables.data.base import SPLITS, Dataset
 
-DIRTY_FACES = {
-    "39_1_20170116174525125.jpg.chip.jpg": "lacks the race",
-    "61_1_20170109142408075.jpg.chip.jpg": "lacks the race",
-    "61_1_20170109150557335.jpg.chip.jpg": "lacks the race",
-}
+RACELESS_FACES = (
+    "39_1_20170116174525125.jpg.chip.jpg",
+    "61_1_20170109142408075.jpg.chip.jpg",
+    "61_1_20170109150557335.jpg.chip.jpg",
+)
 COSMETIC_FACES = ("55_0_0_20170116232725357jpg.chip.jpg", "24_0_1_20170116220224657 .jpg.chip.jpg")
 VARIANTS = ("707-320", "737-200", "F/A-18", "BAE 146-200", "Boeing 717", "DH-82")
 
