@@ -56,10 +56,10 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def fixed_draw() -> Iterator[None]:
+def fixed_draw(seed: int = 0) -> Iterator[None]:
     """Fresh weights drawn inside are the same in each process: a resumed fit must find the frozen ones again."""
     before = torch.get_rng_state()
-    torch.default_generator.manual_seed(0)
+    torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:
