@@ -112,7 +112,6 @@ def decoded(dataset: Dataset, split: str, transform: Transform, *, workers: int 
 def _find(dataset: Dataset, split: str, transform: Transform, *, workers: int) -> Decoded:
     paths = dataset.splits[split].paths
     transform = replace(transform, crop_bottom=dataset.crop_bottom)
-    transform = replace(transform, crop_bottom=dataset.crop_bottom)
     names = [os.path.relpath(path, dataset.root) for path in paths]
     key = _key(paths, names, transform)
     folder = cache_root() / "decoded" / key

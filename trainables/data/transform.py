@@ -48,8 +48,6 @@ class Transform:
 
     def __call__(self, image: Image.Image) -> Pixels:
         """The pixels [3, S, S] of `image`, converted to RGB."""
-        if self.crop_bottom:
-            image = image.crop((0, 0, image.width, image.height - self.crop_bottom))
         rgb = image.convert("RGB")
         if self.crop_bottom:
             rgb = rgb.crop((0, 0, image.width, max(1, image.height - self.crop_bottom)))

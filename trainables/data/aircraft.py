@@ -1,0 +1,108 @@
+"""FGVC-Aircraft: 100 variants, in lists of `id label` beside `images/`; no sensitive attribute: classes are the groups.
+
+Source: Maji et al., "Fine-Grained Visual Classification of Aircraft", 2013. Ids keep their leading zeros; labels
+contain spaces and '/', and are never part of a path.
+
+The official train, val and test have 3,334 / 3,333 / 3,333 images, and are the default: they are published, and 33
+validation images of each class bear a per-class F1. FairLoRA trains on train and val together (6,667), which leaves
+nothing to choose by; `validation: from-trainval` comes near it and stays honest: it trains on four fifths of each
+class of the two (5,334 or so), and chooses on the other fifth, ranked by a hash of the id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from trainables.data.base import SPLITS, BadRecord, Dataset
+from trainables.data.examples import Example, only_once, only_present, splits
+from trainables.data.records import find_root, inside, settle
+from trainables.data.splitting import stratified
+from trainables.errors import UserError
+from trainables.task import DataConfig
+
+FOLDERS = ("fgvc-aircraft-2013b/data", "data")
+NAMES = "variants.txt"
+IMAGES = "images"
+BANNER = 20  # pixels
+VALIDATION_SHARES = {"train": 0.8, "val": 0.2}
+
+_FETCH = f"Fetch fgvc-aircraft-2013b, unpack it, and set data.root to it or to its data/ folder, which holds {NAMES}."
+
+
+def load(config: DataConfig) -> Dataset:
+    """The copy below `config.root`; classes in the order of `variants.txt`.
+
+    Raises:
+        UserError: no copy is there, a list is missing or not text, a split is empty, or too many lines are bad.
+    """
+    root = find_root(config, folders=FOLDERS, marker=NAMES, fetch=_FETCH)
+    classes = tuple(dict.fromkeys(line for _, line in _lines(root / NAMES)))
+    listed, bad = _read(root, frozenset(classes))
+    if config.validation == "from-trainval":
+        listed = _divided_anew(listed)
+    found, missing = only_present(listed)
+    bad += missing
+    settle(bad, len(found) + len(bad), config, root)
+    parts, ids = splits(root, found, classes)
+    return Dataset(
+        name=config.name,
+        root=root,
+        classes=classes,
+        attributes=(),
+        splits=parts,
+        bad=tuple(bad),
+        notes=tuple(_notes(config)),
+        licence="non-commercial research; the photographers keep the copyright",
+        ids=ids,
+        crop_bottom=BANNER if config.crop_banner else 0,
+    )
+
+
+def _read(root: Path, classes: frozenset[str]) -> tuple[list[Example], list[BadRecord]]:
+    """The three lists. An id that is in two of them stays in the later one: nothing of test is trained on."""
+    examples: list[Example] = []
+    bad: list[BadRecord] = []
+    for split in reversed(SPLITS):
+        table = root / f"images_variant_{split}.txt"
+        for number, line in _lines(table):
+            place = f"{table.name}:{number}"
+            try:
+                examples.append(_parse(root, place, line, classes, split))
+            except ValueError as error:
+                bad.append(BadRecord(place, str(error)))
+    once, repeated = only_once(examples)
+    return once, [*bad, *repeated]
+
+
+def _parse(root: Path, place: str, line: str, classes: frozenset[str], split: str) -> Example:
+    id_, _, label = line.partition(" ")
+    label = label.strip()
+    if label not in classes:
+        raise ValueError(f"label is '{label}', which {NAMES} does not list")
+    return Example(place, id_, inside(root / IMAGES, f"{id_}.jpg"), label, split=split)
+
+
+def _divided_anew(listed: list[Example]) -> list[Example]:
+    both = [example for example in listed if example.split != "test"]
+    part_of = stratified([e.id for e in both], [e.label for e in both], VALIDATION_SHARES)
+    return [replace(example, split=part_of.get(example.id, "test")) for example in listed]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that say something, with their numbers from 1."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as text in UTF-8: {error}. {_FETCH}") from error
+    return ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+
+
+def _notes(config: DataConfig) -> Iterator[str]:
+    if config.validation == "from-trainval":
+        yield "validation is a fifth of each class of the official trainval, by a hash of the id; the test is official"
+    else:
+        yield "the official train, val and test; FairLoRA trains on train and val together"
+    if config.crop_banner:
+        yield f"the {BANNER} lowest pixels of each image are cut off"
