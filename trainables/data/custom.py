@@ -1,0 +1,239 @@
+"""A user's own images: a table that names them (`csv`), or a folder for each class (`folder`).
+
+`csv`: `data.root` is the table, or a folder with one `*.csv`; paths are relative to the table's folder.
+Columns: image, label, and, where there are such, attribute and split (`data.columns` renames them).
+
+`folder`: `root/CLASS/**/image.jpg`, or `root/{train,val,test}/CLASS/**/image.jpg`.
+
+Splits that are given are kept. Val or test, where they are not, are cut from train by a hash of each
+file's bytes, so that copies of an image stay together and a new image moves no other one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from trainables.data.base import SPLITS, BadRecord, Dataset
+from trainables.data.contents import digests
+from trainables.data.examples import Example, conflicts, only_once, only_present, splits
+from trainables.data.records import inside, read_table, settle
+from trainables.data.splitting import SHARES, keyed
+from trainables.errors import UserError
+from trainables.task import Columns, DataConfig
+
+SPELLINGS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"})
+
+_SPLIT_OF = {spelling: split for split, spellings in SPELLINGS.items() for spelling in spellings}
+
+
+def load_table(config: DataConfig) -> Dataset:
+    """The images that a table names.
+
+    Raises:
+        UserError: no table, a column is missing, a split is empty, one class only, or too many rows are bad.
+    """
+    table = _table(config)
+    columns = _columns(table, config.columns)
+    examples, bad = _rows(table, columns)
+    return _dataset(config, table.parent, table, examples, bad, has_attribute=columns.attribute is not None)
+
+
+def load_folder(config: DataConfig) -> Dataset:
+    """The images of a folder of classes.
+
+    Raises:
+        UserError: no folder, a split is empty, one class only, or too many files lie in no class's folder.
+    """
+    root = _existing(config)
+    if not root.is_dir():
+        raise UserError(f"data.root is '{config.root}', a file. For a table of images, set data.name to 'csv'.")
+    examples, bad = _files(root)
+    return _dataset(config, root, root, examples, bad, has_attribute=False)
+
+
+def split_level(root: Path) -> dict[str, Path]:
+    """The folders train, val and test of `root`; empty where its folders are classes.
+
+    Raises:
+        UserError: folders of splits stand beside other folders, so that it may be either.
+    """
+    folders = _folders(root)
+    level = {_SPLIT_OF[f.name.casefold()]: f for f in folders if f.name.casefold() in _SPLIT_OF}
+    if "train" not in level or (len(level) == 1 and len(folders) > 1):  # a class may be called train
+        return {}
+    if len(level) < len(folders):
+        others = ", ".join(folder.name for folder in folders if folder not in level.values())
+        raise UserError(f"{root}: beside {', '.join(f.name for f in level.values())} there is {others}. Move it away.")
+    return level
+
+
+def _dataset(
+    config: DataConfig, root: Path, source: Path, examples: list[Example], bad: list[BadRecord], *, has_attribute: bool
+) -> Dataset:
+    once, repeated = only_once(examples)
+    found, missing = only_present(once)
+    bad = [*bad, *repeated, *missing]
+    settle(bad, len(found) + len(bad), config, source)
+    classes = _sorted({example.label for example in once})
+    if len(classes) < 2:
+        raise UserError(f"{source}: there is {len(classes)} class in it. At least two are needed.")
+    attributes = _sorted({str(example.attribute) for example in once}) if has_attribute else ()
+    complete, clashes, notes = _completed(root, found)
+    parts, ids = splits(source, complete, classes, attributes)
+    return Dataset(
+        name=config.name,
+        root=root,
+        classes=classes,
+        attributes=attributes,
+        splits=parts,
+        bad=(*bad, *clashes),
+        notes=notes,
+        licence="the user's own",
+        ids=ids,
+    )
+
+
+def _completed(root: Path, examples: list[Example]) -> tuple[list[Example], list[BadRecord], tuple[str, ...]]:
+    """The examples with the splits that nobody gave cut from train, what the cut found, and a note on it."""
+    given = {example.split for example in examples if example.split}
+    absent = [split for split in SPLITS if split not in given]
+    if not absent or (given and "train" in absent):
+        return examples, [], ()  # nothing to cut, or nothing to cut from
+    pool = [example for example in examples if example.split in (None, "train")]
+    others = [example for example in examples if example.split not in (None, "train")]
+    hashes = digests(root, [example.path for example in pool])
+    shares = _shares(absent)
+    cut = [replace(example, split=keyed(digest or "", shares)) for example, digest in zip(pool, hashes, strict=True)]
+    told = ", ".join(f"{split} {share:.1%}" for split, share in shares.items())
+    note = f"{' and '.join(absent)} not given: cut by a hash of each file's bytes into {told}"
+    return [*others, *cut], conflicts(pool, hashes), (note,)
+
+
+def _shares(absent: Sequence[str]) -> dict[str, float]:
+    """Of what is cut: train and the absent parts, in the proportions of `SHARES`."""
+    parts = {split: share for split, share in SHARES.items() if split == "train" or split in absent}
+    return {split: share / sum(parts.values()) for split, share in parts.items()}
+
+
+# --- tables
+
+
+def _table(config: DataConfig) -> Path:
+    root = _existing(config)
+    if root.is_file():
+        return root
+    tables = sorted(path for path in root.glob("*.csv") if not path.name.startswith("."))
+    if len(tables) == 1:
+        return tables[0]
+    there = ", ".join(path.name for path in tables) or "none"
+    raise UserError(f"data.root is '{config.root}', a folder with these tables: {there}. Set it to the one CSV file.")
+
+
+def _columns(table: Path, asked: Columns) -> Columns:
+    """With attribute and split settled: a column of the table, or None."""
+    named = [name for name in (asked.image, asked.label, asked.attribute, asked.split) if name]
+    first = next(read_table(table, named), None)
+    if first is None:
+        raise UserError(f"{table} has no rows.")
+    header = first[1]
+    usual = {name: name for name in ("attribute", "split") if name in header}
+    return asked.model_copy(
+        update={
+            "attribute": asked.attribute or usual.get("attribute"),
+            "split": asked.split or usual.get("split"),
+        }
+    )
+
+
+def _rows(table: Path, columns: Columns) -> tuple[list[Example], list[BadRecord]]:
+    examples: list[Example] = []
+    bad: list[BadRecord] = []
+    for line, record in read_table(table, (columns.image, columns.label)):
+        place = f"{table.name}:{line}"
+        try:
+            examples.append(_parse(table.parent, place, record, columns))
+        except ValueError as error:
+            bad.append(BadRecord(place, str(error)))
+    return examples, bad
+
+
+def _parse(root: Path, place: str, record: dict[str, str], columns: Columns) -> Example:
+    path = inside(root, record[columns.image])
+    for column in (columns.label, columns.attribute):
+        if column and not record[column]:
+            raise ValueError(f"{column} is empty")
+    return Example(
+        place=place,
+        id=path.relative_to(root).as_posix(),
+        path=path,
+        label=record[columns.label],
+        attribute=record[columns.attribute] if columns.attribute else None,
+        split=_part(record[columns.split]) if columns.split else None,
+    )
+
+
+def _part(text: str) -> str:
+    found = _SPLIT_OF.get(text.casefold())
+    if found is None:
+        raise ValueError(f"split is '{text}'. Use one of: {', '.join(SPLITS)}")
+    return found
+
+
+# --- folders
+
+
+def _files(root: Path) -> tuple[list[Example], list[BadRecord]]:
+    level = split_level(root)
+    tops: list[tuple[str | None, Path]] = [*level.items()] if level else [(None, root)]
+    examples = [example for split, top in tops for example in _classes(root, top, split)]
+    stray = (path for path in dict.fromkeys([root, *level.values()]) for path in _images(path, deep=False))
+    bad = [BadRecord(path.relative_to(root).as_posix(), "lies in no class's folder") for path in stray]
+    return examples, bad
+
+
+def _classes(root: Path, top: Path, split: str | None) -> Iterator[Example]:
+    for folder in _folders(top):
+        for path in _images(folder, deep=True):
+            name = path.relative_to(root).as_posix()
+            yield Example(name, name, path, folder.name, split=split)
+
+
+def _folders(top: Path) -> list[Path]:
+    return sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _images(folder: Path, *, deep: bool) -> Iterator[Path]:
+    """By their endings; hidden files are the system's, not the user's. Links to folders are not followed."""
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if deep and not name.startswith("."))
+        for name in sorted(names):
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield Path(here, name)
+
+
+# --- both
+
+
+def _existing(config: DataConfig) -> Path:
+    if config.root is None:
+        raise UserError(
+            f"data.root is missing. Set it to your {'table' if config.name == 'csv' else 'folder'} of images."
+        )
+    root = config.root.expanduser().resolve()
+    if not root.exists():
+        raise UserError(f"data.root is '{config.root}', which does not exist.")
+    return root
+
+
+def _sorted(names: Iterable[str]) -> tuple[str, ...]:
+    """By value where all are whole numbers, so that 10 comes after 9."""
+    found: Sequence[str] = sorted(names)
+    return tuple(sorted(found, key=int) if all(name.isdecimal() for name in found) else found)
