@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   sweeper resume NAME             go on; --trials 64 gives a larger budget
   sweeper pareto NAME             the front
   sweeper ui NAME                 the record in a browser
+  sweeper data check PATH         what is in a folder of data, before a sweep is spent on it
 
 exit codes: 0 good, 1 some trials failed, 2 bad input, 130 interrupted (143 terminated): resume goes on
 """
@@ -162,6 +163,19 @@ def doctor(asked: argparse.Namespace) -> int:
     return 2 if any(check.verdict == "bad" for check in checks) else 0
 
 
+def data_check(asked: argparse.Namespace) -> int:
+    """Tell what is in a folder of data: counts, bad records, leaks; exit code 2 where a sweep would stop."""
+    from sweeper import datacheck
+
+    finding = datacheck.check(asked.path, asked.dataset)
+    if asked.sheet:
+        datacheck.write_sheet(finding, asked.sheet)
+    if asked.manifest:
+        datacheck.write_manifest(finding, asked.manifest)
+    print(json.dumps(finding.to_json(), indent=2) if asked.json else datacheck.report(finding))
+    return 0 if finding.refusal is None else 2
+
+
 # --- what they share
 
 
@@ -245,8 +259,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="command", required=True)
 
-    def add(name: str, command: Any, *, of: str | None = None) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=command.__doc__.rstrip("."), description=command.__doc__)
+    def add(name: str, command: Any, *, of: str | None = None, to: Any = commands) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = to.add_parser(
+            name, help=command.__doc__.rstrip("."), description=command.__doc__
+        )
         sub.set_defaults(command=command)
         if of == "spec":
             sub.add_argument("spec", help="a sweep.yaml, or the name of a shipped preset")
@@ -267,4 +283,10 @@ def _parser() -> argparse.ArgumentParser:
     add("ui", ui, of="sweep").add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: 5000)")
     add("schema", schema)
     add("doctor", doctor)
+    data = commands.add_parser("data", help="Look at data before a sweep does").add_subparsers(required=True)
+    check = add("check", data_check, to=data)
+    check.add_argument("path", type=Path, help="a folder, or a CSV file of your own images")
+    check.add_argument("--name", dest="dataset", help="the dataset it is (default: by its layout)")
+    check.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw some images of each cell")
+    check.add_argument("--manifest", type=Path, metavar="FILE.csv", help="write who is in which split")
     return parser
