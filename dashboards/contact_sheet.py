@@ -43,7 +43,7 @@ def contact_sheet(cells: Sequence[Cell], path: Path, *, title: str = "") -> Path
         raise ValueError("a contact sheet needs at least one cell")
     rows = math.ceil(len(cells) / math.ceil(len(cells) / _ROWS))
     columns = math.ceil(len(cells) / rows)
-    across = _LABEL + max(1, max(len(cell.images) for cell in cells)) * (THUMBNAIL + _GAP)
+    across = _LABEL + max(1, max(len(cell.images) for cell in cells)) * (THUMBNAIL + _GAP) + _MARGIN
     size = (2 * _MARGIN + columns * across, _MARGIN + _TITLE + rows * (THUMBNAIL + _GAP))
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trainables import data
 from trainables.data import contents, layout
 from trainables.data.base import SPLITS, BadRecord, Dataset
+from trainables.data.examples import few
 from trainables.data.manifest import manifest
 from trainables.data.report import describe
 from trainables.errors import UserError
@@ -122,8 +123,7 @@ def _leaks(dataset: Dataset) -> Iterator[str]:
     hashes = contents.digests(dataset.root, [path for _, path in files])
     for positions in contents.identical(hashes):
         if len({files[i][0] for i in positions}) > 1:
-            named = (f"{files[i][1].relative_to(dataset.root).as_posix()} ({files[i][0]})" for i in positions)
-            yield ", ".join(named)
+            yield few([f"{files[i][1].relative_to(dataset.root).as_posix()} ({files[i][0]})" for i in positions])
 
 
 def _refusal(config: DataConfig, unreadable: tuple[BadRecord, ...]) -> str | None:

@@ -120,6 +120,15 @@ def test_the_same_bytes_in_two_splits_are_told_and_twins_in_one_are_not(tmp_path
     assert datacheck.check(tmp_path).leaks == ("0.png (train), 1.png (val)",)
 
 
+def test_many_copies_of_an_image_are_told_in_one_short_line(tmp_path: Path) -> None:
+    csv(tmp_path)
+    for i in range(24):
+        (tmp_path / f"{i}.png").write_bytes((tmp_path / "0.png").read_bytes())
+    assert datacheck.check(tmp_path).leaks == (
+        "0.png (train), 12.png (train), 15.png (train), 18.png (train) and 20 more",
+    )
+
+
 def test_a_name_overrules_the_layout(tmp_path: Path) -> None:
     csv(tmp_path)
     assert layout.recognise(tmp_path) == "csv"

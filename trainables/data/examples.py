@@ -72,11 +72,16 @@ def conflicts(examples: Sequence[Example], digests: Sequence[str | None]) -> lis
     return [record for group in groups for record in _conflict(sorted(group, key=lambda example: example.id))]
 
 
+def few(names: Sequence[str], shown: int = 4) -> str:
+    """The names on one line, the first `shown` of them and how many more there are."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
 def _conflict(group: list[Example]) -> Iterable[BadRecord]:
     said = {"label": {e.label for e in group}, "attribute": {str(e.attribute) for e in group}}
     differing = [f"{what} ({', '.join(sorted(values))})" for what, values in said.items() if len(values) > 1]
     if differing:
-        others = ", ".join(example.id for example in group[1:])
+        others = few([example.id for example in group[1:]])
         problem = f"has the same bytes as {others}, and they disagree on {' and '.join(differing)}; kept, in one split"
         yield BadRecord(group[0].place, problem, dropped=False)
 
