@@ -1,0 +1,101 @@
+"""The README tells the truth: its spec is good, and each command in it does what its comment says."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from sweeper import spec as specs
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+SPEC = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1]
+CONSOLE = [
+    line.split("#")[0].split()
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
+SWEEPER = [words[1:] for words in CONSOLE if words and words[0] == "sweeper"]
+ELSEWHERE = {"demo"}  # minutes long: tests/test_demo.py, marked slow, and `make demo` itself
+
+
+def test_the_first_two_commands_are_make_demo_and_make_test() -> None:
+    assert CONSOLE[:2] == [["make", "demo"], ["make", "test"]]
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text(encoding="utf-8")
+    assert {"demo:", "test:"} <= set(re.findall(r"^\w+:", makefile, re.MULTILINE))
+
+
+def test_the_spec_fits_on_a_page_and_is_good() -> None:
+    assert len(SPEC.splitlines()) <= 12
+    assert specs.parse(SPEC).name == "my-first-sweep"
+
+
+def test_every_command_of_the_tool_is_in_the_readme() -> None:
+    done = subprocess.run([sys.executable, "-m", "sweeper", "--help"], capture_output=True, text=True, check=True)
+    commands = set(re.findall(r"^    (\w+) ", done.stdout, re.MULTILINE))
+    assert commands <= {words[0] for words in SWEEPER}
+
+
+def test_every_file_that_the_readme_names_exists() -> None:
+    root = Path(__file__).parent.parent
+    named = re.findall(r"`((?:sweeper|trainables|dashboards|tests|benchmarks)/[\w./-]+)`|\]\((docs/[^)]+)\)", README)
+    missing = [a or b for a, b in named if not (root / (a or b)).exists()]
+    assert missing == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder with the README's spec, cut down to what a test can wait for."""
+    made = tmp_path_factory.mktemp("user")
+    small = specs.changed(specs.parse(SPEC), {"search.trials": 3, "search.seeds": 1, "space.epochs": 1})
+    (made / "sweep.yaml").write_text(specs.dump(small))
+    return made
+
+
+EXPECTED = {
+    "validate": "sweep.yaml is good",
+    "plan": "one epoch, measured here",
+    "run": "my-first-sweep: finished, 3/3 trials",
+    "resume": "my-first-sweep: finished, 3/3 trials",
+    "status": "my-first-sweep: finished, 3/3 trials",
+    "list": "my-first-sweep: finished",
+    "pareto": "Pareto front",
+    "schema": '"$schema"',
+    "doctor": "good  python",
+}
+PRINTED = [words for words in SWEEPER if words[0] in EXPECTED]
+
+
+@pytest.mark.parametrize("words", PRINTED, ids=[" ".join(words) for words in PRINTED])
+def test_the_commands_work_in_the_order_in_which_they_are_printed(folder: Path, words: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "sweeper", *words], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert EXPECTED[words[0]] in done.stdout
+
+
+def test_ui_serves_the_record_on_this_machine_only_and_prints_a_link_that_opens_it(folder: Path) -> None:
+    (words,) = [words for words in SWEEPER if words[0] == "ui"]
+    command = [sys.executable, "-m", "sweeper", *words, "--port", "5057"]
+    server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        printed = server.stdout.readline() + server.stdout.readline()
+        (link, *_) = re.findall(r"http://127\.0\.0\.1:5057/\S+", printed)
+        assert "workflowType=machine_learning" in link
+        with urllib.request.urlopen(link.split("#")[0], timeout=30) as page:
+            assert page.status == 200
+        foreign = urllib.request.Request("http://127.0.0.1:5057/", headers={"Host": "evil.example"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(foreign, timeout=30)
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=60)
+
+
+def test_no_command_of_the_readme_is_left_untested() -> None:
+    assert {words[0] for words in SWEEPER} == set(EXPECTED) | {"ui"} | ELSEWHERE

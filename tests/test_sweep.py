@@ -1,0 +1,175 @@
+"""A real sweep, end to end: Ray, Optuna, MLflow, real digits; whole, interrupted, killed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SPEC = """
+name: {name}
+groups: cell
+space: {{method: [lora, fairlora], rank: [4, 8], learning_rate: 2e-3, epochs: {epochs}}}
+search: {{sampler: tpe, trials: 4, seeds: 2, baselines: [lora]}}
+resources: {{max_concurrent: {slots}}}
+"""
+
+
+def start(*arguments: str, root: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sweeper", *arguments, "--root", str(root)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def sweeper(*arguments: str, root: Path) -> tuple[int, str, str]:
+    process = start(*arguments, root=root)
+    out, err = process.communicate(timeout=280)
+    return process.returncode, out, err
+
+
+def write_spec(folder: Path, name: str, epochs: int = 2, slots: str = "auto") -> str:
+    path = folder / f"{name}.yaml"
+    path.write_text(SPEC.format(name=name, epochs=epochs, slots=slots))
+    return str(path)
+
+
+def trials(root: Path, name: str) -> list[dict[str, str]]:
+    with (root / name / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("root")
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path) -> tuple[int, str, str]:
+    """One finished sweep that the tests below look at."""
+    return sweeper("run", write_spec(root, "whole"), root=root)
+
+
+def runs(root: Path, name: str) -> list[tuple[str, str]]:
+    """(trial, status) of every child run of the sweep in MLflow's database, read without MLflow."""
+    with sqlite3.connect(root / "mlflow.db") as store:
+        return store.execute(
+            "select t.value, r.status from runs r join tags t on t.run_uuid = r.run_uuid and t.key = 'sweeper.trial'"
+            " join experiments e on e.experiment_id = r.experiment_id"
+            " where e.name = ? and r.lifecycle_stage = 'active'",
+            (name,),
+        ).fetchall()
+
+
+def test_a_sweep_ends_with_a_front_and_exit_code_0(whole: tuple[int, str, str], root: Path) -> None:
+    code, out, err = whole
+    assert code == 0, err
+    assert "whole: finished, 4/4 trials" in out
+    assert "Pareto front" in out
+    rows = trials(root, "whole")
+    assert [row["state"] for row in rows] == ["complete"] * 4
+    assert rows[0]["baseline"] == "lora"
+    assert all(float(row["accuracy_std"]) >= 0 and row["seeds"] == "2" for row in rows)
+
+
+def test_the_record_has_exactly_one_finished_run_per_trial(whole: tuple[int, str, str], root: Path) -> None:
+    assert sorted(runs(root, "whole")) == [(str(n), "FINISHED") for n in range(4)]
+
+
+def test_front_members_have_weights_and_the_dominated_do_not(whole: tuple[int, str, str], root: Path) -> None:
+    for row in trials(root, "whole"):
+        kept = row["on_front"] == "True" or row["baseline"] != ""
+        for seed in (0, 1):
+            weights = root / "whole" / "trials" / f"{int(row['number']):05d}" / str(seed) / "weights"
+            assert weights.exists() == kept
+
+
+def test_test_numbers_are_there_for_the_front_and_the_baseline_only(whole: tuple[int, str, str], root: Path) -> None:
+    measured = {int(path.name) for path in (root / "whole" / "held-out").iterdir()}
+    assert measured == {int(r["number"]) for r in trials(root, "whole") if r["on_front"] == "True" or r["baseline"]}
+
+
+def test_status_list_and_pareto_speak_json(whole: tuple[int, str, str], root: Path) -> None:
+    code, out, _ = sweeper("status", "whole", "--json", root=root)
+    status = json.loads(out)
+    assert (code, status["state"], status["counts"]["complete"]) == (0, "finished", 4)
+    front = json.loads(sweeper("pareto", "whole", "--json", root=root)[1])
+    assert [member["number"] for member in front["front"]] == [m["number"] for m in status["front"]]
+    assert set(front["held_out"]) >= {str(m["number"]) for m in front["front"]}
+    assert "whole: finished" in sweeper("list", root=root)[1]
+
+
+def test_a_taken_name_is_refused_with_both_ways_out(whole: tuple[int, str, str], root: Path) -> None:
+    code, _, err = sweeper("run", write_spec(root, "whole"), root=root)
+    assert code == 2
+    assert "Go on with it: 'sweeper resume whole'" in err
+    assert "Traceback" not in err
+
+
+def test_a_finished_sweep_can_be_given_a_larger_budget(whole: tuple[int, str, str], root: Path) -> None:
+    before = trials(root, "whole")
+    code, _, err = sweeper("resume", "whole", "--trials", "6", root=root)
+    assert code == 0, err
+    after = trials(root, "whole")
+    assert len(after) == 6
+    assert [row["accuracy"] for row in after[:4]] == [row["accuracy"] for row in before]
+    assert sorted(runs(root, "whole")) == [(str(n), "FINISHED") for n in range(6)]
+
+
+def wait_for_a_checkpoint(root: Path, name: str) -> None:
+    until = time.monotonic() + 120
+    while not list((root / name / "trials").rglob("checkpoint-*.safetensors")):
+        assert time.monotonic() < until, "no fit began"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def unbroken(root: Path) -> list[dict[str, str]]:
+    """The sweep that the interrupted ones must equal: one fit at a time."""
+    assert sweeper("run", write_spec(root, "unbroken", epochs=6, slots="1"), root=root)[0] == 0
+    return trials(root, "unbroken")
+
+
+def test_an_interrupted_sweep_refuses_a_second_driver_says_how_to_go_on_and_ends_as_if_unbroken(
+    root: Path, unbroken: list[dict[str, str]]
+) -> None:
+    process = start("run", write_spec(root, "interrupted", epochs=6, slots="1"), root=root)
+    wait_for_a_checkpoint(root, "interrupted")
+    code, _, refused = sweeper("resume", "interrupted", root=root)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole process group
+    out, err = process.communicate(timeout=120)
+    assert code == 2
+    assert f"is being driven by process {process.pid} on " in refused
+    assert process.returncode == 130, err
+    assert "sweeper resume interrupted" in out
+    assert "RUNNING" not in {status for _, status in runs(root, "interrupted")}
+    assert sweeper("resume", "interrupted", root=root)[0] == 0
+    assert trials(root, "interrupted") == unbroken
+
+
+def test_a_terminated_sweep_is_paused_and_exits_143(root: Path) -> None:
+    process = start("run", write_spec(root, "terminated", epochs=30, slots="1"), root=root)
+    wait_for_a_checkpoint(root, "terminated")
+    process.terminate()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 143, err
+    assert "sweeper resume terminated" in out
+
+
+def test_a_killed_driver_loses_nothing_and_the_resumed_sweep_equals_the_unbroken_one(
+    root: Path, unbroken: list[dict[str, str]]
+) -> None:
+    process = start("run", write_spec(root, "killed", epochs=6, slots="1"), root=root)
+    wait_for_a_checkpoint(root, "killed")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    code, _out, err = sweeper("resume", "killed", root=root)
+    assert code == 0, err
+    assert trials(root, "killed") == unbroken
+    assert sorted(runs(root, "killed")) == [(str(n), "FINISHED") for n in range(4)]
