@@ -173,6 +173,52 @@ def test_only_the_adapter_and_the_head_move(tuning: FineTuning, method: str) -> 
     assert all("lora_" in name or "head.modules_to_save" in name for name in moved)
 
 
+def test_the_probe_moves_the_head_alone(tuning: FineTuning) -> None:
+    tuning.aim(params("probe"), seed=0)
+    before = {name: tensor.clone() for name, tensor in tuning._fit.model.state_dict().items()}
+    tuning.train_epoch()
+    after = tuning._fit.model.state_dict()
+    assert {name for name in after if not torch.equal(after[name], before[name])} == {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize(("refitted", "plain"), [("lora-dfr", "lora"), ("fft-dfr", "fft")])
+def test_a_refit_is_the_plain_method_but_for_the_last_layer(tuning: FineTuning, refitted: str, plain: str) -> None:
+    mine, other = trained(tuning, params(refitted)), trained(tuning, params(plain))
+    differing = {name for name in mine if not torch.equal(mine[name], other[name])}
+    assert {name.rpartition("head.")[2] for name in differing} == {"weight", "bias"}
+    assert all(name.startswith("weights.") for name in differing)  # AdamW's moments are those of the plain method
+
+
+def test_a_refit_is_measured_on_the_other_half_of_validation_and_on_all_of_test(tuning: FineTuning) -> None:
+    tuning.aim(params("lora"), seed=0)
+    whole = {row["name"]: row["n"] for row in tuning.evaluate("val").groups if row["kind"] == "cell"}
+    tuning.aim(params("lora-dfr"), seed=0)
+    half = {row["name"]: row["n"] for row in tuning.evaluate("val").groups if row["kind"] == "cell"}
+    assert half == {name: n - n // 2 for name, n in whole.items()}
+    assert tuning.provenance()["validation_examples"] == sum(half.values())
+    tested = [row["n"] for row in tuning.evaluate("test").groups if row["kind"] == "cell"]
+    assert sum(tested) == len(third(DataConfig()).splits["test"])
+
+
+def test_a_method_that_balances_its_groups_does_so_whatever_the_task_says(tuning: FineTuning) -> None:
+    for method in ("lora-balanced", "lora-groupdro"):
+        tuning.aim(params(method), seed=0)
+        assert tuning.train_epoch()["groups_present"] > 3.8  # all four cells, but in the short last batch
+
+
+def test_balancing_by_the_method_or_by_the_task_is_the_same(tuning: FineTuning) -> None:
+    balanced = prepared(Task(groups="cell", train=TrainConfig(sampler="group-balanced", flip=True)))
+    mine, other = trained(tuning, params("lora-balanced", epochs=1)), trained(balanced, params("lora", epochs=1))
+    assert same(mine, other)
+
+
+def test_crops_change_the_training_and_come_from_the_seed() -> None:
+    cropped = prepared(Task(groups="cell", train=TrainConfig(flip=True, crop=0.5)))
+    one, again = (trained(cropped, params("lora", epochs=1)) for _ in range(2))
+    assert same(one, again)
+    assert not same(one, trained(prepared(), params("lora", epochs=1)))
+
+
 def test_evaluating_between_epochs_does_not_disturb_the_training(tuning: FineTuning) -> None:
     undisturbed = trained(tuning, params("fairlora"))
     tuning.aim(params("fairlora"), seed=0)

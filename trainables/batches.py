@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Purpose = Literal["weights", "order", "dropout", "flip"]
-_PURPOSES: tuple[Purpose, ...] = ("weights", "order", "dropout", "flip")
+Purpose = Literal["weights", "order", "dropout", "flip", "crop", "refit"]
+_PURPOSES: tuple[Purpose, ...] = ("weights", "order", "dropout", "flip", "crop", "refit")
 
 
 def derived(seed: int, epoch: int, purpose: Purpose) -> int:

@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from trainables import adapters, backbones, data
 from trainables.batches import derived
-from trainables.data.base import Dataset
-from trainables.data.cache import Transform, decoded
+from trainables.data.base import Ints
+from trainables.data.cache import Images, Transform
 from trainables.errors import UserError
 from trainables.fit import Fit
 from trainables.methods import METHODS
+from trainables.methods.base import GroupInfo
 from trainables.metrics import Evaluation, Predictions, evaluate
 from trainables.params import Params
+from trainables.refit import measured, refit_head
 from trainables.runtime import Runtime
 from trainables.samples import Samples
 from trainables.task import Task
@@ -53,19 +55,23 @@ class FineTuning:
             UserError: unknown dataset or backbone, missing files, groups that the data does not have.
         """
         self.runtime.use_threads()
-        self._data: Dataset = data.load(self.task.data)
+        found = data.load(self.task.data)
         try:
-            self._data.groups("train", self.task.groups)
+            found.groups("train", self.task.groups)
         except ValueError as error:
             raise UserError(f"groups is '{self.task.groups}': {error}") from None
-        self._split_hash = self._data.split_hash
-        self._backbone = backbones.load(self.task.backbone, classes=len(self._data.classes))
+        classes = found.classes
+        self._backbone = backbones.load(self.task.backbone, classes=len(classes), class_names=classes)
         self._backbone.model.to(self.runtime.device)
+        transform = Transform(**self._backbone.transform())
+        self._images = Images(found, transform, self.task.data, workers=self.runtime.threads or 1)
+        self._data = self._images.dataset  # without the records whose image cannot be read
+        self._split_hash = self._data.split_hash
         for split in ("train", "val"):
             self._split(split)
 
     def aim(self, params: Params, seed: int) -> None:
-        """Start a fresh fit: backbone as pre-trained, head and adapter from `seed`.
+        """Start a fresh fit: backbone as pre-trained, adapter and head from `seed`; a zero-shot head stays.
 
         Raises:
             FitError: the adapter has no effect (`dead-adapter`), or memory ran out.
@@ -74,10 +80,12 @@ class FineTuning:
         chance = self.runtime.seeded(derived(seed, 0, "weights"))
         with self.runtime.memory("building the model"), chance:
             model = copy.deepcopy(self._backbone.model)
-            _reset(model.get_submodule(self._backbone.head))
+            if self.task.backbone.head == "random":
+                _reset(model.get_submodule(self._backbone.head))
             model = adapters.wrap(model, self._backbone, params)
             self._prove(model, params)
-        groups = len(self._split("train").groups.names)
+        found = self._split("train").groups
+        groups = GroupInfo(found.names, tuple(found.counts_G.tolist()))
         objective = METHODS[params.method].load()(params=params, groups=groups, reduction=self.task.train.reduction)
         self._current = Fit(model, objective, params, seed, self.task.train, self.runtime)
 
@@ -94,27 +102,33 @@ class FineTuning:
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training split: what `Fit.train_epoch` says of it, and `seconds`.
 
+        The last one ends with the refit of the last layer, where the method has one.
+
         Raises:
-            FitError: `diverged`, `dead-adapter` or `out-of-memory`.
+            FitError: `diverged`, `dead-adapter`, `out-of-memory`, or `bad-data` of a refit.
         """
         began = time.perf_counter()
         logs = self._fit.train_epoch(self._split("train"))
+        if self.done:
+            logs |= refit_head(self._fit, self._backbone.head, self._split("val"))
         return {"seconds": time.perf_counter() - began, **logs}
 
     def evaluate(self, split: str = "val") -> Evaluation:
         """Every metric on `split`, and its groups by class, attribute and cell.
 
+        Of `val` without the half that refits the last layer, where the method does that.
+
         Raises:
             FitError: `diverged` where the model's answers are not numbers.
         """
-        log_probs_NC = self._fit.log_probs(self._split(split))
-        part = self._data.splits[split]
+        rows, part = self._measured(split), self._data.splits[split]
+        log_probs_NC = self._fit.log_probs(self._split(split))[rows]
         predictions = Predictions(
-            labels_N=part.labels_N,
+            labels_N=part.labels_N[rows],
             predicted_N=log_probs_NC.argmax(1),
             log_probs_NC=log_probs_NC,
             classes=self._data.classes,
-            attributes_N=part.attributes_N,
+            attributes_N=None if part.attributes_N is None else part.attributes_N[rows],
             attributes=self._data.attributes,
             shared_labels=self._data.shared_labels,
             train_cell_counts=self._data.groups("train", "class" if part.attributes_N is None else "cell").counts_G,
@@ -166,6 +180,7 @@ class FineTuning:
             "backbone_source": self._backbone.source,
             "trainable_parameters": trainable,
             "total_parameters": total,
+            "validation_examples": len(self._measured("val")),
         }
 
     @property
@@ -181,18 +196,21 @@ class FineTuning:
     def _split(self, name: str) -> Samples:
         """The split's samples, read at first use: who never looks at test never loads it."""
         if name not in self._samples:
-            backbone = self._backbone
-            found = decoded(self._data, name, Transform(**backbone.transform()), workers=self.runtime.threads or 1)
+            found = self._images.split(name)
             self._content[name] = found.hash
             self._samples[name] = Samples(
                 found.images_NCHW,
                 self._data.splits[name].labels_N,
                 self._data.groups(name, self.task.groups),
-                mean=backbone.mean,
-                std=backbone.std,
+                mean=self._backbone.mean,
+                std=self._backbone.std,
                 device=self.runtime.device,
             )
         return self._samples[name]
+
+    def _measured(self, split: str) -> Ints:
+        labels_N, groups = self._data.splits[split].labels_N, self._data.groups(split, self.task.groups)
+        return measured(self._fit.params.method, split, labels_N, groups)
 
     def _prove(self, model: nn.Module, params: Params) -> None:
         """The adapter is heard: looked at once for each way of wiring it, whatever its rank."""

@@ -17,8 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables import adapters
+from trainables.augment import Augmentation
 from trainables.batches import SAMPLERS, derived, epoch_log
 from trainables.errors import FitError
+from trainables.methods import METHODS
 from trainables.methods.base import Objective
 from trainables.params import Params
 from trainables.runtime import Runtime
@@ -46,6 +48,8 @@ class Fit:
         )
         self._train = train
         self._runtime = runtime
+        self._sampler = SAMPLERS[METHODS[params.method].sampler or train.sampler]
+        self._forward = torch.compile(model) if train.compile else model
         self._proven = False
 
     @property
@@ -123,34 +127,24 @@ class Fit:
 
     def _order(self, samples: Samples) -> npt.NDArray[np.int64]:
         generator = np.random.default_rng(derived(self.seed, self.epoch, "order"))
-        return SAMPLERS[self._train.sampler](samples.groups.index_N, len(samples.groups.names), generator)
+        return self._sampler(samples.groups.index_N, len(samples.groups.names), generator)
 
     def _pass(self, samples: Samples, order_N: Tensor) -> dict[str, Tensor]:
         """All steps of an epoch, and what they leave behind: tensors on the device, not yet read."""
-        size, order_on_device_N = self.params.batch_size, order_N.to(self._runtime.device)
-        parts = (
-            order_N.to(samples.images_device),
-            samples.labels_N[order_on_device_N],
-            samples.groups_N[order_on_device_N],
-            self._flips(len(order_N)),
-        )
-        batches = zip(*(torch.split(part_N, size) for part_N in parts), strict=True)
-        steps = -(-len(order_N) // size)
+        N, size, device = len(order_N), self.params.batch_size, self._runtime.device
+        order_on_device_N, index_N = order_N.to(device), order_N.to(samples.images_device)
+        labels_N, groups_N = samples.labels_N[order_on_device_N], samples.groups_N[order_on_device_N]
+        augment = Augmentation.draw(self._train, N, seed=self.seed, epoch=self.epoch, device=device)
+        steps = -(-N // size)
         losses, logs = [], []
-        for step, (index_B, labels_B, groups_B, flip_B) in enumerate(batches, start=self.epoch * steps):
-            self._set_rate(step, steps * self.params.epochs)
-            images_B3HW = samples.take(index_B)
-            if self._train.flip:
-                images_B3HW = torch.where(flip_B.view(-1, 1, 1, 1), images_B3HW.flip(3), images_B3HW)
-            loss_B, log = self._step(images_B3HW, labels_B, groups_B)
+        for step in range(steps):
+            self._set_rate(self.epoch * steps + step, steps * self.params.epochs)
+            rows = slice(step * size, (step + 1) * size)
+            loss_B, log = self._step(augment(samples.take(index_N[rows]), rows), labels_N[rows], groups_N[rows])
             losses.append(loss_B)
             logs.append(log)
         means = {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
         return {"loss_N": torch.cat(losses), **means}
-
-    def _flips(self, N: int) -> Tensor:
-        generator = np.random.default_rng(derived(self.seed, self.epoch, "flip"))
-        return torch.from_numpy(generator.random(N) < 0.5).to(self._runtime.device)
 
     def _set_rate(self, step: int, steps: int) -> None:
         rate = one_cycle(step, steps, self.params.learning_rate, self._train.warmup)
@@ -159,7 +153,7 @@ class Fit:
     def _step(self, images_B3HW: Tensor, labels_B: Tensor, groups_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Forward, backward, update. Nothing here may wait for the device."""
         with self._runtime.autocast():
-            logits_BC = self.model(images_B3HW)
+            logits_BC = self._forward(images_B3HW)
         loss_B = F.cross_entropy(logits_BC.float(), labels_B, reduction="none")
         loss, logs = self.objective(loss_B, groups_B)
         self._optimizer.zero_grad(set_to_none=True)

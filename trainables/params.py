@@ -44,6 +44,28 @@ class Params(BaseModel):
         float,
         Param("weight of the fairness penalty", "FairLoRA, section 4.1", low=0.01, high=100, log=True, scoped=True),
     ] = Field(default=1.0, alias="lambda", ge=0)
+    eta: Annotated[
+        float,
+        Param(
+            "step size of the groups' weights",
+            "Sagawa et al. 2020, algorithm 1",
+            low=1e-3,
+            high=1e-1,
+            log=True,
+            scoped=True,
+        ),
+    ] = Field(default=0.01, ge=0)
+    l1: Annotated[
+        float,
+        Param(
+            "weight of the L1 penalty when the last layer is refitted; 1 / C of scikit-learn",
+            "Kirichenko et al. 2023, appendix B",
+            low=1,
+            high=100,
+            log=True,
+            scoped=True,
+        ),
+    ] = Field(default=1.0, gt=0)
     rank: Annotated[
         int,
         Param("rank of the LoRA update", "FairLoRA, section 6.1", low=4, high=128, log=True, scoped=True),

@@ -52,7 +52,10 @@ class Samples:
 
     def take(self, index_B: Tensor | slice) -> Tensor:
         """Normalised images, `[B, 3, H, W]` float32 on the device."""
-        pixels_B3HW = self.images_N3HW[index_B].to(self._device, non_blocking=True)
+        pixels_B3HW = self.images_N3HW[index_B]
+        if self._device.type == "cuda" and not pixels_B3HW.is_cuda:
+            pixels_B3HW = pixels_B3HW.pin_memory()  # or the copy would wait
+        pixels_B3HW = pixels_B3HW.to(self._device, non_blocking=True)
         return torch.addcmul(self._shift_311, pixels_B3HW.float(), self._scale_311)
 
 

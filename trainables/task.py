@@ -73,6 +73,13 @@ class TrainConfig(_Part):
         Literal["shuffle", "group-balanced"], Field(description="how examples are drawn into batches")
     ] = "shuffle"
     flip: Annotated[bool, Field(description="random horizontal flip of training images")] = False
+    crop: Annotated[
+        float | None,
+        Field(gt=0, le=1, description="random resized crop of training images: least share of the area kept, e.g. 0.7"),
+    ] = None
+    compile: Annotated[bool, Field(description="torch.compile the training step's model: slow start, fast steps")] = (
+        False
+    )
 
 
 class Task(_Part):

@@ -4,8 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class GroupInfo:
+    """The groups whose losses a method may weigh, and how many training examples each has (0 is allowed)."""
+
+    names: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.counts):
+            raise ValueError(f"{len(self.names)} names, {len(self.counts)} counts. Give one count for each group.")
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 class Objective(ABC):

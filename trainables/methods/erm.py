@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from trainables.methods.base import Objective
+from trainables.methods.base import GroupInfo, Objective
 from trainables.params import Params
 
 
@@ -15,6 +15,6 @@ class MeanLoss(Objective):
         return loss_N.mean(), {}
 
 
-def objective(*, params: Params, groups: int, reduction: str) -> Objective:
+def objective(*, params: Params, groups: GroupInfo, reduction: str) -> Objective:
     """The mean loss; the groups play no part."""
     return MeanLoss()

@@ -8,7 +8,7 @@ from typing import Literal, cast
 from torch import Tensor
 
 from trainables.losses import variance_penalty
-from trainables.methods.base import Objective
+from trainables.methods.base import GroupInfo, Objective
 from trainables.params import Params
 
 Reduction = Literal["sum", "mean"]
@@ -29,6 +29,6 @@ class VariancePenalty(Objective):
         return loss + self.weight * variance_penalty(loss_N, groups_N, self.groups, self.reduction), {}
 
 
-def objective(*, params: Params, groups: int, reduction: str) -> Objective:
-    """The penalised loss at `params.lambda_`, over `groups` groups."""
-    return VariancePenalty(params.lambda_, groups, cast(Reduction, reduction))
+def objective(*, params: Params, groups: GroupInfo, reduction: str) -> Objective:
+    """The penalised loss at `params.lambda_`, over the groups of each batch."""
+    return VariancePenalty(params.lambda_, len(groups), cast(Reduction, reduction))
