@@ -131,7 +131,8 @@ def _refusal(config: DataConfig, unreadable: tuple[BadRecord, ...]) -> str | Non
         data.load(config.model_copy(update={"on_bad": "fail"}))
     except UserError as error:
         return str(error)
-    return f"{len(unreadable)} images cannot be read" if unreadable else None
+    count = len(unreadable)
+    return f"{count} image{'s' * (count > 1)} cannot be read" if count else None
 
 
 def _listed(title: str, entries: list[str] | tuple[str, ...]) -> list[str]:

@@ -106,6 +106,12 @@ def test_an_image_that_does_not_decode_is_named_and_a_sweep_would_stop(tmp_path:
     assert "A sweep stops here: mend these records, or set data.on_bad to 'skip'" in shown
 
 
+def test_one_broken_image_is_enough_to_stop_a_sweep(tmp_path: Path) -> None:
+    csv(tmp_path)
+    (tmp_path / "4.png").write_text("no image")
+    assert datacheck.check(tmp_path).refusal == "1 image cannot be read"
+
+
 def test_published_defects_stop_no_sweep(tmp_path: Path) -> None:
     utkface(tmp_path)
     finding = datacheck.check(tmp_path)

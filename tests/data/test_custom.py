@@ -100,6 +100,7 @@ def test_a_missing_val_is_cut_from_train_and_test_stays(home_of: Path) -> None:
     assert ids(dataset, "test") == {row[0] for row in rows() if row[3] == "test"}
     assert dataset.notes == ("val not given: cut by a hash of each file's bytes into train 87.5%, val 12.5%",)
     assert 0 < len(ids(dataset, "val")) < len(ids(dataset, "train"))
+    assert len(home(dataset)) == len(rows())
 
 
 def test_nothing_to_train_on_is_said_so(home_of: Path) -> None:
@@ -222,6 +223,7 @@ def test_images_outside_classes_are_bad_and_other_files_are_nothing(tmp_path: Pa
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "cat/._0.png").write_bytes(b"\0")
     (tmp_path / ".hidden").mkdir()
+    picture(tmp_path / "cat/.thumbnails/0.png")
     with pytest.raises(UserError, match=r"loose\.png: lies in no class's folder"):
         load(tmp_path)
     assert len(home(load(tmp_path, on_bad="skip", max_bad=0.1))) == len(CLASSES)

@@ -38,6 +38,13 @@ def test_a_stratum_is_cut_to_the_nearest_record_and_its_order_is_nothing(keys: l
     assert sum(later[key] != part_of[key] for key in keys) <= 2  # one over each of two borders
 
 
+def test_who_is_held_out_follows_the_hashes_and_not_the_names() -> None:
+    part_of = stratified("abcdefghij", [0] * 10)
+    held_out = {part: {key for key in part_of if part_of[key] == part} for part in ("val", "test")}
+    assert held_out == {"val": {"f"}, "test": {"d", "e"}}
+    assert sorted("abcdefghij", key=fraction)[0] == "f"
+
+
 @given(KEYS)
 def test_one_stratum_knows_nothing_of_the_others(keys: list[str]) -> None:
     strata = [len(key) % 2 for key in keys]
