@@ -1,6 +1,7 @@
 """digits-on-scenes: Waterbirds in small, from what scikit-learn ships, in the Waterbirds format; no download.
 
-Foreground: 1,797 real handwritten digits of 8 x 8, each pixel repeated 4 x 4, white, opacity = value / 16.
+Foreground: 1,797 real handwritten digits of 8 x 8, each pixel repeated 4 x 4, opacity = value / 16, in
+blue ink, which neither the near-white sky of the one photo nor the leaves of the other hide.
 Background: 32 x 32 crops of two photos, from strips of columns that train, val and test do not share.
 y = 1 for the digits 8 and 9, so that one class is rare. place agrees with y in 95 % of train; in val and
 test each digit stands on both backgrounds.
@@ -49,6 +50,7 @@ AGREEMENT = 0.95
 IMAGES = 597 + 2 * 300 + 2 * 300  # train, val, test
 PLACES = ("flower", "china")  # place 0 and place 1: the photo behind the digit
 STRIPS = {"train": (0, 320), "val": (320, 480), "test": (480, 640)}  # columns [from, to) of both photos
+INK = np.array([0.0, 0.0, 255.0])
 _PER_DIGIT = {"pretraining": 60, "val": 30, "test": 30}  # train takes the rest
 _COLUMNS = ("img_id", "img_filename", "y", "split", "place", "place_filename", "digit")
 
@@ -101,6 +103,9 @@ def build(folder: Path) -> Path:
 
 def pretraining_set() -> tuple[Pixels, Ints]:
     """The 600 digits set apart for the small backbone, each on a flat random colour.
+
+    One colour each, so that the backbone is good but not past being misled by a background: that is
+    what leaves fairness something to trade.
 
     Returns:
         images [600, 3, 32, 32] uint8 and labels [600], the digits 0 to 9.
@@ -191,9 +196,9 @@ def _crop(photo: Pixels, row: _Row) -> Pixels:
 
 
 def _compose(digit: npt.NDArray[np.float64], background: Pixels) -> Pixels:
-    """White ink of opacity value / 16 over a background [32, 32, 3] or a colour [3]."""
+    """Ink of opacity value / 16 over a background [32, 32, 3] or a colour [3]."""
     opacity = np.kron(digit, np.ones((SIZE // 8, SIZE // 8)))[:, :, None] / 16
-    return np.rint(background * (1 - opacity) + 255 * opacity).astype(np.uint8)
+    return np.rint(background * (1 - opacity) + INK * opacity).astype(np.uint8)
 
 
 def _draw(count: int, *what: object) -> int:
