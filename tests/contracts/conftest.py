@@ -1,0 +1,49 @@
+"""One prepared fine-tuning for each dataset and model, and one cache for all: the tables are large."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from open_clip import factory
+
+from tests.contracts.models import MODELS, register_clip
+from tests.contracts.trees import TREES, few
+from trainables import data, finetuning
+from trainables.finetuning import FineTuning
+from trainables.task import DataConfig, Task, TrainConfig
+
+Prepared = Callable[[str, str], FineTuning]
+
+
+@pytest.fixture(scope="package")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
+    """(dataset, model) -> a fine-tuning that is ready to be aimed."""
+    folder, load = tmp_path_factory.mktemp("contracts"), data.load
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWEEPER_CACHE", str(folder / "cache"))
+        patch.setattr(finetuning.data, "load", lambda config: few(load(config)))
+        for table in ("_MODEL_CONFIGS", "_MODEL_CONFIG_PATHS"):
+            patch.setattr(factory, table, copy.copy(getattr(factory, table)))
+        register_clip(folder)
+        roots = {name: (folder / name, build(_made(folder / name))) for name, build in TREES.items()}
+
+        @cache
+        def make(dataset: str, model: str) -> FineTuning:
+            root, facts = roots[dataset]
+            config = DataConfig(name=dataset, root=facts.get("root", root))
+            train = TrainConfig(flip=True, crop=0.5)
+            task = Task(data=config, backbone=MODELS[model], groups=facts["groups"], train=train)
+            tuning = FineTuning(task, device="cpu", threads=1)
+            tuning.prepare()
+            return tuning
+
+        yield make
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder

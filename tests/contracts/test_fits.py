@@ -1,0 +1,132 @@
+"""Every dataset, every family of backbones and every method, each pair of them together at least once.
+
+A new line in a table comes under these laws by itself; what it cannot do without is told by the first test.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.contracts.conftest import Prepared
+from tests.contracts.models import MODELS
+from tests.contracts.trees import TREES
+from trainables.backbones import BACKBONES, FAMILIES, find
+from trainables.data import DATASETS
+from trainables.finetuning import FineTuning
+from trainables.methods import METHODS
+from trainables.params import Params, exists
+
+EPOCHS = 2
+# Shifting the model by one for each dataset and method meets all pairs, as there are more of both than of models.
+TRIPLES = [
+    (dataset, list(MODELS)[(i + j) % len(MODELS)], method)
+    for (i, dataset), (j, method) in itertools.product(enumerate(DATASETS), enumerate(METHODS))
+]
+# (dataset, model, method) for the laws that need two fits: all of models x methods, the datasets in turn.
+PAIRS = [
+    (list(DATASETS)[i % len(DATASETS)], model, method)
+    for i, (model, method) in enumerate(itertools.product(MODELS, METHODS))
+]
+
+
+def params(method: str, model: str, epochs: int = EPOCHS) -> Params:
+    """With dropout wherever method and model know it: fused attention has none."""
+    flat: dict[str, Any] = {"lambda": 1.0, "rank": 4, "dropout": 0.0 if "clip" in model else 0.1}
+    mine = {name: value for name, value in flat.items() if exists(name, method)}
+    return Params.from_flat({"method": method, "learning_rate": 1e-3, "epochs": epochs, "batch_size": 8, **mine})
+
+
+def weights(tuning: FineTuning) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in tuning._fit.model.state_dict().items()}
+
+
+def may_move(name: str, adapter: str, head: str) -> bool:
+    """Whether training may change this tensor of the whole model."""
+    of_head = name.startswith((f"{head}.", f"base_model.model.{head}.modules_to_save."))
+    return adapter == "full" or of_head or (adapter == "lora" and ".lora_" in name)
+
+
+def test_every_line_of_every_table_is_enrolled() -> None:
+    assert TREES.keys() == DATASETS.keys()
+    files = {entry.module for entry in (*BACKBONES.values(), *FAMILIES.values())}
+    assert {find(config.name).module for config in MODELS.values()} == files
+    for left, right in itertools.combinations(range(3), 2):
+        tables = (DATASETS, MODELS, METHODS)
+        met = {(triple[left], triple[right]) for triple in TRIPLES}
+        assert met == set(itertools.product(tables[left], tables[right]))
+
+
+@pytest.mark.parametrize(("dataset", "model", "method"), TRIPLES)
+def test_a_fit_is_finite_and_moves_the_weights_of_the_method_and_no_others(
+    prepared: Prepared, dataset: str, model: str, method: str
+) -> None:
+    tuning = prepared(dataset, model)
+    tuning.aim(params(method, model), seed=0)
+    before = weights(tuning)
+    logs = [tuning.train_epoch() for _ in range(EPOCHS)]
+    adapter, head = METHODS[method].adapter, tuning._backbone.head
+    moved = {name for name, tensor in weights(tuning).items() if not torch.equal(tensor, before[name])}
+    assert all(may_move(name, adapter, head) for name in moved)
+    assert any(may_move(name, "head", head) for name in moved)
+    assert (adapter == "head") != any(not may_move(name, "head", head) for name in moved)
+    assert all(math.isfinite(value) for log in logs for value in log.values())
+    found = tuning.evaluate("val")
+    assert 0 <= found.values["accuracy"] <= 1
+    assert math.isfinite(found.values["loss"])
+
+
+@pytest.mark.parametrize(("dataset", "model", "method"), PAIRS)
+def test_a_fit_continued_from_its_state_ends_with_the_bits_of_an_unbroken_one(
+    prepared: Prepared, dataset: str, model: str, method: str
+) -> None:
+    tuning, aim = prepared(dataset, model), params(method, model)
+    tuning.aim(aim, seed=3)
+    tuning.train_epoch()
+    tensors, meta = tuning.state()
+    tuning.train_epoch()
+    end, metrics = tuning.state()[0], tuning.evaluate("val").to_json()
+    tuning.aim(aim, seed=3)  # the first epoch is not trained again: it comes from the state
+    tuning.load_state(tensors, json.loads(json.dumps(meta)))
+    tuning.train_epoch()
+    assert tuning.done
+    again = tuning.state()[0]
+    assert again.keys() == end.keys()
+    assert all(torch.equal(again[name], end[name]) for name in end)
+    assert tuning.evaluate("val").to_json() == metrics
+
+
+@pytest.mark.parametrize(("dataset", "model", "method"), PAIRS[:: len(METHODS) + 1] + PAIRS[: len(METHODS)])
+def test_the_same_seed_gives_the_same_numbers(prepared: Prepared, dataset: str, model: str, method: str) -> None:
+    tuning, logs = prepared(dataset, model), []
+    for seed in (0, 0, 1):
+        tuning.aim(params(method, model, epochs=1), seed)
+        log = tuning.train_epoch()
+        logs.append({name: value for name, value in log.items() if name != "seconds"})
+    assert logs[0] == logs[1]
+    assert logs[0] != logs[2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_zero_shot_head_starts_from_the_class_names_and_not_from_the_seed(prepared: Prepared, method: str) -> None:
+    tuning = prepared("waterbirds", "clip-zero-shot")
+    pristine = tuning._backbone.model.get_submodule("head").state_dict()["weight"].clone()
+    for seed in (0, 1):
+        tuning.aim(params(method, "clip-zero-shot"), seed)
+        heads = [tensor for name, tensor in tuning._fit.weights.items() if ".head." in f".{name}" and "weight" in name]
+        assert len(heads) == 1
+        assert torch.equal(heads[0], pristine)
+
+
+def test_a_random_head_comes_from_the_seed(prepared: Prepared) -> None:
+    tuning, heads = prepared("waterbirds", "clip"), []
+    for seed in (0, 1):
+        tuning.aim(params("fft", "clip"), seed)
+        heads.append(tuning._fit.weights["head.weight"].detach().clone())
+    assert not torch.equal(*heads)
