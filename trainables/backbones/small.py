@@ -99,7 +99,7 @@ def pretrained(recipe: Recipe = _RECIPE) -> Path:
         if not _sound(path):
             _LOG.info("pre-training small-vit on 600 digits, once on this machine")
             model, accuracy = pretrain(recipe)
-            _save(model, path, {"recipe": json.dumps(asdict(recipe)), "accuracy": f"{accuracy:.4f}"})
+            _save(model, path, {**asdict(recipe), "accuracy": round(accuracy, 4)})
     return path
 
 
@@ -160,9 +160,10 @@ def _fill(model: nn.Module, path: Path) -> None:
     model.load_state_dict({name: given[name] for name in wanted}, strict=False)
 
 
-def _save(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+def _save(model: nn.Module, path: Path, told: dict[str, Any]) -> None:
     handle, draft = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
     os.close(handle)
+    metadata = {"made": json.dumps(told)}  # one entry: safetensors writes several in random order, and bytes are hashed
     save_file(model.state_dict(), draft, metadata=metadata)
     Path(draft).chmod(0o644)
     os.replace(draft, path)

@@ -6,20 +6,20 @@ Columns: `img_filename`, `y` (0 landbird, 1 waterbird), `place` (0 land, 1 water
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from trainables.data.base import SPLITS, BadRecord, Dataset, Split
+from trainables.data.base import SPLITS, BadRecord, Dataset
+from trainables.data.examples import Example, only_once, only_present, splits
 from trainables.data.records import find_root, inside, read_table, settle
-from trainables.errors import UserError
 from trainables.task import DataConfig
 
 FOLDERS = ("waterbird_complete95_forest2water2", "waterbirds_v1.0")
 TABLE = "metadata.csv"
 COLUMNS = ("img_filename", "y", "split", "place")
+CLASSES = ("landbird", "waterbird")
+PLACES = ("land", "water")
 # Cells (landbird|land, landbird|water, waterbird|land, waterbird|water) of the published draw.
 OFFICIAL = {"train": (3498, 184, 56, 1057), "val": (467, 466, 133, 133), "test": (2255, 2255, 642, 642)}
 
@@ -29,16 +29,6 @@ _FETCH = (
 )
 
 
-@dataclass(frozen=True)
-class _Row:
-    line: int
-    name: str
-    path: Path
-    label: int
-    split: int
-    place: int
-
-
 def load(config: DataConfig) -> Dataset:
     """The Waterbirds copy below `config.root`; cells are `2 * label + place`.
 
@@ -46,51 +36,45 @@ def load(config: DataConfig) -> Dataset:
         UserError: no copy is there, its table lacks a column, a split is empty, or too many rows are bad.
     """
     root = find_root(config, folders=FOLDERS, marker=TABLE, fetch=_FETCH)
-    rows, bad = _read(root)
-    notes = _redrawn(rows)
-    present = [row for row in rows if row.path.is_file()]
-    bad += [BadRecord(f"{TABLE}:{row.line}", f"no such file: {row.name}") for row in rows if not row.path.is_file()]
+    listed, bad = _read(root)
+    once, repeated = only_once(listed)
+    present, missing = only_present(once)
+    bad += repeated + missing
     settle(bad, len(present) + len(bad), config, root / TABLE)
-    splits = {name: _split(root, name, [row for row in present if row.split == i]) for i, name in enumerate(SPLITS)}
+    parts, ids = splits(root / TABLE, present, CLASSES, PLACES)
     return Dataset(
         name=config.name,
         root=root,
-        classes=("landbird", "waterbird"),
-        attributes=("land", "water"),
-        splits=splits,
+        classes=CLASSES,
+        attributes=PLACES,
+        splits=parts,
         shared_labels=True,
         bad=tuple(bad),
-        notes=notes,
+        notes=_redrawn(once),
         licence="images of CUB-200-2011 and Places: research use only",
+        ids=ids,
     )
 
 
-def _read(root: Path) -> tuple[list[_Row], list[BadRecord]]:
-    rows: list[_Row] = []
-    bad: list[BadRecord] = []
-    first_line: dict[str, int] = {}
-    for line, record in read_table(root / TABLE, COLUMNS):
+def _read(root: Path) -> tuple[list[Example], list[BadRecord]]:
+    examples, bad = [], []
+    for line, row in read_table(root / TABLE, COLUMNS):
         try:
-            row = _parse(root, line, record)
-            if row.name in first_line:
-                raise ValueError(f"lists {row.name} again, first in line {first_line[row.name]}")
+            examples.append(_example(root, f"{TABLE}:{line}", row))
         except ValueError as error:
             bad.append(BadRecord(f"{TABLE}:{line}", str(error)))
-        else:
-            first_line[row.name] = line
-            rows.append(row)
-    return rows, bad
+    return examples, bad
 
 
-def _parse(root: Path, line: int, record: dict[str, str]) -> _Row:
-    name = record["img_filename"]
-    return _Row(
-        line=line,
-        name=name,
+def _example(root: Path, place: str, row: dict[str, str]) -> Example:
+    name = row["img_filename"]
+    return Example(
+        place=place,
+        id=name,
         path=inside(root, name),
-        label=_code("y", record["y"], 2),
-        split=_code("split", record["split"], 3),
-        place=_code("place", record["place"], 2),
+        label=CLASSES[_code("y", row["y"], 2)],
+        attribute=PLACES[_code("place", row["place"], 2)],
+        split=SPLITS[_code("split", row["split"], 3)],
     )
 
 
@@ -102,17 +86,13 @@ def _code(column: str, text: str, count: int) -> int:
     raise ValueError(f"{column} is '{text}'. Use one of: {', '.join(map(str, range(count)))}")
 
 
-def _redrawn(rows: list[_Row]) -> tuple[str, ...]:
+def _redrawn(examples: Sequence[Example]) -> tuple[str, ...]:
     """Notes on a set of the published size whose cells are not the published ones."""
-    cells = {name: tuple(_cells(rows, i)) for i, name in enumerate(SPLITS)}
-    if any(sum(cells[name]) != sum(OFFICIAL[name]) for name in SPLITS):
+    found = Counter((e.split, e.label, e.attribute) for e in examples)
+    cells = {split: tuple(found[split, c, a] for c in CLASSES for a in PLACES) for split in SPLITS}
+    if any(sum(cells[split]) != sum(OFFICIAL[split]) for split in SPLITS):
         return ()
-    return tuple(_difference(name, cells[name]) for name in SPLITS if cells[name] != OFFICIAL[name])
-
-
-def _cells(rows: list[_Row], split: int) -> Iterator[int]:
-    cells = [2 * row.label + row.place for row in rows if row.split == split]
-    return (cells.count(cell) for cell in range(4))
+    return tuple(_difference(split, cells[split]) for split in SPLITS if cells[split] != OFFICIAL[split])
 
 
 def _difference(split: str, cells: tuple[int, ...]) -> str:
@@ -120,15 +100,4 @@ def _difference(split: str, cells: tuple[int, ...]) -> str:
     return (
         f"a re-drawn variant of Waterbirds: the cells of {split} are {given}, the published ones {published}. "
         "Numbers are not comparable with the literature's."
-    )
-
-
-def _split(root: Path, name: str, rows: list[_Row]) -> Split:
-    if not rows:
-        raise UserError(f"{root / TABLE}: split {name} ({SPLITS.index(name)}) has no examples. All three are needed.")
-    return Split(
-        name=name,
-        paths=tuple(row.path for row in rows),
-        labels_N=np.array([row.label for row in rows], dtype=np.int64),
-        attributes_N=np.array([row.place for row in rows], dtype=np.int64),
     )
