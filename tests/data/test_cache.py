@@ -199,6 +199,13 @@ def truncate() -> None:
         file.truncate(100)
 
 
+def truncate_quietly() -> None:
+    path = folder() / "images.u8"
+    before = path.stat()
+    truncate()
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def flip() -> None:
     with (folder() / "images.u8").open("r+b") as file:
         file.seek(1000)
@@ -214,7 +221,7 @@ def cut_manifest() -> None:
     path.write_text(path.read_text()[:50])
 
 
-@pytest.mark.parametrize("tear", [truncate, flip, lose_array, cut_manifest])
+@pytest.mark.parametrize("tear", [truncate, truncate_quietly, flip, lose_array, cut_manifest])
 def test_a_torn_array_is_built_again_and_says_so(dataset: Dataset, tear: object) -> None:
     first = decoded(dataset, "train", SMALL).hash
     assert callable(tear)
