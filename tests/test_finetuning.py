@@ -219,6 +219,16 @@ def test_crops_change_the_training_and_come_from_the_seed() -> None:
     assert not same(one, trained(prepared(), params("lora", epochs=1)))
 
 
+@pytest.mark.slow
+def test_a_compiled_fit_learns_what_a_plain_one_learns() -> None:
+    compiled = prepared(Task(groups="cell", train=TrainConfig(flip=True, compile=True)))
+    plain, aim = prepared(), params("fairlora", epochs=1, dropout=0.0)
+    mine, other = trained(compiled, aim), trained(plain, aim)
+    for name in other:
+        torch.testing.assert_close(mine[name], other[name], rtol=1e-2, atol=1e-3)
+    assert compiled.evaluate("val").values["loss"] == pytest.approx(plain.evaluate("val").values["loss"], abs=1e-3)
+
+
 def test_evaluating_between_epochs_does_not_disturb_the_training(tuning: FineTuning) -> None:
     undisturbed = trained(tuning, params("fairlora"))
     tuning.aim(params("fairlora"), seed=0)

@@ -125,6 +125,11 @@ def test_group_dro_multiplies_a_weight_by_exp_of_eta_times_the_loss() -> None:
     assert loss.item() == pytest.approx((1 + 16 * 3) / 17)
 
 
+def test_the_gradient_of_group_dro_takes_the_weights_as_they_are() -> None:
+    _, grad_N = descent(built("lora-groupdro", eta=math.log(2)), LOSS_N, GROUPS_N)
+    torch.testing.assert_close(grad_N, torch.tensor([0.1, 0.1, 0.4, 0.4]))  # q 0.2 and 0.8, two examples each
+
+
 def test_group_dro_with_eta_zero_is_the_mean_over_groups() -> None:
     uneven_N = torch.tensor([0, 0, 0, 1])  # means 5/3 and 3
     assert built("fft-groupdro", eta=0.0)(LOSS_N, uneven_N)[0].item() == pytest.approx((5 / 3 + 3) / 2)

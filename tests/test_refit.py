@@ -72,6 +72,17 @@ def test_the_seed_decides_and_a_feature_that_never_varies_is_harmless() -> None:
     assert SUBSETS == 10
 
 
+def test_the_units_of_the_features_do_not_matter() -> None:
+    features_NF, labels_N, cells_N = waterbirds_like(400)
+    scale_F, shift_F = np.array([1000.0, 0.01, 1.0]), np.array([5.0, -3.0, 0.0])
+    one = refit(features_NF, labels_N, cells_N, C=2, l1=1.0, seed=0)
+    other = refit(features_NF * scale_F + shift_F, labels_N, cells_N, C=2, l1=1.0, seed=0)
+    logits_NC = features_NF @ one.weight_CF.T + one.bias_C
+    np.testing.assert_allclose(
+        (features_NF * scale_F + shift_F) @ other.weight_CF.T + other.bias_C, logits_NC, atol=1e-6
+    )
+
+
 def test_a_class_without_held_out_examples_is_refused() -> None:
     labels_N = np.array([0, 0, 2, 2])
     with pytest.raises(FitError, match=r"no example of class 1. Use a larger validation split") as caught:

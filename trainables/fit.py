@@ -49,7 +49,7 @@ class Fit:
         self._train = train
         self._runtime = runtime
         self._sampler = SAMPLERS[METHODS[params.method].sampler or train.sampler]
-        self._forward = torch.compile(model) if train.compile else model
+        self._forward = _compiled(model) if train.compile else model
         self._proven = False
 
     @property
@@ -174,6 +174,13 @@ class Fit:
     @property
     def _mend(self) -> str:
         return f"The settings were {self.name}; a smaller learning rate or lambda may hold."
+
+
+def _compiled(model: nn.Module) -> nn.Module:
+    """With a clean slate: after eight versions of one function, one for each rank, torch would stop compiling it."""
+    torch.compiler.reset()
+    compiled: nn.Module = torch.compile(model)
+    return compiled
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
