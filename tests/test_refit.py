@@ -78,9 +78,8 @@ def test_the_units_of_the_features_do_not_matter() -> None:
     one = refit(features_NF, labels_N, cells_N, C=2, l1=1.0, seed=0)
     other = refit(features_NF * scale_F + shift_F, labels_N, cells_N, C=2, l1=1.0, seed=0)
     logits_NC = features_NF @ one.weight_CF.T + one.bias_C
-    np.testing.assert_allclose(
-        (features_NF * scale_F + shift_F) @ other.weight_CF.T + other.bias_C, logits_NC, atol=1e-6
-    )
+    others_NC = (features_NF * scale_F + shift_F) @ other.weight_CF.T + other.bias_C
+    np.testing.assert_allclose(others_NC, logits_NC, atol=1e-6)
 
 
 def test_a_class_without_held_out_examples_is_refused() -> None:

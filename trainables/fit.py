@@ -8,7 +8,8 @@ Shapes: N examples, B of a batch, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -176,10 +177,10 @@ class Fit:
         return f"The settings were {self.name}; a smaller learning rate or lambda may hold."
 
 
-def _compiled(model: nn.Module) -> nn.Module:
+def _compiled(model: nn.Module) -> Callable[..., Any]:
     """With a clean slate: after eight versions of one function, one for each rank, torch would stop compiling it."""
     torch.compiler.reset()
-    compiled: nn.Module = torch.compile(model)
+    compiled: Callable[..., Any] = torch.compile(model)
     return compiled
 
 
