@@ -57,7 +57,7 @@ def demo(asked: argparse.Namespace) -> int:
     """Run the shipped demonstration, under the first free name."""
     names = (f"demo-{i}" if i > 1 else "demo" for i in itertools.count(1))
     asked.name = next(name for name in names if not (asked.root / name).exists())
-    asked.spec = "digits-demo"
+    asked.spec, asked.data = "digits-demo", None
     return _begin(_spec(asked), asked)
 
 
@@ -187,6 +187,7 @@ def _spec(asked: argparse.Namespace) -> SweepSpec:
     found = specs.load(presets.path(asked.spec) if asked.spec in presets.names() else asked.spec)
     changes = {"name": asked.name} if asked.name else {}
     changes |= {"storage.root": str(asked.root)} if asked.root_given else {}
+    changes |= {"data.root": str(asked.data)} if asked.data else {}
     return specs.changed(found, changes) if changes else found
 
 
@@ -267,6 +268,7 @@ def _parser() -> argparse.ArgumentParser:
         if of == "spec":
             sub.add_argument("spec", help="a sweep.yaml, or the name of a shipped preset")
             sub.add_argument("--name", help="call the sweep so, whatever the file says")
+            sub.add_argument("--data", type=Path, metavar="FOLDER", help="where your copy of the data is")
         if of == "sweep":
             sub.add_argument("sweep", metavar="NAME", help="the sweep's name")
         sub.add_argument("--root", type=Path, default=None, help="where sweeps are kept (default: ./sweeps)")

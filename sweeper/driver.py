@@ -69,17 +69,18 @@ def _attempt(spec: SweepSpec, folder: SweepFolder, listener: Listener) -> Outcom
         folder.raise_fence()
         folder.clear_scratch()
         folder.attempt.mkdir(parents=True)
-        with _ray_and_data(spec) as described:
-            return Attempt(spec, folder, _open_study(spec, url, lease), listener).run(described)
+        with _ray_and_data(spec, folder) as described:
+            study = _open_study(spec, url, lease, described["dataset"]["split_hash"])
+            return Attempt(spec, folder, study, listener).run(described)
     finally:
         lease.release()
 
 
 @contextlib.contextmanager
-def _ray_and_data(spec: SweepSpec) -> Iterator[dict[str, Any]]:
+def _ray_and_data(spec: SweepSpec, folder: SweepFolder) -> Iterator[dict[str, Any]]:
     """Both take seconds and neither needs the other; a Ray of our own ends with the attempt."""
     with ThreadPoolExecutor(1, thread_name_prefix="data") as pool:
-        data = pool.submit(provenance.describe, spec)
+        data = pool.submit(provenance.describe, spec, folder.path / "manifest.csv")
         own = cluster.start()
         try:
             yield data.result()
@@ -88,17 +89,18 @@ def _ray_and_data(spec: SweepSpec) -> Iterator[dict[str, Any]]:
                 cluster.stop()
 
 
-def _open_study(spec: SweepSpec, url: str, lease: Lease) -> Study:
-    """The sweep's study, made where the run before died too early to; refused where the spec differs."""
+def _open_study(spec: SweepSpec, url: str, lease: Lease, split_hash: str) -> Study:
+    """The sweep's study, made where the run before died too early to; refused where spec or data differ."""
+    identity = spec.identity() | {"split_hash": split_hash}
     try:
         study = Study(spec, url, guard=lease.check)
     except NoSuchSweep:
-        return Study(spec, url, create=True, guard=lease.check)
-    differences = specs.difference(study.identity, spec.identity())
+        return Study(spec, url, create=True, identity=identity, guard=lease.check)
+    differences = specs.difference(study.identity, identity)
     if differences:
         raise UserError(
-            f"the spec of '{spec.name}' was changed in what makes trials comparable:\n  "
+            f"'{spec.name}' differs from how it began in what makes trials comparable:\n  "
             + "\n  ".join(differences)
-            + "\nPut it back, or begin a sweep with a new name."
+            + "\nPut it back (split_hash: the data), or begin a sweep with a new name."
         )
     return study

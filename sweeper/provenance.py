@@ -10,12 +10,17 @@ from typing import Any
 from sweeper.spec import SweepSpec
 
 
-def describe(spec: SweepSpec) -> dict[str, Any]:
-    """The data as it is on this machine (built if it is embedded), and what made this sweep."""
+def describe(spec: SweepSpec, manifest: Path) -> dict[str, Any]:
+    """The data as it is on this machine (built if it is embedded), and the code's commit.
+
+    Who is in which split goes to the table `manifest`, so that the split can be checked, and used elsewhere.
+    """
     from trainables import data
+    from trainables.data import manifest as manifests
     from trainables.data import report
 
     dataset = data.load(spec.data)
+    manifests.manifest(dataset, manifest)
     return {"dataset": report.describe(dataset), "notes": [report.tell(dataset)], "commit": _commit()}
 
 

@@ -57,7 +57,13 @@ class Study:
     """Ask, tell and look, over one Optuna study. `guard` is asked before each write and raises to forbid it."""
 
     def __init__(
-        self, spec: SweepSpec, url: str, *, create: bool = False, guard: Callable[[], None] = lambda: None
+        self,
+        spec: SweepSpec,
+        url: str,
+        *,
+        create: bool = False,
+        identity: Mapping[str, Any] | None = None,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
         self._spec = spec
         self._guard = guard
@@ -69,7 +75,7 @@ class Study:
         if create:
             directions = [_DIRECTIONS[sense] for sense in spec.objectives.values()]
             self._study = optuna.create_study(storage=storage, study_name=spec.name, directions=directions)
-            self._study.set_user_attr("sweeper", {"schema": SCHEMA, "identity": spec.identity()})
+            self._study.set_user_attr("sweeper", {"schema": SCHEMA, "identity": dict(identity or spec.identity())})
         else:
             self._study = self._load(storage)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sweeper import spec as specs
+from trainables.data import digits
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 SPEC = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1]
@@ -55,6 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("user")
     small = specs.changed(specs.parse(SPEC), {"search.trials": 3, "search.seeds": 1, "space.epochs": 1})
     (made / "sweep.yaml").write_text(specs.dump(small))
+    digits.build(made / "my-birds")
     return made
 
 
@@ -68,6 +70,7 @@ EXPECTED = {
     "pareto": "Pareto front",
     "schema": '"$schema"',
     "doctor": "good  python",
+    "data": "split hash",
 }
 PRINTED = [words for words in SWEEPER if words[0] in EXPECTED]
 

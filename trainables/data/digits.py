@@ -13,8 +13,9 @@ test each digit stands on both backgrounds.
 | val | 300 (30 of each) | 600 | 120 |
 | test | 300 (30 of each) | 600 | 120 |
 
-Half of what pre-training leaves is kept for val and test: 60 images in the rarest cell, where 10 more or
-fewer would not be told apart. It is a smoke benchmark, not evidence about vision models.
+Half of what pre-training leaves is kept for val and test: 60 images in the rarest cell. Always answering "0-7" scores
+.80, with a delta F1 of .89. It is a smoke benchmark, not evidence about vision models; its test split was looked at
+while this recipe was made.
 
 All chance comes from SHA-256 of what is being drawn, so that the bytes depend on no library's generator.
 """
