@@ -43,7 +43,7 @@ class FitActor(tune.Trainable):
             spec = specs.load(Path(config["folder"]) / "spec.yaml")
             self._tuning = FineTuning(spec.task(), device=config["device"], threads=config["threads"])
             self._tuning.prepare()
-        except Exception as fault:
+        except (UserError, FitError) as fault:  # anything else is this machine's: the actor dies, another one tries
             self._fault = fault
         self._prepared_s = time.perf_counter() - began
         self._take(config)
@@ -75,10 +75,13 @@ class FitActor(tune.Trainable):
             return self._give_up(fault.reason, fault)
         except (UserError, Corrupt) as fault:
             return self._give_up("bad-input", fault)
+        except OSError:  # disk full, a share gone: the machine's fault, not the settings'
+            raise
         except Exception as fault:
             # torch's own class is not named here: this module must not need torch to be imported
             memory = isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError"
-            return self._give_up("out-of-memory" if memory else "raised", fault)
+            self._give_up("out-of-memory" if memory else "raised", fault)
+            raise  # what else it may have broken in this process, a fresh actor does not have
 
     def _ready(self) -> FineTuning:
         if self._fault is not None:
@@ -137,13 +140,15 @@ class FitActor(tune.Trainable):
     def _seal(self, tuning: FineTuning) -> None:
         """Weights first, then the result that vouches for them."""
         self._fit.path.mkdir(parents=True, exist_ok=True)
-        made = self._fit.path / ".weights"
+        self._fit.check()
+        made = self._fit.path / f".weights-{self._order['token']}"
         shutil.rmtree(made, ignore_errors=True)
         tuning.save(made)
         self._fit.keep_weights(made)
         self._fit.write_result(
             self._evaluation.to_json()
             | {
+                "params": self._order["params"],
                 "history": self._history,
                 "provenance": tuning.provenance() | {"prepared_s": self._prepared_s},
                 "seconds": self._seconds,
@@ -158,6 +163,7 @@ class FitActor(tune.Trainable):
         if self._order["kind"] == "fit":
             error = {"reason": reason, "message": str(fault) or type(fault).__name__, "trace": trace}
             empty: dict[str, Any] = {"values": {}, "reasons": {}, "groups": [], "provenance": {}}
+            empty["params"] = self._order["params"]
             self._fit.write_result(empty | {"history": self._history, "seconds": self._seconds, "error": error})
         return {"done": True, "epoch": len(self._history)}
 
@@ -168,6 +174,7 @@ class FitActor(tune.Trainable):
         tuning.aim(Params.from_flat(self._order["params"]), self._order["seed"])
         tuning.load_weights(self._fit.weights)
         evaluation: Evaluation = tuning.evaluate("test")
+        self._fit.check()
         write_json(self._sweep.held_out(self._order["number"], self._order["seed"]), evaluation.to_json())
         return {"done": True, "epoch": 0}
 

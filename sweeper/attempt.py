@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any, Protocol
 
-from sweeper import cluster, summary
+from sweeper import cluster, heldout, summary
 from sweeper.folder import SweepFolder, write_bytes
+from sweeper.interrupts import Interrupts
 from sweeper.projector import Projector, Record
 from sweeper.queue import FitQueue
 from sweeper.spec import SweepSpec
@@ -49,11 +47,14 @@ class Outcome:
 class Attempt:
     """The parts of one attempt and how they work together."""
 
-    def __init__(self, spec: SweepSpec, folder: SweepFolder, study: Study, listener: Listener) -> None:
+    def __init__(
+        self, spec: SweepSpec, folder: SweepFolder, study: Study, listener: Listener, interrupts: Interrupts
+    ) -> None:
         self._spec, self._folder, self._study, self._listener = spec, folder, study, listener
         self._began = time.monotonic()
-        self._signal: int | None = None
+        self._interrupts = interrupts
         self._projector: Projector | None = None
+        self._ended = False
         self._queue = FitQueue(
             study,
             folder,
@@ -64,12 +65,16 @@ class Attempt:
 
     def run(self, described: Mapping[str, Any]) -> Outcome:
         """Execute what is left, record it, say what came of it."""
-        with self._interrupts():
-            slots = cluster.slots(self._spec.resources)
-            self._projector = self._record(described)
-            self._listener.begun(self.snapshot, described["notes"])
-            self._execute(slots)
-            return self._finish()
+        slots = cluster.slots(self._spec.resources)
+        self._projector = self._record(described)
+        self._listener.begun(self.snapshot, described["notes"])
+        self._interrupts.then(self._pause)
+        self._execute(slots)
+        return self._finish()
+
+    def _pause(self) -> None:
+        self._queue.stop()
+        self._folder.stop_file.touch()
 
     def _told(self, trial: Trial) -> None:
         if self._projector is not None:
@@ -91,10 +96,11 @@ class Attempt:
             "threads": slots.threads,
         }
         ahead = 1 if slots.count > 1 and slots.bound_by_resources else 0
+        searcher = FitSearcher(self._queue, shared, limit=slots.count, ahead=ahead)
         tuner = Tuner(
             tune.with_resources(FitActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
             tune_config=TuneConfig(
-                search_alg=FitSearcher(self._queue, shared, limit=slots.count, ahead=ahead),
+                search_alg=searcher,
                 num_samples=-1,
                 reuse_actors=True,
             ),
@@ -107,11 +113,14 @@ class Attempt:
             ),
         )
         tuner.fit()
+        self._ended = True
+        if searcher.fault is not None:
+            raise searcher.fault
 
     def _finish(self) -> Outcome:
-        trials, front = self._study.trials(), self._study.front()
+        trials, front = self._study.look()
         snapshot = self.snapshot()
-        notes = [f"brake: {self._queue.brake}"] if self._queue.brake else []
+        notes = self._shortfalls(snapshot, trials, front)
         frame = summary.table(trials, self._spec, front)
         write_bytes(self._folder.path / "trials.csv", frame.to_csv(index=False).encode())
         write_bytes(self._folder.path / "front.csv", frame[frame["on_front"]].to_csv(index=False).encode())
@@ -119,7 +128,19 @@ class Attempt:
             notes.append("record: MLflow could not take everything yet; it is written at the next resume.")
         if self._spec.storage.keep_weights == "front":
             self._drop_dominated(trials, front)
-        return Outcome(snapshot, trials, front, self._exit_code(trials), notes)
+        return Outcome(snapshot, trials, front, self._exit_code(trials, short=bool(notes)), notes)
+
+    def _shortfalls(self, snapshot: Snapshot, trials: list[Trial], front: list[int]) -> list[str]:
+        """What a person would expect of a finished sweep, and did not get."""
+        if self._queue.brake:
+            return [f"brake: {self._queue.brake}"]
+        if self._interrupts.number is not None:
+            return []
+        if snapshot.state != "finished":
+            return ["Ray Tune ended before the budget was reached; resume goes on."]
+        measured = heldout.read(self._folder, self._spec, trials)
+        missing = [number for number in front if number not in measured]
+        return [f"test numbers: none for trials {missing}; resume tries again."] if missing else []
 
     def _drop_dominated(self, trials: list[Trial], front: list[int]) -> None:
         """A dominated trial stays dominated whatever is added, so its weights are never asked for again."""
@@ -128,16 +149,16 @@ class Attempt:
                 for seed in self._spec.search.seed_list:
                     self._folder.fit(trial.number, seed).drop_weights()
 
-    def _exit_code(self, trials: list[Trial]) -> int:
-        if self._signal is not None:
-            return EXIT_TERMINATED if self._signal == signal.SIGTERM else EXIT_INTERRUPTED
-        return EXIT_SOME_FAILED if self._queue.brake or any(trial.reason for trial in trials) else EXIT_GOOD
+    def _exit_code(self, trials: list[Trial], *, short: bool) -> int:
+        if self._interrupts.number is not None:
+            return EXIT_TERMINATED if self._interrupts.number == signal.SIGTERM else EXIT_INTERRUPTED
+        return EXIT_SOME_FAILED if short or any(trial.reason for trial in trials) else EXIT_GOOD
 
     # --- looking in from other threads
 
     def snapshot(self) -> Snapshot:
         """The attempt at this moment."""
-        trials, front = self._study.trials(), self._study.front()
+        trials, front = self._study.look()
         elapsed = time.monotonic() - self._began
         return Snapshot(
             name=self._spec.name,
@@ -152,10 +173,9 @@ class Attempt:
         )
 
     def _state(self, trials: list[Trial]) -> str:
-        if self._signal is not None or self._queue.brake:
-            return "paused"
-        done = len(trials) >= self._study.budget and all(trial.state.finished for trial in trials)
-        return "finished" if done else "running"
+        if len(trials) >= self._study.budget and all(trial.state.finished for trial in trials):
+            return "finished"
+        return "paused" if self._ended or self._interrupts.number is not None or self._queue.brake else "running"
 
     def _eta(self, trials: list[Trial], elapsed: float) -> float | None:
         """Fits to come at the pace so far."""
@@ -173,28 +193,10 @@ class Attempt:
 
             return open_record(self._spec, self._folder, record_uri(self._spec, self._folder.path.parent), described)
 
-        projector = Projector(make, lambda: (self._study.trials(), self._study.front()))
+        def look() -> tuple[list[Trial], list[int]]:
+            self._study.guard()  # a driver that was taken over must not write the record either
+            return self._study.look()
+
+        projector = Projector(make, look)
         projector.start()
         return projector
-
-    # --- signals
-
-    @contextlib.contextmanager
-    def _interrupts(self) -> Iterator[None]:
-        """The first INT or TERM ends the sweep gently; the second at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _interrupted(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None:
-            raise KeyboardInterrupt
-        self._signal = number
-        self._queue.stop()
-        self._folder.stop_file.touch()

@@ -35,14 +35,16 @@ exit codes: 0 good, 1 some trials failed, 2 bad input, 130 interrupted (143 term
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; gives the exit code. A user's slip prints one message and no traceback."""
     asked = _parser().parse_args(arguments)
+    asked.root = asked.root or (Path(os.environ["SWEEPER_ROOT"]) if "SWEEPER_ROOT" in os.environ else None)
     asked.root_given = asked.root is not None
-    asked.root = asked.root or Path(os.environ.get("SWEEPER_ROOT", "sweeps"))
+    asked.root = asked.root or Path("sweeps")
     try:
         code = int(asked.command(asked))
     except UserError as fault:
         print(fault, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("stopped at once; what was finished is kept: sweeper list, then sweeper resume NAME", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `sweeper list | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -230,7 +232,7 @@ def _show_outcome(outcome: Outcome, spec: SweepSpec, folder: SweepFolder, asked:
     _show_front(outcome.snapshot, outcome.trials, outcome.front, spec, folder)
     for note in outcome.notes:
         print(note)
-    here = f" --root {asked.root}" if asked.root_given else ""
+    here = "" if folder.path.parent == Path("sweeps").resolve() else f" --root {folder.path.parent}"
     if outcome.snapshot.state == "paused":
         print(f"paused; nothing is lost. Go on with: sweeper resume {spec.name}{here}")
     else:

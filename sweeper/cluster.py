@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 from dataclasses import dataclass
 
 from sweeper.errors import UserError
@@ -41,7 +42,8 @@ class Slots:
 def start() -> bool:
     """Join the Ray that RAY_ADDRESS names (or that this process already has), else start one here.
 
-    A Ray of our own listens on the loopback address only and asks for a token made for it.
+    A Ray of our own listens on the loopback address only and asks for a token made for it. Ray reads both
+    settings when it is imported, so a program that imports Ray before this call has to make them itself.
     Returns whether it was started here.
     """
     for name, value in _SETTINGS.items():
@@ -50,7 +52,7 @@ def start() -> bool:
     if own:
         # Ray knows one switch that keeps all of its servers on the loopback address; its name tells its origin.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        if "RAY_AUTH_MODE" not in os.environ:
+        if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray

@@ -17,10 +17,14 @@ from sweeper import spec as specs
 from sweeper.attempt import Attempt, Listener, Outcome
 from sweeper.errors import UserError
 from sweeper.folder import SweepFolder, write_bytes
-from sweeper.lease import Lease
+from sweeper.interrupts import Interrupts
+from sweeper.lease import Held, Lease
 from sweeper.spec import SweepSpec
 from sweeper.study import NoSuchSweep, Study
 from sweeper.view import open_spec, study_url
+
+RESERVED = ("mlartifacts", "mlflow.db")  # the record's, beside the sweeps
+SQLITE = "sqlite:///"
 
 
 def run(spec: SweepSpec, listener: Listener) -> Outcome:
@@ -30,16 +34,13 @@ def run(spec: SweepSpec, listener: Listener) -> Outcome:
         UserError: the name is taken, or the data, weights or resources are not there.
     """
     folder = SweepFolder(Path(spec.storage.root) / spec.name)
-    if folder.exists:
-        raise UserError(
-            f"sweep '{spec.name}' exists in {folder.path}. Go on with it: 'sweeper resume {spec.name}'; "
-            "or choose another name: 'sweeper run FILE --name NAME'."
-        )
-    if spec.data.root is not None:  # a resume may be typed in another folder
-        spec = specs.changed(spec, {"data.root": str(spec.data.root.resolve())})
+    _claim(folder)
+    spec = _anchored(spec)
     write_bytes(folder.spec, specs.dump(spec).encode())
     try:
-        return _attempt(spec, folder, listener)
+        return _attempt(spec, folder, listener, begin=True)
+    except Held:  # another process began it in the same instant: the folder is its own
+        raise
     except UserError:
         if not (folder.path / "trials").exists():  # refused before its first trial: nothing to go on with
             folder.forget()
@@ -57,11 +58,36 @@ def resume(folder: SweepFolder, listener: Listener, *, trials: int | None = None
         if trials < spec.search.trials:
             raise UserError(f"--trials {trials} is less than the {spec.search.trials} the sweep has. Give more.")
         spec = specs.changed(spec, {"search.trials": trials})
-        write_bytes(folder.spec, specs.dump(spec).encode())
     return _attempt(spec, folder, listener)
 
 
-def _attempt(spec: SweepSpec, folder: SweepFolder, listener: Listener) -> Outcome:
+def _claim(folder: SweepFolder) -> None:
+    """Make the folder ours, or refuse: what lies there already is never touched."""
+    if folder.exists:
+        raise UserError(
+            f"sweep '{folder.name}' exists in {folder.path}. Go on with it: 'sweeper resume {folder.name}'; "
+            "or choose another name: 'sweeper run FILE --name NAME'."
+        )
+    if folder.name in RESERVED or (folder.path.exists() and any(folder.path.iterdir())):
+        raise UserError(f"{folder.path} holds, or will hold, something else. Choose another name, or another --root.")
+    folder.path.mkdir(parents=True, exist_ok=True)
+
+
+def _anchored(spec: SweepSpec) -> SweepSpec:
+    """Its paths made absolute, because a resume may be typed in another folder."""
+    changes: dict[str, str] = {}
+    if spec.data.root is not None:
+        changes["data.root"] = str(spec.data.root.expanduser().resolve())
+    weights = Path(spec.backbone.weights).expanduser()
+    if weights.is_file():
+        changes["backbone.weights"] = str(weights.resolve())
+    url = spec.storage.study or ""
+    if url.startswith(SQLITE) and not url.startswith(f"{SQLITE}/"):
+        changes["storage.study"] = f"{SQLITE}{Path(url.removeprefix(SQLITE)).resolve()}"
+    return specs.changed(spec, changes) if changes else spec
+
+
+def _attempt(spec: SweepSpec, folder: SweepFolder, listener: Listener, *, begin: bool = False) -> Outcome:
     url = study_url(spec, folder)
     lease = Lease(url, spec.name)
     folder = SweepFolder(folder.path, token=lease.acquire())
@@ -69,9 +95,10 @@ def _attempt(spec: SweepSpec, folder: SweepFolder, listener: Listener) -> Outcom
         folder.raise_fence()
         folder.clear_scratch()
         folder.attempt.mkdir(parents=True)
-        with _ray_and_data(spec, folder) as described:
-            study = _open_study(spec, url, lease, described["dataset"]["split_hash"])
-            return Attempt(spec, folder, study, listener).run(described)
+        write_bytes(folder.spec, specs.dump(spec).encode())
+        with Interrupts().caught() as interrupts, _ray_and_data(spec, folder) as described:
+            study = _open_study(spec, folder, url, lease, described["dataset"]["split_hash"], begin=begin)
+            return Attempt(spec, folder, study, listener, interrupts).run(described)
     finally:
         lease.release()
 
@@ -89,13 +116,20 @@ def _ray_and_data(spec: SweepSpec, folder: SweepFolder) -> Iterator[dict[str, An
                 cluster.stop()
 
 
-def _open_study(spec: SweepSpec, url: str, lease: Lease, split_hash: str) -> Study:
+def _open_study(spec: SweepSpec, folder: SweepFolder, url: str, lease: Lease, split_hash: str, *, begin: bool) -> Study:
     """The sweep's study, made where the run before died too early to; refused where spec or data differ."""
     identity = spec.identity() | {"split_hash": split_hash}
     try:
         study = Study(spec, url, guard=lease.check)
     except NoSuchSweep:
+        if (folder.path / "trials").exists():
+            raise UserError(
+                f"{folder.path} has fits, and {spec.storage.study or 'its study.db'} knows nothing of them. Put the "
+                "database back; without it nobody can say which settings those fits had."
+            ) from None
         return Study(spec, url, create=True, identity=identity, guard=lease.check)
+    if begin:
+        raise UserError(f"the database has a study '{spec.name}' of another folder already. Choose another name.")
     differences = specs.difference(study.identity, identity)
     if differences:
         raise UserError(

@@ -125,7 +125,7 @@ class FitFolder:
 
     def save_checkpoint(self, epoch: int, payload: bytes) -> None:
         """Make `payload` the state after `epoch` epochs; keep one older as a spare."""
-        self._refuse_ghosts()
+        self.check()
         name = f"checkpoint-{epoch:06d}-{hashlib.sha256(payload).hexdigest()[:16]}.safetensors"
         write_bytes(self.path / name, payload)
         for old in self._checkpoints()[CHECKPOINTS_KEPT:]:
@@ -142,7 +142,7 @@ class FitFolder:
 
     def keep_weights(self, made: Path) -> None:
         """Take over the folder `made` (on the same file system) as the fit's weights."""
-        self._refuse_ghosts()
+        self.check()
         if self.weights.exists():
             shutil.rmtree(self.weights)
         for file in made.iterdir():
@@ -153,7 +153,7 @@ class FitFolder:
 
     def write_result(self, body: dict[str, Any]) -> None:
         """Seal the fit. Its checkpoints have served and go."""
-        self._refuse_ghosts()
+        self.check()
         write_json(self._result, body)
         for path in self._checkpoints():
             path.unlink(missing_ok=True)
@@ -165,7 +165,12 @@ class FitFolder:
     def _checkpoints(self) -> list[Path]:
         return sorted(self.path.glob("checkpoint-*.safetensors"), reverse=True)
 
-    def _refuse_ghosts(self) -> None:
+    def check(self) -> None:
+        """Refuse to write for an attempt that was taken over.
+
+        Raises:
+            Fenced: a newer attempt holds the sweep, or this view only reads.
+        """
         if self._token is None:
             raise Fenced("this view of the sweep is read-only")
         with contextlib.suppress(FileNotFoundError):

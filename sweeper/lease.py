@@ -60,9 +60,10 @@ class Holder:
 
 
 def _host() -> str:
-    """This boot of this machine: a process id means nothing on another."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return f"{socket.gethostname()}/{boot.read_text().strip() if boot.exists() else ''}"
+    """This boot of this machine, and this space of process ids: a number means nothing in another."""
+    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    parts = [boot.read_text().strip() if boot.exists() else "", os.readlink(space) if space.exists() else ""]
+    return "/".join([socket.gethostname(), *parts])
 
 
 def _born(pid: int) -> str:

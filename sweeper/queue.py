@@ -6,15 +6,16 @@ is read from its folder, so it makes no difference whether this process or one b
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sweeper.folder import SweepFolder
+from sweeper.folder import Corrupt, SweepFolder
 from sweeper.study import Proposal, Study
 from sweeper.trial import Trial
 
+MOST_EMPTY = 2
 Kind = Literal["fit", "held-out"]
 
 
@@ -56,6 +57,7 @@ class FitQueue:
         self._on_trial = on_trial
         self._open: dict[int, _Open] = {}
         self._orders: deque[Order] = deque()
+        self._empty: Counter[tuple[int, int]] = Counter()
         self._out: set[tuple[Kind, int, int]] = set()
         self._held_out_asked = False
         self._stopped = False
@@ -111,6 +113,17 @@ class FitQueue:
             self._settle(trial, order.seed, result)
         elif fault is not None:
             self._close(trial, fault=f"seed {order.seed}: {fault}")
+        elif not self._stopped:
+            self._again(trial, order)
+
+    def _again(self, trial: _Open, order: Order) -> None:
+        """An order came back with nothing, which a fault of the storage can do: once more, then it has failed."""
+        key = (order.number, order.seed)
+        self._empty[key] += 1
+        if self._empty[key] > MOST_EMPTY:
+            self._close(trial, fault=f"seed {order.seed}: ended {MOST_EMPTY + 1} times without a result")
+        else:
+            self._orders.appendleft(order)
 
     def stop(self) -> None:
         """Give out no more orders; those that are out may finish."""
@@ -140,7 +153,14 @@ class FitQueue:
                 self._settle(trial, seed, result)
 
     def _result(self, order: Order) -> dict[str, Any] | None:
-        return self._folder.fit(order.number, order.seed).result()
+        fit = self._folder.fit(order.number, order.seed)
+        result = fit.result()
+        if result is not None and result["params"] != dict(order.params):
+            raise Corrupt(
+                f"{fit.path} holds the result of other settings ({result['params']}) than the study proposed "
+                f"({dict(order.params)}). Put the study's database back, or move that folder away to run the fit again."
+            )
+        return result
 
     def _settle(self, trial: _Open, seed: int, result: dict[str, Any]) -> None:
         trial.results[seed] = result
@@ -155,12 +175,13 @@ class FitQueue:
         """Tell the study, once; the trial's other fits are pointless after a failure."""
         number = trial.proposal.number
         self._orders = deque(o for o in self._orders if o.number != number)
-        if self._open.pop(number, None) is None:
+        if number not in self._open:
             return
         if fault is None:
             told = self._study.complete(number, [trial.results[seed]["values"] for seed in self._seeds])
         else:
             told = self._study.fail(number, fault)
+        del self._open[number]
         self._failures_in_a_row = 0 if told.reason is None else self._failures_in_a_row + 1
         if self._failures_in_a_row >= self._max_failures:
             self.brake = f"{self._failures_in_a_row} trials failed in a row; the last: {told.reason}"

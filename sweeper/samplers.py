@@ -14,24 +14,32 @@ from sweeper.sections import Search
 from sweeper.space import Choice, Dimension, Range
 
 
-def build(search: Search, number: int, *, constrained: bool) -> BaseSampler:
-    """A sampler for one proposal: its random stream depends on the sweep's seed and the trial's number alone.
+def build(search: Search, number: int, place: int, *, constrained: bool) -> BaseSampler:
+    """A sampler for coordinate `place` of one proposal: sweep's seed, trial's number and place decide its stream.
 
     What it has learned it reads from the study, so a sampler built anew after a crash goes on exactly.
+    gp and nsga2 draw all coordinates together, so their joint stream does not depend on the place.
     """
-    seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
+    joint, own = (_seed(search.seed, number), _seed(search.seed, number, place + 1))
     startup = max(4, min(10, search.trials // 4))
     constraints = _violations if constrained else None
     match search.sampler:
         case "tpe":
-            return TPESampler(seed=seed, n_startup_trials=startup, constraints_func=constraints)
+            return TPESampler(seed=own, n_startup_trials=startup, constraints_func=constraints)
         case "gp":
-            return GPSampler(seed=seed, n_startup_trials=startup, constraints_func=constraints)
+            alone = RandomSampler(own)
+            return GPSampler(
+                seed=joint, independent_sampler=alone, n_startup_trials=startup, constraints_func=constraints
+            )
         case "nsga2":
             population = search.population or 50
-            return NSGAIISampler(seed=seed, population_size=population, constraints_func=constraints)
+            return NSGAIISampler(seed=joint, population_size=population, constraints_func=constraints)
         case _:
-            return RandomSampler(seed=seed)
+            return RandomSampler(seed=own)
+
+
+def _seed(*what: int) -> int:
+    return int(np.random.SeedSequence(what).generate_state(1)[0])
 
 
 def draw(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:

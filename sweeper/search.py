@@ -28,6 +28,7 @@ class FitSearcher(Searcher):
         self._shared = dict(shared)
         self._most = limit + ahead
         self._orders: dict[str, Order] = {}
+        self.fault: Exception | None = None  # of telling: Tune would swallow it, and wait for ever
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next order as a config, None for 'not now', FINISHED for 'no more'."""
@@ -49,8 +50,13 @@ class FitSearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tune is through with an order. `error` means that the machine failed, with all retries spent."""
         order = self._orders.pop(trial_id, None)
-        if order is not None:
+        if order is None:
+            return
+        try:
             self._queue.done(order, "its worker died more often than resources.max_retries allows" if error else None)
+        except Exception as fault:
+            self.fault = self.fault or fault
+            self._queue.stop()
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher into the attempt's scratch, which is never read back: give it nothing."""

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper import pareto, samplers
 from sweeper.errors import UserError
-from sweeper.space import Choice, Fixed
+from sweeper.space import Choice, Dimension, Fixed
 from sweeper.spec import SweepSpec
 from sweeper.trial import State, Trial, mean_and_spread
 
@@ -66,7 +66,7 @@ class Study:
         guard: Callable[[], None] = lambda: None,
     ) -> None:
         self._spec = spec
-        self._guard = guard
+        self.guard = guard
         self._signs = tuple(1.0 if sense == "max" else -1.0 for sense in spec.objectives.values())
         self._seen: dict[int, Trial] = {}
         self._points = spec.space.grid() if spec.search.sampler == "grid" else None
@@ -109,7 +109,7 @@ class Study:
 
     def propose(self) -> Proposal | None:
         """The next configuration, remembered before it is given; None when the budget is asked for."""
-        self._guard()
+        self.guard()
         rows = self._study.get_trials(deepcopy=False)
         waiting = [row for row in rows if row.state is TrialState.WAITING]
         number = waiting[0].number if waiting else len(rows)
@@ -151,18 +151,24 @@ class Study:
         dimensions = self._spec.space.dimensions
         if fixed is not None:
             for name in self._anchors(fixed):
-                samplers.draw(trial, name, dimensions[name])
+                self._draw(trial, name, dimensions[name])
             params = fixed
         elif self._flat:
             # These samplers model one box: every dimension is drawn, and what the method lacks is dropped.
             drawn = {
-                name: samplers.draw(trial, name, dim) for name, dim in dimensions.items() if not isinstance(dim, Fixed)
+                name: self._draw(trial, name, dim) for name, dim in dimensions.items() if not isinstance(dim, Fixed)
             }
             params = self._spec.space.walk(lambda name, _: drawn[name])
         else:
-            params = self._spec.space.walk(lambda name, dim: samplers.draw(trial, name, dim))
+            params = self._spec.space.walk(lambda name, dim: self._draw(trial, name, dim))
         trial.set_user_attr("proposal", {"params": params, "baseline": baseline})
         return Proposal(trial.number, params, baseline)
+
+    def _draw(self, trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
+        """One coordinate, from a random stream of its own: what a crash has left undrawn is drawn the same later."""
+        place = list(self._spec.space.dimensions).index(name)
+        self._study.sampler = self._sampler(trial.number, place)
+        return samplers.draw(trial, name, dimension)
 
     def _anchors(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
         """What the sampler learns of a fixed point: its coordinates inside the space.
@@ -184,8 +190,8 @@ class Study:
     def _flat(self) -> bool:
         return self._spec.search.sampler in ("gp", "nsga2")
 
-    def _sampler(self, number: int) -> BaseSampler:
-        return samplers.build(self._spec.search, number, constrained=bool(self._spec.constraints))
+    def _sampler(self, number: int, place: int = 0) -> BaseSampler:
+        return samplers.build(self._spec.search, number, place, constrained=bool(self._spec.constraints))
 
     # --- tell
 
@@ -211,9 +217,10 @@ class Study:
         return self._tell(number, TrialState.FAIL, None, {"reason": reason})
 
     def _tell(self, number: int, state: TrialState, values: list[float] | None, outcome: dict[str, Any]) -> Trial:
-        self._guard()
+        self.guard()
         row = self._study.get_trials(deepcopy=False)[number]
         if not row.state.is_finished():
+            self._study.sampler = self._sampler(number)  # it writes the constraints beside the values
             # One fact, two writes: the outcome first, so that a finished trial always has one.
             self._study._storage.set_trial_user_attr(row._trial_id, "outcome", json.loads(json.dumps(outcome)))
             self._study.tell(number, values, state=state)
@@ -252,9 +259,14 @@ class Study:
             ended_ms=_milliseconds(row.datetime_complete),
         )
 
+    def look(self) -> tuple[list[Trial], list[int]]:
+        """Every trial, and the numbers of the front among these very trials: one moment, one read."""
+        trials = self.trials()
+        return trials, front(trials, self._signs)
+
     def front(self) -> list[int]:
         """The numbers of the feasible complete trials that no other beats everywhere."""
-        return front(self.trials(), self._signs)
+        return self.look()[1]
 
 
 def front(trials: Sequence[Trial], signs: Sequence[float]) -> list[int]:

@@ -68,6 +68,8 @@ def table(trials: Sequence[Trial], spec: SweepSpec, front: Sequence[int]) -> pd.
         row |= {"seeds": trial.seeds, "feasible": trial.feasible, "baseline": trial.baseline}
         rows.append(row | {"on_front": trial.number in chosen, "reason": trial.reason})
     fixed = ["number", "state", "label", "method", "lambda", "rank", *spec.objectives]
+    if not rows:
+        return pd.DataFrame(columns=[*fixed, "on_front"]).astype({"on_front": bool})
     return pd.DataFrame(rows, columns=fixed if not rows else None).reindex(
         columns=list(dict.fromkeys([*fixed, *(rows[-1] if rows else []), *_all_keys(rows)]))
     )

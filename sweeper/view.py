@@ -43,7 +43,7 @@ def look(folder: SweepFolder) -> tuple[Snapshot, list[Trial], list[int], SweepSp
     lease = Lease(url, spec.name)
     holder = lease.holder()
     lease.close()
-    trials, front = study.trials(), study.front()
+    trials, front = study.look()
     living = holder if holder is not None and holder.alive else None
     finished = len(trials) >= study.budget and all(t.state.finished for t in trials)
     state = "running" if living else "finished" if finished else "paused"

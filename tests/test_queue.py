@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from sweeper import spec as specs
-from sweeper.folder import SweepFolder, write_json
+from sweeper.folder import Corrupt, SweepFolder, write_json
 from sweeper.queue import FitQueue, Order
+from sweeper.search import FitSearcher
 from sweeper.study import Study
 from sweeper.trial import State
 
@@ -39,7 +40,9 @@ class Bench:
             write_json(self.folder.held_out(order.number, order.seed), {"values": values})
         else:
             fit = self.folder.fit(order.number, order.seed)
-            fit.write_result({"values": {} if error else values, "history": [], "error": error})
+            fit.write_result(
+                {"params": dict(order.params), "values": {} if error else values, "history": [], "error": error}
+            )
 
     def drain(self, queue: FitQueue) -> None:
         while (order := queue.next()) is not None:
@@ -153,3 +156,39 @@ def test_the_listener_hears_of_each_trial_once(bench: Bench) -> None:
     queue = bench.queue(on_trial=lambda trial: heard.append(trial.number))
     bench.drain(queue)
     assert heard == [0, 1, 2, 3]
+
+
+def test_a_result_of_other_settings_is_never_taken_for_this_trials(bench: Bench) -> None:
+    order = bench.queue().next()
+    bench.work(Order(order.number, order.seed, {"method": "fft"}))
+    bench.reopen()
+    with pytest.raises(Corrupt, match="holds the result of other settings"):
+        bench.queue()
+
+
+def test_an_order_that_comes_back_empty_is_given_again_and_then_fails(bench: Bench) -> None:
+    queue = bench.queue()
+    for _ in range(3):
+        order = queue.next()
+        assert (order.number, order.seed) == (0, 0)
+        queue.done(order)
+    assert bench.study.trial(0).reason == "seed 0: ended 3 times without a result"
+
+
+def test_a_fault_of_telling_ends_the_search_instead_of_hanging_it(bench: Bench, monkeypatch) -> None:
+    searcher = FitSearcher(bench.queue(), {}, limit=1, ahead=0)
+    config = searcher.suggest("a")
+    bench.work(Order(config["number"], config["seed"], config["params"]))
+    second = searcher.suggest("b")
+    assert second is None, "the slot is taken"
+    monkeypatch.setattr(bench.study, "complete", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    searcher.on_trial_complete(trial_id="a")
+    config = searcher.suggest("b")
+    bench.work(Order(config["number"], config["seed"], config["params"]))
+    searcher.on_trial_complete(trial_id="b")
+    assert isinstance(searcher.fault, OSError)
+    assert searcher.suggest("c") == FitSearcher.FINISHED
+    monkeypatch.undo()
+    bench.reopen()
+    bench.queue()
+    assert bench.study.trial(0).state is State.COMPLETE, "nothing was lost"

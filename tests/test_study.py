@@ -204,3 +204,26 @@ def test_names_are_unique_in_a_database(tmp_path: Path) -> None:
         study(tmp_path, spec())
     with pytest.raises(NoSuchSweep, match="no study 'other'"):
         Study(specs.changed(spec(), {"name": "other"}), f"sqlite:///{tmp_path / 'study.db'}")
+
+
+def test_constraints_are_told_to_optuna_by_a_study_that_was_opened_again_too(tmp_path: Path) -> None:
+    asked = spec(more="constraints: {accuracy: '>= 0.85'}\n")
+    number = study(tmp_path, asked).propose().number
+    again = study(tmp_path, asked, create=False)
+    again.complete(number, [{"accuracy": 0.80, "delta_f1": 0.1}])
+    assert again._study.trials[number].system_attrs["constraints"] == pytest.approx([0.05])
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
+def test_a_crash_between_two_parameters_leaves_the_others_what_they_would_have_been(tmp_path: Path, sampler) -> None:
+    for name in ("whole", "crashed"):
+        (tmp_path / name).mkdir()
+    asked = specs.changed(spec(sampler, method="fairlora"), {"space.learning_rate": {"low": 1e-4, "high": 1e-2}})
+    expected = play(study(tmp_path / "whole", asked), most=7)[-1]
+    crashed = study(tmp_path / "crashed", asked)
+    play(crashed, most=6)
+    crashed._study.sampler = crashed._sampler(6)
+    trial = crashed._study.ask()
+    crashed._draw(trial, "lambda", asked.space.dimensions["lambda"])  # the process dies here
+    (found,) = study(tmp_path / "crashed", asked, create=False).open_proposals()
+    assert dict(found.params) == expected
