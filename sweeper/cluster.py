@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sweeper.errors import UserError
@@ -59,11 +63,24 @@ def start() -> bool:
 
     if ray.is_initialized():
         return False
-    if own:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    else:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    with _signals_kept():
+        if own:
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
     return own
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray puts handlers of its own into the process that calls init; a TERM would end a sweep without a pause."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def stop() -> None:
