@@ -63,7 +63,6 @@ class FitQueue:
         self._stopped = False
         self._failures_in_a_row = 0
         self.brake: str | None = None
-        self.started = 0
         self.finished = 0
         for proposal in study.open_proposals():
             self._take(proposal)
@@ -78,7 +77,6 @@ class FitQueue:
             return None
         order = self._orders.popleft()
         self._out.add((order.kind, order.number, order.seed))
-        self.started += 1
         return order
 
     @property
@@ -92,11 +90,6 @@ class FitQueue:
     def running(self) -> int:
         """How many orders are out."""
         return len(self._out)
-
-    @property
-    def open_trials(self) -> int:
-        """How many trials are proposed and not yet told."""
-        return len(self._open)
 
     def done(self, order: Order, fault: str | None = None) -> None:
         """The executor is through with `order`; `fault` says how the machine failed it, if it did.

@@ -58,11 +58,10 @@ def front_table(rows: Sequence[Mapping[str, Any]], title: str, held_out: HeldOut
 
 def headline(snapshot: Snapshot) -> str:
     """One line: where the sweep stands."""
-    done = snapshot.budget - snapshot.counts.get("running", 0)
     told = sum(snapshot.counts.get(state, 0) for state in ("complete", "pruned", "failed"))
     parts = [f"{snapshot.name}: {snapshot.state}", f"{told}/{snapshot.budget} trials"]
     parts += [f"{snapshot.counts.get(s, 0)} {s}" for s in ("running", "pruned", "failed") if snapshot.counts.get(s)]
-    if done and not math.isnan(snapshot.hypervolume):
+    if not math.isnan(snapshot.hypervolume):
         parts.append(f"hypervolume {snapshot.hypervolume:.4f}")
     if snapshot.state == "running" and snapshot.elapsed_s:
         parts.append(f"{duration(snapshot.elapsed_s)} gone, about {duration(snapshot.eta_s)} to go")
