@@ -1,0 +1,1 @@
+"""The commands of the command line, by topic; each topic enrols its own with `register`."""

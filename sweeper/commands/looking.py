@@ -1,0 +1,107 @@
+"""Commands that look: at sweeps, at data, at this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from sweeper.commands.shared import Add, folder_of, show_front
+
+
+def register(add: Add) -> None:
+    """Enrol them."""
+    add("status", status, of="sweep").add_argument("--follow", "-f", action="store_true", help="until it ends")
+    add("list", list_sweeps)
+    add("pareto", pareto, of="sweep")
+    add("ui", ui, of="sweep").add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: 5000)")
+    add("schema", schema)
+    add("doctor", doctor)
+    check = add.group("data", "Look at data before a sweep does")("check", data_check)
+    check.add_argument("path", type=Path, help="a folder, or a CSV file of your own images")
+    check.add_argument("--name", dest="dataset", help="the dataset it is (default: by its layout)")
+    check.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw some images of each cell")
+    check.add_argument("--manifest", type=Path, metavar="FILE.csv", help="write who is in which split")
+
+
+def status(asked: argparse.Namespace) -> int:
+    """Where a sweep stands, by its study and lease."""
+    from sweeper import screen, view
+
+    folder = folder_of(asked)
+    snapshot, *_ = view.look(folder)
+    print(json.dumps(snapshot.to_json(), indent=2) if asked.json else screen.headline(snapshot))
+    if asked.follow and not asked.json:
+        screen.watch(lambda: view.look(folder)[0])
+    return 0
+
+
+def list_sweeps(asked: argparse.Namespace) -> int:
+    """Every sweep under the root."""
+    from sweeper import folder, screen, view
+
+    snapshots = [view.look(sweep)[0] for sweep in folder.sweeps(asked.root)]
+    if asked.json:
+        print(json.dumps([snapshot.to_json() for snapshot in snapshots], indent=2))
+        return 0
+    for snapshot in snapshots:
+        print(screen.headline(snapshot))
+    if not snapshots:
+        print(f"no sweeps in {asked.root.resolve()}. Begin one: sweeper demo")
+    return 0
+
+
+def pareto(asked: argparse.Namespace) -> int:
+    """The front of a sweep, with its test numbers apart."""
+    from sweeper import heldout, summary, view
+
+    folder = folder_of(asked)
+    snapshot, trials, front, spec = view.look(folder)
+    if asked.json:
+        held_out = {
+            str(n): {k: list(v) for k, v in row.items()} for n, row in heldout.read(folder, spec, trials).items()
+        }
+        shown = summary.plain({"front": snapshot.front, "hypervolume": snapshot.hypervolume, "held_out": held_out})
+        print(json.dumps(shown, indent=2))
+        return 0
+    show_front(snapshot, trials, front, spec, folder)
+    return 0
+
+
+def ui(asked: argparse.Namespace) -> int:
+    """Start MLflow on the loopback address and print the link that opens the front."""
+    from sweeper import view, webui
+
+    folder = folder_of(asked)
+    uri = view.record_uri(view.open_spec(folder), asked.root)
+    return webui.serve(uri, folder.name, asked.root / "mlartifacts", asked.port)
+
+
+def schema(asked: argparse.Namespace) -> int:
+    """The JSON Schema of a spec, for editors."""
+    from sweeper import spec
+
+    print(json.dumps(spec.schema(), indent=2))
+    return 0
+
+
+def doctor(asked: argparse.Namespace) -> int:
+    """Check this machine: versions, devices, disk, database, ports."""
+    from sweeper import doctor as surgery
+
+    checks = surgery.examine(asked.root)
+    print(json.dumps([vars(check) for check in checks], indent=2) if asked.json else surgery.report(checks))
+    return 2 if any(check.verdict == "bad" for check in checks) else 0
+
+
+def data_check(asked: argparse.Namespace) -> int:
+    """Tell what is in a folder of data: counts, bad records, leaks; exit code 2 where a sweep would stop."""
+    from sweeper import datacheck
+
+    finding = datacheck.check(asked.path, asked.dataset)
+    if asked.sheet:
+        datacheck.write_sheet(finding, asked.sheet)
+    if asked.manifest:
+        datacheck.write_manifest(finding, asked.manifest)
+    print(json.dumps(finding.to_json(), indent=2) if asked.json else datacheck.report(finding))
+    return 0 if finding.refusal is None else 2
