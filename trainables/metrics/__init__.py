@@ -12,20 +12,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables.metrics import classwise, groupwise, overall, parity
+from trainables.metrics.answers import Answers
 from trainables.metrics.base import Metric, Predictions, Row, Value
 
-__all__ = ["METRICS", "Evaluation", "Metric", "Predictions", "Value", "evaluate"]
+__all__ = ["METRICS", "Answers", "Evaluation", "Metric", "Predictions", "Value", "evaluate"]
 
 METRICS: dict[str, Metric] = {**overall.METRICS, **classwise.METRICS, **parity.METRICS, **groupwise.METRICS}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every metric of one split: values (nan where undefined), the reasons, and one row for each group."""
+    """Every metric of one split: values (nan where undefined), the reasons, one row for each group, the answers."""
 
     values: dict[str, float]
     reasons: dict[str, str]
     groups: list[Row]
+    answers: Answers | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Strict JSON: None where there is no finite number."""
@@ -33,15 +35,18 @@ class Evaluation:
             "values": _to_none(self.values),
             "reasons": dict(self.reasons),
             "groups": [_to_none(row) for row in self.groups],
+            "answers": None if self.answers is None else self.answers.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
-        """What `to_json` wrote."""
+        """What `to_json` wrote, also before answers were kept."""
+        answers = data.get("answers")
         return cls(
             values=_to_nan(data["values"]),
             reasons=dict(data["reasons"]),
             groups=[_to_nan(row) for row in data["groups"]],
+            answers=None if answers is None else Answers.from_json(answers),
         )
 
 
@@ -52,6 +57,7 @@ def evaluate(predictions: Predictions) -> Evaluation:
         values={name: value.value for name, value in found.items()},
         reasons={name: value.reason for name, value in found.items() if value.reason is not None},
         groups=[row for kind in predictions.kinds for row in groupwise.table(predictions, kind)],
+        answers=Answers.of(predictions),
     )
 
 

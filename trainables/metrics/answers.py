@@ -1,0 +1,99 @@
+"""The answers behind an evaluation, example by example, small enough to be kept with every fit.
+
+They are what resampling the split needs: how sure a number, or a choice between fits, is. Right and
+wrong are kept, probabilities are not: of 10,000 examples that is 20 kB instead of megabytes.
+
+Shapes: N examples, K of a resample.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trainables.metrics.base import Ints, Predictions
+
+
+@dataclass(frozen=True)
+class Answers:
+    """True class, answer and attribute of each example (indices), and what the indices mean."""
+
+    labels_N: Ints
+    predicted_N: Ints
+    classes: tuple[str, ...]
+    attributes_N: Ints | None = None
+    attributes: tuple[str, ...] = ()
+    shared_labels: bool = False
+    train_cell_counts: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, predictions: Predictions) -> Answers:
+        """What of `predictions` is kept."""
+        counts = predictions.train_cell_counts
+        return cls(
+            labels_N=predictions.labels_N,
+            predicted_N=predictions.predicted_N,
+            classes=predictions.classes,
+            attributes_N=predictions.attributes_N,
+            attributes=predictions.attributes,
+            shared_labels=predictions.shared_labels,
+            train_cell_counts=None if counts is None else tuple(int(n) for n in counts),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def take(self, rows_K: Ints) -> Predictions:
+        """The examples `rows_K`, repeated ones as often as they occur, ready for the METRICS.
+
+        Probabilities are nan, so that a metric which reads them is undefined rather than invented.
+        """
+        counts = self.train_cell_counts
+        return Predictions(
+            labels_N=self.labels_N[rows_K],
+            predicted_N=self.predicted_N[rows_K],
+            log_probs_NC=np.broadcast_to(np.nan, (len(rows_K), len(self.classes))),
+            classes=self.classes,
+            attributes_N=None if self.attributes_N is None else self.attributes_N[rows_K],
+            attributes=self.attributes,
+            shared_labels=self.shared_labels,
+            train_cell_counts=None if counts is None else np.asarray(counts),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Strict JSON: the indices as compressed text."""
+        packed = {"labels": self.labels_N, "predicted": self.predicted_N, "attribute_values": self.attributes_N}
+        return {
+            **{name: None if index_N is None else _packed(index_N) for name, index_N in packed.items()},
+            "classes": list(self.classes),
+            "attributes": list(self.attributes),
+            "shared_labels": self.shared_labels,
+            "train_cell_counts": None if self.train_cell_counts is None else list(self.train_cell_counts),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Answers:
+        """What `to_json` wrote."""
+        counts = data["train_cell_counts"]
+        return cls(
+            labels_N=_unpacked(data["labels"]),
+            predicted_N=_unpacked(data["predicted"]),
+            classes=tuple(data["classes"]),
+            attributes_N=None if data["attribute_values"] is None else _unpacked(data["attribute_values"]),
+            attributes=tuple(data["attributes"]),
+            shared_labels=data["shared_labels"],
+            train_cell_counts=None if counts is None else tuple(counts),
+        )
+
+
+def _packed(index_N: Ints) -> str:
+    return base64.b64encode(zlib.compress(index_N.astype("<u2").tobytes(), 9)).decode()  # 65,536 classes suffice
+
+
+def _unpacked(text: str) -> Ints:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<u2").astype(np.int64)
