@@ -163,10 +163,7 @@ def _trials(url: str, name: str) -> dict[int, dict[str, Any]]:
     where = "from trials t join studies s on s.study_id = t.study_id"
     every = f"select t.number, t.state {where} where s.study_name = :name order by t.number"
     trials: dict[int, dict[str, Any]] = {
-        row.number: {"state": row.state, "values": [], "attributes": {}}
-        for row in _rows(
-            url, f"select t.number, t.state {where} where s.study_name = :name order by t.number", name=name
-        )
+        row.number: {"state": row.state, "values": [], "attributes": {}} for row in _rows(url, every, name=name)
     }
     values = f"select t.number, v.value {where} join trial_values v on v.trial_id = t.trial_id"
     for row in _rows(url, f"{values} where s.study_name = :name order by v.objective", name=name):
