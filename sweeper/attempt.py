@@ -191,7 +191,8 @@ class Attempt:
         def make() -> Record:
             from sweeper.tracking import open_record  # MLflow takes seconds to import; the record's thread pays
 
-            return open_record(self._spec, self._folder, record_uri(self._spec, self._folder.path.parent), described)
+            uri = record_uri(self._spec, self._folder.path.parent)
+            return open_record(self._spec, self._study.uuid, self._folder, uri, described)
 
         def look() -> tuple[list[Trial], list[int]]:
             self._study.guard()  # a driver that was taken over must not write the record either

@@ -28,7 +28,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 
 from sweeper.projection import Scalar  # noqa: E402
 
-SWEEP, ROLE, TRIAL, DIGEST = "sweeper.sweep", "sweeper.role", "sweeper.trial", "sweeper.digest"
+UUID, SWEEP, ROLE, TRIAL, DIGEST = (f"sweeper.{key}" for key in ("uuid", "sweep", "role", "trial", "digest"))
 WEIGHTS, DESCRIBED, STEPS = "sweeper.weights", "sweeper.described", "sweeper.steps"
 PAUSED = "SCHEDULED"  # begun, nobody works on it now, a resume goes on with it
 _METRICS, _TEXTS, _PAGE = 900, 100, 1000  # MLflow's limits: 1000 entities a request, 100 texts, 1000 runs a page
@@ -63,14 +63,16 @@ class Held:
 
 
 class Runs:
-    """The runs of sweep `name` in the store at `uri`. Not for two threads at once.
+    """The runs of one sweep in the store at `uri`. Not for two threads at once.
 
+    The experiment is called as the sweep is; in it the sweep's runs are those with its `uuid`, so that
+    another sweep of that name has runs of its own.
     `artifact_root` is where a store without a server keeps files; a server decides for itself (None).
     """
 
-    def __init__(self, uri: str, name: str, artifact_root: Path | None) -> None:
+    def __init__(self, uri: str, name: str, uuid: str, artifact_root: Path | None) -> None:
         self._client = MlflowClient(uri)
-        self._name = name
+        self._name, self._uuid = name, uuid
         self._artifacts = None if artifact_root is None else f"{artifact_root.resolve().as_uri()}/{name}"
         self._experiment = ""
 
@@ -97,8 +99,9 @@ class Runs:
         runs: list[Run] = []
         token = None
         while True:
-            wanted = f"tags.`{SWEEP}` = '{self._name}'"
-            page = self._client.search_runs([self._experiment], wanted, max_results=_PAGE, page_token=token)
+            page = self._client.search_runs(
+                [self._experiment], f"tags.`{UUID}` = '{self._uuid}'", max_results=_PAGE, page_token=token
+            )
             runs += page
             token = page.token
             if not token:
@@ -113,7 +116,7 @@ class Runs:
 
     def create(self, label: str, tags: Mapping[str, str], *, begun_ms: int | None) -> Held:
         """A new run, RUNNING."""
-        tags = {SWEEP: self._name} | dict(tags)
+        tags = {UUID: self._uuid, SWEEP: self._name} | dict(tags)
         return Held.of(self._client.create_run(self._experiment, start_time=begun_ms, tags=tags, run_name=label))
 
     def set_status(self, held: Held, status: str, *, ended_ms: int | None = None) -> None:
@@ -156,8 +159,8 @@ class Runs:
         self._client.log_inputs(held.run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
 
-def whereabouts(uri: str, name: str) -> tuple[str, str] | None:
-    """Experiment and parent run of the sweep, or None where nothing was recorded yet.
+def whereabouts(uri: str, name: str, uuid: str) -> tuple[str, str] | None:
+    """Experiment and parent run of the sweep `uuid`, called `name`; None where nothing was recorded yet.
 
     Raises:
         mlflow.exceptions.MlflowException: the store at `uri` does not answer.
@@ -166,6 +169,6 @@ def whereabouts(uri: str, name: str) -> tuple[str, str] | None:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         return None
-    wanted = f"tags.`{SWEEP}` = '{name}' and tags.`{ROLE}` = 'parent'"
+    wanted = f"tags.`{UUID}` = '{uuid}' and tags.`{ROLE}` = 'parent'"
     parents = client.search_runs([experiment.experiment_id], wanted, order_by=["start_time"], max_results=1)
     return (str(experiment.experiment_id), str(parents[0].info.run_id)) if parents else None

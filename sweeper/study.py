@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from sweeper import pareto, samplers
 from sweeper.errors import UserError
 from sweeper.space import Choice, Dimension, Fixed
 from sweeper.spec import SweepSpec
-from sweeper.trial import State, Trial, mean_and_spread
+from sweeper.trial import State, Trial, mean_and_spread, with_nan, without_nan
 
 SCHEMA = 1
 _STATES = {
@@ -75,7 +76,8 @@ class Study:
         if create:
             directions = [_DIRECTIONS[sense] for sense in spec.objectives.values()]
             self._study = optuna.create_study(storage=storage, study_name=spec.name, directions=directions)
-            self._study.set_user_attr("sweeper", {"schema": SCHEMA, "identity": dict(identity or spec.identity())})
+            born = {"schema": SCHEMA, "identity": dict(identity or spec.identity()), "uuid": uuid.uuid4().hex}
+            self._study.set_user_attr("sweeper", born)
         else:
             self._study = self._load(storage)
 
@@ -99,6 +101,13 @@ class Study:
         """What must not change, as it was when the study began."""
         identity: dict[str, Any] = self._study.user_attrs["sweeper"]["identity"]
         return identity
+
+    @property
+    def uuid(self) -> str:
+        """Tells this sweep from any other of its name; of a study without one, made of its name and identity."""
+        born = self._study.user_attrs["sweeper"]
+        derived = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([self._spec.name, born["identity"]], sort_keys=True))
+        return str(born.get("uuid") or derived.hex)
 
     # --- ask
 
@@ -203,7 +212,7 @@ class Study:
         metrics, spread = mean_and_spread(rows)
         values = [metrics.get(name, math.nan) for name in self._spec.objectives]
         undefined = [name for name, v in zip(self._spec.objectives, values, strict=True) if not math.isfinite(v)]
-        outcome = {"metrics": _finite(metrics), "spread": _finite(spread), "seeds": len(rows)}
+        outcome = {"metrics": without_nan(metrics), "spread": without_nan(spread), "seeds": len(rows)}
         outcome["violations"] = [
             bound.violation(metrics.get(n, math.nan)) for n, bound in self._spec.constraints.items()
         ]
@@ -249,8 +258,8 @@ class Study:
             state=_STATES[row.state],
             params=proposal.get("params", {}),
             values=values,
-            metrics=_restore(outcome.get("metrics", {})),
-            spread=_restore(outcome.get("spread", {})),
+            metrics=with_nan(outcome.get("metrics", {})),
+            spread=with_nan(outcome.get("spread", {})),
             seeds=outcome.get("seeds", 0),
             feasible=all(v <= 0 for v in outcome.get("violations", ())),
             baseline=proposal.get("baseline"),
@@ -281,14 +290,6 @@ def front(trials: Sequence[Trial], signs: Sequence[float]) -> list[int]:
 def _proposal(row: FrozenTrial) -> Proposal:
     kept = row.user_attrs["proposal"]
     return Proposal(row.number, kept["params"], kept["baseline"])
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def _restore(values: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: math.nan if value is None else value for name, value in values.items()}
 
 
 def _milliseconds(moment: Any) -> int | None:

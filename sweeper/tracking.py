@@ -1,4 +1,4 @@
-"""The MLflow record: one experiment and one parent run per sweep name, exactly one child run per trial.
+"""The MLflow record: one parent run per sweep, in the experiment of its name, and one child run per trial.
 
 It is written, never read for control. What is already there is known from memory, and in a new
 process from one search: each run carries, as the last thing written, a digest of what it says. So a
@@ -37,10 +37,11 @@ class Source:
 
     `fits` gives what there is of a trial's fits so far; `table` one row per trial, as
     `dashboards.figures.front_numbers` takes it; `hypervolume` that of the front of the given trials
-    (nan where they have none). `dataset` is name and digest.
+    (nan where they have none). `dataset` is name and digest. `uuid` tells the sweep from others of its name.
     """
 
     name: str
+    uuid: str
     spec_yaml: str
     objectives: Mapping[str, Literal["min", "max"]]
     budget: int
@@ -59,7 +60,7 @@ class Record:
 
     def __init__(self, source: Source, uri: str, *, artifact_root: Path | None = None) -> None:
         self._source = source
-        self._runs = Runs(uri, source.name, artifact_root)
+        self._runs = Runs(uri, source.name, source.uuid, artifact_root)
         self._parent: Held | None = None
         self._children: dict[int, Held] = {}
         self._series: list[float] = []
@@ -227,12 +228,13 @@ class Record:
             figures.front_png(numbers, folder / "front.svg")
 
 
-def open_record(spec: SweepSpec, folder: SweepFolder, uri: str, described: Mapping[str, Any]) -> Record:
-    """The record of the sweep in `folder` at `uri`; `described` is the data, and the commit that runs it."""
+def open_record(spec: SweepSpec, uuid: str, folder: SweepFolder, uri: str, described: Mapping[str, Any]) -> Record:
+    """The record of sweep `uuid` in `folder`, at `uri`; `described` is the data, and the commit that runs it."""
     signs = summary.signs(spec)
     dataset, commit = described.get("dataset") or {}, described.get("commit")
     source = Source(
         name=spec.name,
+        uuid=uuid,
         spec_yaml=specs.dump(spec),
         objectives=spec.objectives,
         budget=spec.search.trials,

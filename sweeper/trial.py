@@ -70,3 +70,13 @@ def mean_and_spread(rows: Sequence[Mapping[str, float | None]]) -> tuple[dict[st
         means[name] = float(values.mean())
         spreads[name] = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     return means, spreads
+
+
+def without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
+    """For JSON, which has no nan and no inf: null."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def with_nan(values: Mapping[str, float | None]) -> dict[str, float]:
+    """What `without_nan` wrote; an infinite number comes back as nan: undefined either way."""
+    return {name: math.nan if value is None else value for name, value in values.items()}

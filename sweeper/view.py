@@ -32,6 +32,16 @@ def open_spec(folder: SweepFolder) -> SweepSpec:
     return specs.load(folder.spec)
 
 
+def open_study(folder: SweepFolder) -> Study:
+    """The memory of an existing sweep, to look at.
+
+    Raises:
+        NoSuchSweep: it was not begun: its database has no study of that name.
+    """
+    spec = open_spec(folder)
+    return Study(spec, study_url(spec, folder))
+
+
 def look(folder: SweepFolder) -> tuple[Snapshot, list[Trial], list[int], SweepSpec]:
     """A sweep as its study and lease tell it, without driving it."""
     spec = open_spec(folder)

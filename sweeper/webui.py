@@ -49,8 +49,8 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
     }
 
 
-def serve(uri: str, name: str, artifacts: Path, port: int) -> int:
-    """Serve the record until interrupted; prints the links that open sweep `name`, once the server answers.
+def serve(uri: str, name: str, uuid: str, artifacts: Path, port: int) -> int:
+    """Serve the record until interrupted; prints the links that open the sweep, once the server answers.
 
     A record that lives on a server of its own is not served again: its links are printed.
 
@@ -59,7 +59,7 @@ def serve(uri: str, name: str, artifacts: Path, port: int) -> int:
     """
     from sweeper.runs import whereabouts  # MLflow takes seconds to import
 
-    found = whereabouts(uri, name)
+    found = whereabouts(uri, name, uuid)
     if found is None:
         raise UserError(f"MLflow has no record of '{name}' yet. 'sweeper resume {name}' writes what is missing.")
     if uri.startswith(("http://", "https://")):

@@ -227,3 +227,24 @@ def test_a_crash_between_two_parameters_leaves_the_others_what_they_would_have_b
     crashed._draw(trial, "lambda", asked.space.dimensions["lambda"])  # the process dies here
     (found,) = study(tmp_path / "crashed", asked, create=False).open_proposals()
     assert dict(found.params) == expected
+
+
+# --- which sweep it is
+
+
+def test_two_sweeps_of_one_name_are_told_apart_and_one_sweep_is_always_itself(tmp_path: Path) -> None:
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+    one, two = study(tmp_path / "one", spec()), study(tmp_path / "two", spec())
+    assert len(one.uuid) == 32
+    assert one.uuid != two.uuid
+    assert study(tmp_path / "one", spec(), create=False).uuid == one.uuid
+
+
+def test_a_study_from_before_there_were_uuids_keeps_one_too(tmp_path: Path) -> None:
+    first = study(tmp_path, spec())
+    begun = first._study.user_attrs["sweeper"]
+    first._study.set_user_attr("sweeper", {key: begun[key] for key in ("schema", "identity")})
+    again = study(tmp_path, spec(), create=False)
+    assert len(again.uuid) == 32
+    assert again.uuid == study(tmp_path, spec(), create=False).uuid

@@ -72,7 +72,7 @@ class Sweep:
     def __init__(self, store: Path, name: str, budget: int = 4) -> None:
         self.uri = f"sqlite:///{store / 'mlflow.db'}"
         self.client = mlflow.MlflowClient(self.uri)
-        self.store, self.name, self.budget = store, name, budget
+        self.store, self.name, self.uuid, self.budget = store, name, f"uuid-of-{name}", budget
         self.trials: list[Trial] = []
         self.front: list[int] = []
         self.fits: dict[int, list[FitView]] = {}
@@ -80,6 +80,7 @@ class Sweep:
     def record(self, uri: str | None = None, **over: Any) -> Record:
         source = Source(
             name=self.name,
+            uuid=self.uuid,
             spec_yaml="name: made-up\n",
             objectives={"accuracy": "max", "delta_f1": "min"},
             budget=self.budget,
@@ -125,7 +126,8 @@ class Sweep:
     def runs(self) -> list[Run]:
         experiment = self.client.get_experiment_by_name(self.name)
         assert experiment is not None
-        return list(self.client.search_runs([experiment.experiment_id], max_results=1000))
+        found = self.client.search_runs([experiment.experiment_id], max_results=1000)
+        return [run for run in found if run.data.tags["sweeper.uuid"] == self.uuid]
 
     def children(self) -> dict[int, Run]:
         found = [run for run in self.runs() if TRIAL in run.data.tags]
@@ -224,7 +226,7 @@ def test_pareto_tags_follow_the_front(sweep: Sweep, fresh: bool) -> None:
 def test_a_planted_duplicate_is_deleted_and_the_earliest_run_stays(sweep: Sweep) -> None:
     sweep.record().refresh(sweep.trials, sweep.front)
     original = sweep.children()[1]
-    tags = {key: original.data.tags[key] for key in ("sweeper.sweep", "sweeper.role", TRIAL)}
+    tags = {key: original.data.tags[key] for key in ("sweeper.uuid", "sweeper.sweep", "sweeper.role", TRIAL)}
     sweep.client.create_run(original.info.experiment_id, start_time=T0 + 9000, tags=tags)
     sweep.record().refresh(sweep.trials, sweep.front)
     assert sweep.children()[1].info.run_id == original.info.run_id
@@ -233,7 +235,7 @@ def test_a_planted_duplicate_is_deleted_and_the_earliest_run_stays(sweep: Sweep)
 def test_of_two_runs_begun_in_the_same_millisecond_the_fuller_one_stays(sweep: Sweep) -> None:
     sweep.record().refresh(sweep.trials, sweep.front)
     original = sweep.children()[1]
-    tags = {key: original.data.tags[key] for key in ("sweeper.sweep", "sweeper.role", TRIAL)}
+    tags = {key: original.data.tags[key] for key in ("sweeper.uuid", "sweeper.sweep", "sweeper.role", TRIAL)}
     for _ in range(4):
         sweep.client.create_run(original.info.experiment_id, start_time=original.info.start_time, tags=tags)
     sweep.record().refresh(sweep.trials, sweep.front)
@@ -261,6 +263,18 @@ def test_a_lost_reply_leaves_one_run_per_trial_and_each_number_once(
     rows = sweep.client.get_metric_history(children[1].info.run_id, "seed-0/train_loss")
     assert [(row.step, row.timestamp) for row in rows] == [(1, T0 + 1001), (2, T0 + 1002)]
     assert sweep.parent().data.metrics == {HYPERVOLUME: 0.02}
+
+
+def test_a_second_sweep_of_one_name_has_a_parent_and_runs_of_its_own(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, sweep.front)
+    other = Sweep(sweep.store, sweep.name)
+    other.uuid = "another"
+    other.add(0, baseline="fft")
+    other.record().refresh(other.trials, [0])
+    assert {sweep.parent().info.experiment_id} == {run.info.experiment_id for run in other.runs()}
+    assert (set(sweep.children()), set(other.children())) == ({0, 1}, {0})
+    assert sweep.parent().info.run_id != other.parent().info.run_id
+    assert [s.children()[0].data.tags["baseline"] for s in (sweep, other)] == ["lora", "fft"]
 
 
 def test_a_replay_from_nothing_known_makes_no_second_row(sweep: Sweep) -> None:
@@ -462,7 +476,7 @@ def test_a_record_that_cannot_even_be_opened_is_tried_again(sweep: Sweep, projec
 def test_a_first_record_says_nothing_on_the_terminal(tmp_path: Path) -> None:
     code = (
         "import sys; from sweeper.runs import Runs; from pathlib import Path; "
-        "Runs('sqlite:///' + sys.argv[1] + '/m.db', 'x', Path(sys.argv[1])).find()"
+        "Runs('sqlite:///' + sys.argv[1] + '/m.db', 'x', 'u', Path(sys.argv[1])).find()"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -480,15 +494,15 @@ def test_the_link_opens_runs_not_the_page_about_genai() -> None:
 
 
 def test_the_front_is_found_where_the_record_put_it(sweep: Sweep) -> None:
-    assert runs.whereabouts(sweep.uri, sweep.name) is None
+    assert runs.whereabouts(sweep.uri, sweep.name, sweep.uuid) is None
     sweep.record().refresh(sweep.trials, sweep.front)
     parent = sweep.parent()
-    assert runs.whereabouts(sweep.uri, sweep.name) == (parent.info.experiment_id, parent.info.run_id)
+    assert runs.whereabouts(sweep.uri, sweep.name, sweep.uuid) == (parent.info.experiment_id, parent.info.run_id)
 
 
 def test_a_sweep_that_was_never_recorded_cannot_be_shown(sweep: Sweep) -> None:
     with pytest.raises(UserError, match=r"no record of .* yet"):
-        webui.serve(sweep.uri, sweep.name, sweep.store, 5000)
+        webui.serve(sweep.uri, sweep.name, sweep.uuid, sweep.store, 5000)
 
 
 def test_a_port_that_is_taken_is_refused(sweep: Sweep) -> None:
@@ -496,7 +510,7 @@ def test_a_port_that_is_taken_is_refused(sweep: Sweep) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} on 127.0.0.1 is taken"):
-            webui.serve(sweep.uri, sweep.name, sweep.store, port)
+            webui.serve(sweep.uri, sweep.name, sweep.uuid, sweep.store, port)
 
 
 def test_the_server_listens_here_only_and_runs_no_jobs(tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ def ui(asked: argparse.Namespace) -> int:
 
     folder = folder_of(asked)
     uri = view.record_uri(view.open_spec(folder), asked.root)
-    return webui.serve(uri, folder.name, asked.root / "mlartifacts", asked.port)
+    uuid = view.open_study(folder).uuid
+    return webui.serve(uri, folder.name, uuid, asked.root / "mlartifacts", asked.port)
 
 
 def schema(asked: argparse.Namespace) -> int:
