@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sweeper import cluster, heldout, summary
+from sweeper import heldout, summary
+from sweeper.executor import Execute
 from sweeper.folder import SweepFolder, write_bytes
 from sweeper.interrupts import Interrupts
 from sweeper.projector import Projector, Record
@@ -63,13 +64,13 @@ class Attempt:
             on_trial=self._told,
         )
 
-    def run(self, described: Mapping[str, Any]) -> Outcome:
+    def run(self, execute: Execute, described: Mapping[str, Any]) -> Outcome:
         """Execute what is left, record it, say what came of it."""
-        slots = cluster.slots(self._spec.resources)
         self._projector = self._record(described)
         self._listener.begun(self.snapshot, described["notes"])
         self._interrupts.then(self._pause)
-        self._execute(slots)
+        execute(self._queue, self._folder)
+        self._ended = True
         return self._finish()
 
     def _pause(self) -> None:
@@ -80,42 +81,6 @@ class Attempt:
         if self._projector is not None:
             self._projector.poke()
         self._listener.told(trial)
-
-    def _execute(self, slots: cluster.Slots) -> None:
-        """Let Ray Tune run orders until the queue is exhausted. Its attempt is scratch, its result not read."""
-        from ray import tune
-        from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
-
-        from sweeper.actor import FitActor
-        from sweeper.search import FitSearcher
-
-        shared = {
-            "folder": str(self._folder.path),
-            "token": self._folder.token,
-            "device": slots.device,
-            "threads": slots.threads,
-        }
-        ahead = 1 if slots.count > 1 and slots.bound_by_resources else 0
-        searcher = FitSearcher(self._queue, shared, limit=slots.count, ahead=ahead)
-        tuner = Tuner(
-            tune.with_resources(FitActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
-            tune_config=TuneConfig(
-                search_alg=searcher,
-                num_samples=-1,
-                reuse_actors=True,
-            ),
-            run_config=RunConfig(
-                name="tune",
-                storage_path=str(self._folder.attempt),
-                verbose=0,
-                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
-                failure_config=FailureConfig(max_failures=self._spec.resources.max_retries),
-            ),
-        )
-        tuner.fit()
-        self._ended = True
-        if searcher.fault is not None:
-            raise searcher.fault
 
     def _finish(self) -> Outcome:
         trials, front = self._study.look()

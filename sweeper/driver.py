@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sweeper import cluster, provenance
+from sweeper import provenance
 from sweeper import spec as specs
 from sweeper.attempt import Attempt, Listener, Outcome
 from sweeper.errors import UserError
+from sweeper.executor import Execute, Executor, ray_tune
 from sweeper.folder import SweepFolder, write_bytes
 from sweeper.interrupts import Interrupts
 from sweeper.lease import Held, Lease
@@ -27,7 +28,7 @@ RESERVED = ("mlartifacts", "mlflow.db")  # the record's, beside the sweeps
 SQLITE = "sqlite:///"
 
 
-def run(spec: SweepSpec, listener: Listener) -> Outcome:
+def run(spec: SweepSpec, listener: Listener, *, executor: Executor = ray_tune) -> Outcome:
     """Begin a sweep and see it through.
 
     Raises:
@@ -38,7 +39,7 @@ def run(spec: SweepSpec, listener: Listener) -> Outcome:
     spec = _anchored(spec)
     write_bytes(folder.spec, specs.dump(spec).encode())
     try:
-        return _attempt(spec, folder, listener, begin=True)
+        return _attempt(spec, folder, listener, executor, begin=True)
     except Held:  # another process began it in the same instant: the folder is its own
         raise
     except UserError:
@@ -47,7 +48,9 @@ def run(spec: SweepSpec, listener: Listener) -> Outcome:
         raise
 
 
-def resume(folder: SweepFolder, listener: Listener, *, trials: int | None = None) -> Outcome:
+def resume(
+    folder: SweepFolder, listener: Listener, *, trials: int | None = None, executor: Executor = ray_tune
+) -> Outcome:
     """Finish what is left of a sweep; `trials` gives it a larger budget.
 
     Raises:
@@ -58,7 +61,7 @@ def resume(folder: SweepFolder, listener: Listener, *, trials: int | None = None
         if trials < spec.search.trials:
             raise UserError(f"--trials {trials} is less than the {spec.search.trials} the sweep has. Give more.")
         spec = specs.changed(spec, {"search.trials": trials})
-    return _attempt(spec, folder, listener)
+    return _attempt(spec, folder, listener, executor)
 
 
 def _claim(folder: SweepFolder) -> None:
@@ -87,7 +90,9 @@ def _anchored(spec: SweepSpec) -> SweepSpec:
     return specs.changed(spec, changes) if changes else spec
 
 
-def _attempt(spec: SweepSpec, folder: SweepFolder, listener: Listener, *, begin: bool = False) -> Outcome:
+def _attempt(
+    spec: SweepSpec, folder: SweepFolder, listener: Listener, executor: Executor, *, begin: bool = False
+) -> Outcome:
     url = study_url(spec, folder)
     lease = Lease(url, spec.name)
     folder = SweepFolder(folder.path, token=lease.acquire())
@@ -96,24 +101,22 @@ def _attempt(spec: SweepSpec, folder: SweepFolder, listener: Listener, *, begin:
         folder.clear_scratch()
         folder.attempt.mkdir(parents=True)
         write_bytes(folder.spec, specs.dump(spec).encode())
-        with Interrupts().caught() as interrupts, _ray_and_data(spec, folder) as described:
+        with Interrupts().caught() as interrupts, _machines_and_data(spec, folder, executor) as (execute, described):
             study = _open_study(spec, folder, url, lease, described["dataset"]["split_hash"], begin=begin)
-            return Attempt(spec, folder, study, listener, interrupts).run(described)
+            return Attempt(spec, folder, study, listener, interrupts).run(execute, described)
     finally:
         lease.release()
 
 
 @contextlib.contextmanager
-def _ray_and_data(spec: SweepSpec, folder: SweepFolder) -> Iterator[dict[str, Any]]:
-    """Both take seconds and neither needs the other; a Ray of our own ends with the attempt."""
+def _machines_and_data(
+    spec: SweepSpec, folder: SweepFolder, executor: Executor
+) -> Iterator[tuple[Execute, dict[str, Any]]]:
+    """Both take seconds and neither needs the other."""
     with ThreadPoolExecutor(1, thread_name_prefix="data") as pool:
         data = pool.submit(provenance.describe, spec, folder.path / "manifest.csv")
-        own = cluster.start()
-        try:
-            yield data.result()
-        finally:
-            if own:
-                cluster.stop()
+        with executor(spec.resources) as execute:
+            yield execute, data.result()
 
 
 def _open_study(spec: SweepSpec, folder: SweepFolder, url: str, lease: Lease, split_hash: str, *, begin: bool) -> Study:

@@ -1,0 +1,61 @@
+"""Who runs the orders of a queue: Ray Tune, as an executor that can be thrown away at any instant.
+
+An executor is a context: inside it, machines are ready, and what it gives runs a queue until it is exhausted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+from sweeper import cluster
+from sweeper.folder import SweepFolder
+from sweeper.queue import FitQueue
+from sweeper.sections import Resources
+
+Execute = Callable[[FitQueue, SweepFolder], None]
+Executor = Callable[[Resources], AbstractContextManager[Execute]]
+
+
+@contextlib.contextmanager
+def ray_tune(resources: Resources) -> Iterator[Execute]:
+    """Ray, joined or started (then it ends with the context), and what runs a queue on it.
+
+    Raises:
+        UserError: one fit asks for more than the whole cluster has.
+    """
+    own = cluster.start()
+    try:
+        slots = cluster.slots(resources)
+        yield lambda queue, folder: _run(queue, folder, resources, slots)
+    finally:
+        if own:
+            cluster.stop()
+
+
+def _run(queue: FitQueue, folder: SweepFolder, resources: Resources, slots: cluster.Slots) -> None:
+    """Let Ray Tune run orders until the queue is exhausted. Its attempt is scratch, its result not read."""
+    from ray import tune
+    from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+
+    from sweeper.actor import FitActor
+    from sweeper.search import FitSearcher
+
+    shared = {"folder": str(folder.path), "token": folder.token, "device": slots.device, "threads": slots.threads}
+    ahead = 1 if slots.count > 1 and slots.bound_by_resources else 0
+    searcher = FitSearcher(queue, shared, limit=slots.count, ahead=ahead)
+    tuner = Tuner(
+        tune.with_resources(FitActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
+        tune_config=TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),
+        run_config=RunConfig(
+            name="tune",
+            storage_path=str(folder.attempt),
+            verbose=0,
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+            failure_config=FailureConfig(max_failures=resources.max_retries),
+        ),
+    )
+    tuner.fit()
+    if searcher.fault is not None:
+        raise searcher.fault
