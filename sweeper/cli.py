@@ -7,11 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-from sweeper.commands import looking, sweeps
+from sweeper.commands import looking, results, sweeps
 from sweeper.commands.shared import Add
 from trainables.errors import UserError
 
-TOPICS = (sweeps, looking)
+TOPICS = (sweeps, looking, results)
 EXAMPLES = """examples:
   sweeper demo                    a real sweep on handwritten digits, in minutes
   sweeper validate sweep.yaml     every fault of the file at once

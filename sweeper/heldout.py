@@ -6,7 +6,7 @@ Nothing that proposes, tells, stops or ranks may import this module; a test hold
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sweeper.folder import SweepFolder, read_json
 from sweeper.spec import SweepSpec
@@ -22,3 +22,20 @@ def read(folder: SweepFolder, spec: SweepSpec, trials: Sequence[Trial]) -> dict[
             means, spread = mean_and_spread([read_json(path)["values"] for path in paths])
             found[trial.number] = {name: (means[name], spread.get(name, math.nan)) for name in means}
     return found
+
+
+def drop(
+    chosen: Mapping[str, float], measured: Mapping[str, tuple[float, float]] | None, objectives: Mapping[str, str]
+) -> str:
+    """What the test split says of a point that validation chose: each objective, and how far it fell or rose.
+
+    A drop is expected: the point was chosen because it looked good on validation.
+    """
+    if measured is None:
+        return "Not measured on the test split yet."
+    parts = []
+    for name, sense in objectives.items():
+        change = measured[name][0] - chosen[name]
+        verdict = "better" if (change > 0) == (sense == "max") else "worse"
+        parts.append(f"{name} {measured[name][0]:.3f} ({abs(change):.3f} {verdict} than on validation)")
+    return f"On the test split, seen only after the choice: {', '.join(parts)}."

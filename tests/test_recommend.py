@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sweeper import recommend, stability
+from sweeper import cli, recommend, stability
 from sweeper.errors import UserError
 from sweeper.recommend import Knee
 from sweeper.stability import Measured
 from sweeper.trial import State, Trial
+from tests import finished
 from trainables.metrics import Answers
 
 SENSES = {"accuracy": "max", "delta_f1": "min"}
@@ -175,3 +178,46 @@ def test_an_undefined_objective_keeps_a_trial_off_the_front() -> None:
     found = stability.judge(pair, ACCURACY, Knee().choose, resamples=200)
     assert found.on_front.get(0, 0.0) < 0.5
     assert found.on_front[1] > 0.5
+
+
+# --- the command
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("sweeps")
+    finished.sweep(made / "birds")
+    return made
+
+
+def test_the_front_is_printed_with_the_point_to_take_and_its_test_numbers_apart(root: Path, capsys) -> None:
+    assert cli.main(["pareto", "birds", "--root", str(root)]) == 0
+    told = capsys.readouterr().out
+    assert "Recommended: #2 " in told
+    assert "resamples of the 2 seeds and the 40 validation examples" in told
+    assert "On the test split, seen only after the choice: accuracy " in told
+
+
+def test_a_bound_moves_the_recommendation(root: Path, capsys) -> None:
+    assert cli.main(["pareto", "birds", "--root", str(root), "--json"]) == 0
+    knee = json.loads(capsys.readouterr().out)["recommended"]
+    assert cli.main(["pareto", "birds", "--root", str(root), "--json", "--at-least", "accuracy=0.9"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["recommended"]["number"] != knee["number"]
+    assert told["recommended"]["values"]["accuracy"] >= 0.9
+    assert set(told["held_out"]) >= {str(row["number"]) for row in told["front"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--at-least", "delta_f1=0.3"], "of delta_f1, lower is better. Use --at-most."),
+        (["--at-most", "accuracy=0.3"], "of accuracy, higher is better. Use --at-least."),
+        (["--at-least", "accuracy"], "such as accuracy=0.82"),
+        (["--at-least", "accuracy=0.999"], "The front reaches accuracy"),
+        (["--at-most", "eod=0.1"], "'eod' is unknown"),
+    ],
+)
+def test_a_bound_that_makes_no_sense_is_told_with_its_mend(root: Path, capsys, words: list[str], said: str) -> None:
+    assert cli.main(["pareto", "birds", "--root", str(root), *words]) == 2
+    assert said in capsys.readouterr().err

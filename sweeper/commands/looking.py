@@ -6,14 +6,13 @@ import argparse
 import json
 from pathlib import Path
 
-from sweeper.commands.shared import Add, folder_of, show_front
+from sweeper.commands.shared import Add, folder_of
 
 
 def register(add: Add) -> None:
     """Enrol them."""
     add("status", status, of="sweep").add_argument("--follow", "-f", action="store_true", help="until it ends")
     add("list", list_sweeps)
-    add("pareto", pareto, of="sweep")
     add("ui", ui, of="sweep").add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: 5000)")
     add("schema", schema)
     add("doctor", doctor)
@@ -48,23 +47,6 @@ def list_sweeps(asked: argparse.Namespace) -> int:
         print(screen.headline(snapshot))
     if not snapshots:
         print(f"no sweeps in {asked.root.resolve()}. Begin one: sweeper demo")
-    return 0
-
-
-def pareto(asked: argparse.Namespace) -> int:
-    """The front of a sweep, with its test numbers apart."""
-    from sweeper import heldout, summary, view
-
-    folder = folder_of(asked)
-    snapshot, trials, front, spec = view.look(folder)
-    if asked.json:
-        held_out = {
-            str(n): {k: list(v) for k, v in row.items()} for n, row in heldout.read(folder, spec, trials).items()
-        }
-        shown = summary.plain({"front": snapshot.front, "hypervolume": snapshot.hypervolume, "held_out": held_out})
-        print(json.dumps(shown, indent=2))
-        return 0
-    show_front(snapshot, trials, front, spec, folder)
     return 0
 
 
