@@ -1,4 +1,4 @@
-"""Is this machine able to sweep? Each check names what it found and, where it is not well, the mend."""
+"""Is this machine, or this cluster file, fit for sweeps? Each check says what it found and, if not well, the mend."""
 
 from __future__ import annotations
 
@@ -42,6 +42,25 @@ def examine(root: Path) -> list[Check]:
                 Check(getattr(look, "__name__", "check").strip("_"), "bad", f"{type(fault).__name__}: {fault}")
             )
     return checks
+
+
+def examine_cluster(path: Path) -> list[Check]:
+    """Hold a cluster.yaml against Ray's schema and our rules; without a cloud, without a network.
+
+    Raises:
+        UserError: it cannot be read, or it is not YAML.
+    """
+    from sweeper import clusterfile, clusterrules  # Ray takes seconds to import
+
+    file = clusterfile.read(path)
+    found = [("Ray's schema", finding) for finding in clusterfile.by_ray(file)] + clusterrules.findings(file)
+    checks = [
+        Check(name, "note" if finding.note else "bad", f"{file.where(finding)} {finding.found}", finding.mend)
+        for name, finding in found
+    ]
+    good = not any(check.verdict == "bad" for check in checks)
+    said = f"passes Ray's schema and {len(clusterrules.RULES)} rules of ours"
+    return [*checks, Check(path.name, "good", said)] if good else checks
 
 
 def report(checks: list[Check]) -> str:

@@ -15,7 +15,8 @@ def register(add: Add) -> None:
     add("list", list_sweeps)
     add("ui", ui, of="sweep").add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: 5000)")
     add("schema", schema)
-    add("doctor", doctor)
+    cluster = add("doctor", doctor)
+    cluster.add_argument("--cluster", type=Path, metavar="FILE", help="look at a cluster.yaml instead; needs no cloud")
     check = add.group("data", "Look at data before a sweep does")("check", data_check)
     check.add_argument("path", type=Path, help="a folder, or a CSV file of your own images")
     check.add_argument("--name", dest="dataset", help="the dataset it is (default: by its layout)")
@@ -69,10 +70,10 @@ def schema(asked: argparse.Namespace) -> int:
 
 
 def doctor(asked: argparse.Namespace) -> int:
-    """Check this machine: versions, devices, disk, database, ports."""
+    """Check this machine (versions, devices, disk, database, ports), or a cluster file."""
     from sweeper import doctor as surgery
 
-    checks = surgery.examine(asked.root)
+    checks = surgery.examine_cluster(asked.cluster) if asked.cluster else surgery.examine(asked.root)
     print(json.dumps([vars(check) for check in checks], indent=2) if asked.json else surgery.report(checks))
     return 2 if any(check.verdict == "bad" for check in checks) else 0
 
