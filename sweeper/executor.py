@@ -6,6 +6,7 @@ An executor is a context: inside it, machines are ready, and what it gives runs 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -13,6 +14,8 @@ from sweeper import cluster
 from sweeper.folder import SweepFolder
 from sweeper.queue import FitQueue
 from sweeper.sections import Resources
+
+log = logging.getLogger(__name__)
 
 Execute = Callable[[FitQueue, SweepFolder], None]
 Executor = Callable[[Resources], AbstractContextManager[Execute]]
@@ -40,6 +43,7 @@ def _run(queue: FitQueue, folder: SweepFolder, resources: Resources, slots: clus
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
     from sweeper.actor import FitActor
+    from sweeper.raywatch import RayLost, RayWatch
     from sweeper.search import FitSearcher
 
     shared = {"folder": str(folder.path), "token": folder.token, "device": slots.device, "threads": slots.threads}
@@ -52,10 +56,14 @@ def _run(queue: FitQueue, folder: SweepFolder, resources: Resources, slots: clus
             name="tune",
             storage_path=str(folder.attempt),
             verbose=0,
+            callbacks=[RayWatch.here()],
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=resources.max_retries),
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except RayLost as fault:  # the attempt is over, short of its budget; what was durable is there for the next one
+        log.warning("%s. Nothing that was finished is lost.", fault)
     if searcher.fault is not None:
         raise searcher.fault
