@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from sweeper import spec as specs
-from sweeper.folder import Corrupt, Fenced, SweepFolder, write_json
+from sweeper.errors import Corrupt
+from sweeper.folder import Fenced, SweepFolder, write_json
 from trainables.errors import FitError, UserError
 from trainables.metrics import Evaluation
 from trainables.params import Params

@@ -22,7 +22,8 @@ EXAMPLES = """examples:
   sweeper ui NAME                 the record in a browser
   sweeper data check PATH         what is in a folder of data, before a sweep is spent on it
 
-exit codes: 0 good, 1 some trials failed, 2 bad input, 130 interrupted (143 terminated): resume goes on
+exit codes: 0 good, 1 some trials failed, 2 bad input, 3 paused by a full disk, a store that is away or a damaged
+file, 130 interrupted (143 terminated); after the last three resume goes on
 """
 
 
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         code = int(asked.command(asked))
     except UserError as fault:
         print(fault, file=sys.stderr)
-        return 2
+        return fault.exit_code
     except KeyboardInterrupt:
         print("stopped at once; what was finished is kept: sweeper list, then sweeper resume NAME", file=sys.stderr)
         return 130

@@ -14,10 +14,24 @@ from pydantic import BaseModel, ValidationError
 
 from trainables.errors import FitError, UserError, nearest, unknown
 
-__all__ = ["Fault", "Faults", "FitError", "Path", "UserError", "dotted", "given", "mend", "nearest", "slips", "unknown"]
+__all__ = [
+    "Corrupt",
+    "Fault",
+    "Faults",
+    "FitError",
+    "Path",
+    "Paused",
+    "UserError",
+    "dotted",
+    "given",
+    "mend",
+    "nearest",
+    "slips",
+    "unknown",
+]
 
 Path = tuple[str | int, ...]
-_SECRET = re.compile(r"://[^/@\s]*@")
+_SECRET = re.compile(r"://[^@\s]*@|(?<=[?&]password=)[^&\s'\"]+")
 
 _WHOLE, _NUMBER, _MAPPING = "Use a whole number.", "Use a number.", "Use a mapping of `key: value` lines."
 _MENDS = {
@@ -44,6 +58,18 @@ _MENDS = {
     "too_short": "Give {min_length} or more.",
     "too_long": "Give {max_length} or fewer.",
 }
+
+
+class Paused(UserError):
+    """Something outside the sweep stopped it: a full disk, a store that is away. Nothing is lost; resume goes on."""
+
+    exit_code = 3
+
+
+class Corrupt(UserError):
+    """A durable file is not what was written. Names the file and the mend."""
+
+    exit_code = 3
 
 
 @dataclass(frozen=True)
@@ -90,7 +116,7 @@ def given(value: object) -> str:
         return "empty"
     if isinstance(value, bool):
         return str(value).lower()
-    text = _SECRET.sub("://...@", repr(value))
+    text = _SECRET.sub(lambda found: "://...@" if found[0].startswith("://") else "...", repr(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

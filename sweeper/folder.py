@@ -24,13 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sweeper.errors import UserError
+from sweeper.errors import Corrupt
 
 CHECKPOINTS_KEPT = 2
-
-
-class Corrupt(UserError):
-    """A durable file is not what was written. Names the file and the mend."""
 
 
 class Fenced(RuntimeError):

@@ -7,6 +7,7 @@ holder on this very machine is recognised at once; elsewhere the lease runs out 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -15,7 +16,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from sweeper import database
 from sweeper.errors import UserError
+
+log = logging.getLogger(__name__)
 
 TTL_S = 60.0
 RENEW_S = 10.0
@@ -82,16 +86,17 @@ class Lease:
     """The right to drive one sweep. Take it with `acquire`; it renews itself until `release`."""
 
     def __init__(self, url: str, study: str) -> None:
-        arguments = {"timeout": 60} if url.startswith("sqlite") else {}
-        self._engine = sa.create_engine(url, connect_args=arguments)
+        self.url = url
+        self._engine = sa.create_engine(url, **database.options(url))
         self._study = study
         self._now = sa.literal_column(_NOW[self._engine.dialect.name], sa.Double)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.token = 0
         self.lost = threading.Event()
-        _METADATA.create_all(self._engine)
+        database.wait(url, lambda: _METADATA.create_all(self._engine), patience_s=0)  # who begins is there to mend it
 
+    @database.patient
     def holder(self) -> Holder | None:
         """Who holds the lease, living or not; None if it was never taken or was given back."""
         with self._engine.connect() as connection:
@@ -103,7 +108,14 @@ class Lease:
 
         Raises:
             Held: a living driver has it.
+            Paused: the database does not answer.
         """
+        database.wait(self.url, self._take, patience_s=0)
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+        return self.token
+
+    def _take(self) -> None:
         with self._engine.begin() as connection:
             if self._engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -121,9 +133,6 @@ class Lease:
                     )
                 self.token = row.token + 1
                 connection.execute(self._mine().values(token=self.token, **mine))
-        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
-        self._thread.start()
-        return self.token
 
     def check(self) -> None:
         """Refuse to go on under a lease that somebody else has taken since.
@@ -137,6 +146,7 @@ class Lease:
                 "Nothing is lost: what it left is being done there."
             )
 
+    @database.patient
     def held(self) -> bool:
         """Whether the lease is still ours, by the database."""
         with self._engine.connect() as connection:
@@ -144,14 +154,23 @@ class Lease:
         return row is not None and row.token == self.token and row.host != ""
 
     def release(self) -> None:
-        """Give the lease back. The token stays, so that the next holder's is higher."""
+        """Give the lease back. The token stays, so that the next holder's is higher.
+
+        Where the database is away it cannot be given back, and need not be: this process ends, and it runs out.
+        """
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        try:
+            database.wait(self.url, self._give_back, patience_s=0)
+        except UserError as fault:
+            log.warning("the lease of '%s' was not given back: %s", self._study, fault)
+        self._engine.dispose()
+
+    def _give_back(self) -> None:
         with self._engine.begin() as connection:
             owned = self._mine().where(_LEASES.c.token == self.token)
             connection.execute(owned.values(host="", pid=0, born="", expires=0.0))
-        self._engine.dispose()
 
     def close(self) -> None:
         """Let go of the database without touching the lease (for those who only looked)."""
@@ -165,7 +184,7 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_S):
-            with contextlib.suppress(sa.exc.OperationalError):  # a busy database: the next turn is soon enough
+            with contextlib.suppress(sa.exc.SQLAlchemyError):  # busy or away: the next turn is soon enough
                 with self._engine.begin() as connection:
                     owned = self._mine().where(_LEASES.c.token == self.token)
                     kept = connection.execute(owned.values(expires=self._now + TTL_S)).rowcount

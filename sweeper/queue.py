@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sweeper.folder import Corrupt, SweepFolder
+from sweeper.errors import Corrupt
+from sweeper.folder import SweepFolder
 from sweeper.study import Proposal, Study
 from sweeper.trial import Trial
 

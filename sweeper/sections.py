@@ -25,7 +25,7 @@ from trainables.methods import METHODS
 from trainables.metrics import METRICS
 
 _BOUND = re.compile(r"^\s*(>=|<=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*$")
-_PASSWORD = re.compile(r"://[^/@]*:[^/@]+@")
+_PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&]password=")
 
 
 class Part(BaseModel):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -21,20 +20,13 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper import pareto, samplers
+from sweeper import database, pareto, rows, samplers
 from sweeper.errors import UserError
 from sweeper.space import Choice, Dimension, Fixed
 from sweeper.spec import SweepSpec
-from sweeper.trial import State, Trial, mean_and_spread, with_nan, without_nan
+from sweeper.trial import State, Trial, mean_and_spread, without_nan
 
 SCHEMA = 1
-_STATES = {
-    TrialState.RUNNING: State.RUNNING,
-    TrialState.WAITING: State.RUNNING,
-    TrialState.COMPLETE: State.COMPLETE,
-    TrialState.PRUNED: State.PRUNED,
-    TrialState.FAIL: State.FAILED,
-}
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -67,23 +59,31 @@ class Study:
         guard: Callable[[], None] = lambda: None,
     ) -> None:
         self._spec = spec
+        self.url = url
         self.guard = guard
+        self._given: set[int] = set()  # the open trials that whoever asked has heard of
         self._signs = tuple(1.0 if sense == "max" else -1.0 for sense in spec.objectives.values())
         self._seen: dict[int, Trial] = {}
         self._points = spec.space.grid() if spec.search.sampler == "grid" else None
-        arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
         if create:
-            directions = [_DIRECTIONS[sense] for sense in spec.objectives.values()]
-            self._study = optuna.create_study(storage=storage, study_name=spec.name, directions=directions)
-            born = {"schema": SCHEMA, "identity": dict(identity or spec.identity()), "uuid": uuid.uuid4().hex}
-            self._study.set_user_attr("sweeper", born)
-        else:
-            self._study = self._load(storage)
+            self._study = database.wait(url, lambda: self._create(identity or spec.identity()), patience_s=0)
+            return
+        with database.reading(url):  # all of it, so that what is damaged is found before anything is built on it
+            self._study = database.wait(url, self._load, patience_s=0)
+            self._read()
 
-    def _load(self, storage: optuna.storages.RDBStorage) -> optuna.Study:
+    def _storage(self) -> optuna.storages.RDBStorage:
+        return optuna.storages.RDBStorage(self.url, engine_kwargs=database.options(self.url))
+
+    def _create(self, identity: Mapping[str, Any]) -> optuna.Study:
+        directions = [_DIRECTIONS[sense] for sense in self._spec.objectives.values()]
+        study = optuna.create_study(storage=self._storage(), study_name=self._spec.name, directions=directions)
+        study.set_user_attr("sweeper", {"schema": SCHEMA, "identity": dict(identity), "uuid": uuid.uuid4().hex})
+        return study
+
+    def _load(self) -> optuna.Study:
         try:
-            study = optuna.load_study(storage=storage, study_name=self._spec.name)
+            study = optuna.load_study(storage=self._storage(), study_name=self._spec.name)
         except KeyError:
             raise NoSuchSweep(
                 f"no study '{self._spec.name}' in the database. 'sweeper list' shows those there are."
@@ -116,12 +116,16 @@ class Study:
         """How many trials the sweep may have, baselines included."""
         return self._spec.budget
 
+    @database.patient
     def propose(self) -> Proposal | None:
         """The next configuration, remembered before it is given; None when the budget is asked for."""
         self.guard()
-        rows = self._study.get_trials(deepcopy=False)
-        waiting = [row for row in rows if row.state is TrialState.WAITING]
-        number = waiting[0].number if waiting else len(rows)
+        asked = self._study.get_trials(deepcopy=False)
+        for row in asked:
+            if row.state is TrialState.RUNNING and row.number not in self._given:
+                return self._take_up(row)  # it was asked for, and the database's reply was lost
+        waiting = [row for row in asked if row.state is TrialState.WAITING]
+        number = waiting[0].number if waiting else len(asked)
         if number >= self.budget:
             return None
         fixed, _ = self._fixed(number)
@@ -130,20 +134,23 @@ class Study:
         self._study.sampler = self._sampler(number)
         return self._fill(self._study.ask())
 
+    @database.patient
     def open_proposals(self) -> list[Proposal]:
         """Trials that were proposed and have come to nothing yet, for whoever resumes.
 
         A trial that was begun but got no parameters before a crash gets them now, from the same
         random stream as it would have had.
         """
-        found = []
-        for row in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if "proposal" in row.user_attrs:
-                found.append(_proposal(row))
-            else:
-                self._study.sampler = self._sampler(row.number)
-                found.append(self._fill(optuna.trial.Trial(self._study, row._trial_id)))
-        return found
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [self._take_up(row) for row in running]
+
+    def _take_up(self, row: FrozenTrial) -> Proposal:
+        if "proposal" not in row.user_attrs:
+            self._study.sampler = self._sampler(row.number)
+            return self._fill(optuna.trial.Trial(self._study, row._trial_id))
+        self._given.add(row.number)
+        kept = row.user_attrs["proposal"]
+        return Proposal(row.number, kept["params"], kept["baseline"])
 
     def _fixed(self, number: int) -> tuple[dict[str, Any] | None, str | None]:
         """The point that trial `number` must be (a baseline or a grid point), and the baseline's name."""
@@ -157,25 +164,26 @@ class Study:
     def _fill(self, trial: optuna.Trial) -> Proposal:
         """Draw the parameters of `trial` and write the proposal down."""
         fixed, baseline = self._fixed(trial.number)
-        axes = self._spec.space.axes
+        dimensions = self._spec.space.dimensions
         if fixed is not None:
             for name in self._anchors(fixed):
-                self._draw(trial, name, axes[name])
+                self._draw(trial, name, dimensions[name])
             params = fixed
         elif self._flat:
             # These samplers model one box: every dimension is drawn, and what the method lacks is dropped.
             drawn = {
-                name: self._draw(trial, name, dim) for name, dim in axes.items() if not isinstance(dim, Fixed)
+                name: self._draw(trial, name, dim) for name, dim in dimensions.items() if not isinstance(dim, Fixed)
             }
             params = self._spec.space.walk(lambda name, _: drawn[name])
         else:
             params = self._spec.space.walk(lambda name, dim: self._draw(trial, name, dim))
-        trial.set_user_attr("proposal", {"params": params, "baseline": baseline})
+        trial.set_user_attr("proposal", rows.proposed(trial.number, trial.params, params, baseline))
+        self._given.add(trial.number)
         return Proposal(trial.number, params, baseline)
 
     def _draw(self, trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
         """One coordinate, from a random stream of its own: what a crash has left undrawn is drawn the same later."""
-        place = list(self._spec.space.axes).index(name)
+        place = list(self._spec.space.dimensions).index(name)
         self._study.sampler = self._sampler(trial.number, place)
         return samplers.draw(trial, name, dimension)
 
@@ -186,12 +194,11 @@ class Study:
         (no lambda is the limit of a small lambda).
         """
         found = {}
-        coordinates = self._spec.space.coordinates(fixed)
-        for name, dimension in self._spec.space.axes.items():
+        for name, dimension in self._spec.space.dimensions.items():
             if isinstance(dimension, Fixed):
                 continue
-            if name in coordinates and dimension.contains(coordinates[name]):
-                found[name] = coordinates[name]
+            if name in fixed and dimension.contains(fixed[name]):
+                found[name] = fixed[name]
             elif self._flat:
                 found[name] = dimension.values[0] if isinstance(dimension, Choice) else dimension.low
         return found
@@ -226,13 +233,15 @@ class Study:
         """Tell that trial `number` came to nothing, and why."""
         return self._tell(number, TrialState.FAIL, None, {"reason": reason})
 
+    @database.patient
     def _tell(self, number: int, state: TrialState, values: list[float] | None, outcome: dict[str, Any]) -> Trial:
         self.guard()
         row = self._study.get_trials(deepcopy=False)[number]
         if not row.state.is_finished():
             self._study.sampler = self._sampler(number)  # it writes the constraints beside the values
             # One fact, two writes: the outcome first, so that a finished trial always has one.
-            self._study._storage.set_trial_user_attr(row._trial_id, "outcome", json.loads(json.dumps(outcome)))
+            kept = rows.told(row, state, values, outcome)
+            self._study._storage.set_trial_user_attr(row._trial_id, "outcome", kept)
             self._study.tell(number, values, state=state)
         return self.trial(number)
 
@@ -240,34 +249,24 @@ class Study:
 
     def trial(self, number: int) -> Trial:
         """Trial `number` as it stands."""
-        return self._view(self._study.get_trials(deepcopy=False)[number])
+        return self.trials()[number]
 
     def trials(self) -> list[Trial]:
         """Every trial, by number."""
-        return [self._view(row) for row in self._study.get_trials(deepcopy=False)]
+        with database.reading(self.url):
+            return self._read()
+
+    @database.patient
+    def _read(self) -> list[Trial]:
+        found = self._study.get_trials(deepcopy=False)
+        if [row.number for row in found] != list(range(len(found))):
+            raise ValueError("rows of trials are missing")
+        return [self._view(row) for row in found]
 
     def _view(self, row: FrozenTrial) -> Trial:
         if row.number not in self._seen or not self._seen[row.number].state.finished:
-            self._seen[row.number] = self._convert(row)
+            self._seen[row.number] = rows.trial(row, list(self._spec.objectives))
         return self._seen[row.number]
-
-    def _convert(self, row: FrozenTrial) -> Trial:
-        proposal, outcome = row.user_attrs.get("proposal", {}), row.user_attrs.get("outcome", {})
-        values = dict(zip(self._spec.objectives, row.values or (), strict=False))
-        return Trial(
-            number=row.number,
-            state=_STATES[row.state],
-            params=proposal.get("params", {}),
-            values=values,
-            metrics=with_nan(outcome.get("metrics", {})),
-            spread=with_nan(outcome.get("spread", {})),
-            seeds=outcome.get("seeds", 0),
-            feasible=all(v <= 0 for v in outcome.get("violations", ())),
-            baseline=proposal.get("baseline"),
-            reason=outcome.get("reason"),
-            started_ms=_milliseconds(row.datetime_start) or int(time.time() * 1e3),
-            ended_ms=_milliseconds(row.datetime_complete),
-        )
 
     def look(self) -> tuple[list[Trial], list[int]]:
         """Every trial, and the numbers of the front among these very trials: one moment, one read."""
@@ -286,12 +285,3 @@ def front(trials: Sequence[Trial], signs: Sequence[float]) -> list[int]:
         return []
     points_TM = np.array([list(t.values.values()) for t in able]) * np.asarray(signs)
     return [t.number for t, on in zip(able, pareto.front(points_TM), strict=True) if on]
-
-
-def _proposal(row: FrozenTrial) -> Proposal:
-    kept = row.user_attrs["proposal"]
-    return Proposal(row.number, kept["params"], kept["baseline"])
-
-
-def _milliseconds(moment: Any) -> int | None:
-    return None if moment is None else int(moment.timestamp() * 1e3)

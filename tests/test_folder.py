@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sweeper import folder as folders
-from sweeper.folder import Corrupt, Fenced, SweepFolder, read_json, write_json
+from sweeper.errors import Corrupt
+from sweeper.folder import Fenced, SweepFolder, read_json, write_json
 
 
 @pytest.fixture

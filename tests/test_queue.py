@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sweeper import spec as specs
-from sweeper.folder import Corrupt, SweepFolder, write_json
+from sweeper.errors import Corrupt
+from sweeper.folder import SweepFolder, write_json
 from sweeper.queue import FitQueue, Order
 from sweeper.search import FitSearcher
 from sweeper.study import Study

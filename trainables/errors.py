@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A slip that its reader can mend. The command line prints it without a traceback."""
+    """A slip that its reader can mend. The command line prints it without a traceback, and ends with `exit_code`."""
+
+    exit_code = 2
 
 
 class FitError(Exception):

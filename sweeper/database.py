@@ -1,0 +1,153 @@
+"""The study's database as databases are: away for a while, busy, full, or damaged.
+
+What passes is waited for, up to `PATIENCE_S`; what stays becomes one sentence with its mend. Whatever is
+done patiently may be done twice, since a reply can be lost after the deed.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+import sqlalchemy as sa
+
+from sweeper.errors import Corrupt, Paused, UserError
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 300.0  # a server's restart, or its successor's start; the fits that run go on meanwhile
+BUSY_S = 60.0  # SQLite's own wait for another process to finish writing
+_FIRST_S, _LONGEST_S = 0.25, 5.0
+_POSTGRESQL = {"connect_timeout": 10, "keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 4}
+
+# What a database says when waiting is of no use, in SQLite's and in PostgreSQL's words.
+_FULL = ("disk is full", "No space left", "could not extend file")
+_FORBIDDEN = ("readonly database", "permission denied", "unable to open database file", "disk I/O error")
+_DAMAGED = ("malformed", "not a database", "invalid page", "no such table", "no such column")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class HasUrl(Protocol):
+    """Whatever keeps its facts in a database."""
+
+    url: str
+
+
+S = TypeVar("S", bound=HasUrl)
+
+
+def driven(url: str) -> str:
+    """`url` with the driver that this project installs, where it names none."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def options(url: str) -> dict[str, Any]:
+    """For SQLAlchemy's `create_engine`: a dead connection is noticed, and a busy file waited for."""
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": BUSY_S}}
+    return {"pool_pre_ping": True, "connect_args": _POSTGRESQL if url.startswith("postgresql") else {}}
+
+
+def shown(url: str) -> str:
+    """The database as messages call it, without user or password."""
+    found = sa.make_url(url)
+    if found.drivername.startswith("sqlite"):
+        return str(found.database)
+    return f"'{found.database}' on {found.host or 'this machine'}" + (f":{found.port}" if found.port else "")
+
+
+def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """A method that waits for the database of its object; one that may be done twice."""
+
+    def waits(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
+        return wait(self.url, lambda: method(self, *args, **kwargs))
+
+    return cast(Callable[Concatenate[S, P], T], functools.wraps(method)(waits))
+
+
+def wait(url: str, act: Callable[[], T], patience_s: float | None = None) -> T:
+    """Do `act`, again and again while the database is away or busy, for `patience_s` (`PATIENCE_S`) at most.
+
+    Raises:
+        Paused: the database stayed away, is full, or forbids writing.
+        Corrupt: the database is damaged.
+    """
+    until = time.monotonic() + (PATIENCE_S if patience_s is None else patience_s)
+    pause = _FIRST_S
+    while True:
+        try:
+            return act()
+        except Exception as fault:
+            error, passes = _meaning(url, fault)
+            if error is None:
+                raise
+            left = until - time.monotonic()
+            if not passes or left < pause:
+                raise error from fault
+            if pause == _FIRST_S:
+                log.warning("%s Waiting up to %.0f s for it; fits that run go on.", error, left)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_S)
+
+
+@contextmanager
+def reading(url: str) -> Iterator[None]:
+    """What cannot be understood inside is damage: nothing that this project writes reads so.
+
+    Raises:
+        Corrupt: with the database and the mend.
+    """
+    try:
+        yield
+    except Exception as fault:
+        if isinstance(fault, UserError) or _meaning(url, fault)[0] is not None:
+            raise
+        raise _damage(url, fault) from fault
+
+
+def _meaning(url: str, fault: BaseException) -> tuple[UserError | None, bool]:
+    """What `fault` tells of the database, and whether it may pass by itself; None for what is not of its kind."""
+    own = None if isinstance(fault, UserError) else _of_database(fault)  # a UserError was understood further in
+    if own is None:
+        return None, False
+    said, place = _sentence(own), f"the study's database {shown(url)}"
+    if any(word in said for word in _DAMAGED):
+        return _damage(url, own), False
+    if any(word in said for word in _FULL):
+        return Paused(f"{place} has no room ({said}). Make room, then resume."), False
+    if any(word in said for word in _FORBIDDEN):
+        return Paused(f"{place} cannot be used ({said}). Mend that, then resume."), False
+    if isinstance(own, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)) or _cut(own):
+        mend = "End the process that locks it" if url.startswith("sqlite") else "See to its server"
+        return Paused(f"{place} does not answer ({said}). {mend}, then resume."), True
+    return (_damage(url, own), False) if type(own) is sa.exc.DatabaseError else (None, False)
+
+
+def _of_database(fault: BaseException | None) -> sa.exc.SQLAlchemyError | None:
+    """The database's own error in or behind `fault`, whoever wrapped it."""
+    while fault is not None and not isinstance(fault, (sa.exc.DBAPIError, sa.exc.TimeoutError)):
+        fault = fault.__cause__
+    return fault
+
+
+def _cut(fault: sa.exc.SQLAlchemyError) -> bool:
+    return isinstance(fault, sa.exc.DBAPIError) and fault.connection_invalidated
+
+
+def _sentence(fault: BaseException) -> str:
+    """The first line of what the database itself said, without SQLAlchemy's frame and our SQL."""
+    own = getattr(fault, "orig", None) or fault
+    return " ".join(str(own).partition("\n")[0].split())[:300] or type(own).__name__
+
+
+def _damage(url: str, fault: BaseException) -> Corrupt:
+    return Corrupt(
+        f"the study's database {shown(url)} is damaged ({type(fault).__name__}: {_sentence(fault)}). Put back a copy "
+        "of it; fits that have a result are not run again."
+    )
