@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
-from sweeper.dimensions import Range, no_points
-from sweeper.errors import Fault, nearest
+from sweeper.dimensions import Range, no_points, place
+from sweeper.errors import Fault, dotted, nearest
 from trainables.backbones import BACKBONES, FAMILIES
 from trainables.data import DATASETS, misplaced
 
@@ -79,10 +79,11 @@ def _grid(spec: SweepSpec) -> Iterator[Fault]:
 
 
 def _points(spec: SweepSpec) -> Iterator[Fault]:
-    for name, dimension in spec.space.dimensions.items():
+    for label, dimension in spec.space.axes.items():
         if spec.search.sampler != "grid" and isinstance(dimension, Range) and dimension.points is not None:
-            text = f"space.{name}.points is for sampler grid; {spec.search.sampler} draws from the whole range."
-            yield Fault(("space", name, "points"), f"{text} Remove it, use a list of values, or use sampler: grid.")
+            path = (*place(label), "points")
+            text = f"{dotted(path)} is for sampler grid; {spec.search.sampler} draws from the whole range."
+            yield Fault(path, f"{text} Remove it, use a list of values, or use sampler: grid.")
 
 
 def _reference(spec: SweepSpec) -> Iterator[Fault]:

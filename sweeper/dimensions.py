@@ -1,7 +1,7 @@
 """One parameter's dimension: fixed, a choice, or a range; and how YAML's shorthand becomes one.
 
-A scalar is fixed, a list is a choice, `{low, high, log, points}` is a range. What a range leaves out
-comes from `PARAMS`, and each value must be one that `Params` takes.
+A scalar is fixed, a list is a choice, `{low, high, log, points}` is a range, `{METHOD: ..., METHOD: ...}` has one
+of these for each method. What a range leaves out comes from `PARAMS`, and each value must be one that `Params` takes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 from pydantic import ValidationError
 
 from sweeper.errors import Fault, Faults, Path, dotted, given, mend, nearest, unknown
+from trainables.methods import METHODS
 from trainables.params import PARAMS, Params
 
 DEFAULTS: dict[str, Any] = Params().model_dump(by_alias=True)
@@ -100,6 +101,17 @@ class Range:
 Dimension = Fixed | Range | Choice
 
 
+@dataclass(frozen=True)
+class ByMethod:
+    """A parameter whose dimension differs from method to method."""
+
+    dimensions: Mapping[str, Dimension]
+
+    def plain(self) -> Any:
+        """As YAML writes it."""
+        return {method: axis.plain() for method, axis in self.dimensions.items()}
+
+
 def default_range(name: str) -> Dimension | None:
     """The usual dimension of a parameter: what `name: {}` means in YAML. None where `PARAMS` knows none."""
     param = PARAMS[name]
@@ -109,14 +121,20 @@ def default_range(name: str) -> Dimension | None:
     return Choice(param.choices) if param.choices else None
 
 
-def no_points(name: str) -> Fault:
+def place(label: str) -> Path:
+    """Where a spec writes the axis of that label: `epochs[fft]` is at space.epochs.fft."""
+    name, _, method = label.rstrip("]").partition("[")
+    return ("space", name, method) if method else ("space", name)
+
+
+def no_points(label: str) -> Fault:
     """A grid meets a range that it cannot enumerate."""
-    text = f"space.{name} is a range without points, and a grid needs values. Use a list, or add `points: 5`."
-    return Fault(("space", name), text)
+    text = "is a range without points, and a grid needs values. Use a list, or add `points: 5`."
+    return Fault(place(label), f"{dotted(place(label))} {text}")
 
 
-def dimension(name: str, written: object) -> Dimension:
-    """One entry of the section `space`; `{values: [...]}` is a list too, and `{}` the usual range.
+def entry(name: str, written: object) -> Dimension | ByMethod:
+    """One entry of the section `space`.
 
     Raises:
         Faults: an unknown name, a value that the parameter cannot have, an empty range.
@@ -124,11 +142,36 @@ def dimension(name: str, written: object) -> Dimension:
     path: Path = ("space", name)
     if name not in PARAMS:
         raise Faults([Fault(path, unknown(dotted(path), name, PARAMS))])
+    if not (isinstance(written, Mapping) and written and name != "method" and METHODS.keys() & written.keys()):
+        return dimension(name, written)
+    strange = [method for method in written if method not in METHODS]
+    if strange:
+        raise Faults([Fault((*path, word), unknown(dotted((*path, word)), str(word), METHODS)) for word in strange])
+    return ByMethod({method: _of_method(name, method, own) for method, own in written.items()})
+
+
+def _of_method(name: str, method: str, written: object) -> Dimension:
+    try:
+        return dimension(name, written)
+    except Faults as error:
+        inner, outer = f"space.{name}", f"space.{name}.{method}"
+        raise Faults(
+            Fault((*fault.path[:2], method, *fault.path[2:]), fault.text.replace(inner, outer, 1))
+            for fault in error.faults
+        ) from None
+
+
+def dimension(name: str, written: object) -> Dimension:
+    """One dimension of the parameter `name`; `{values: [...]}` is a list too, and `{}` the usual range.
+
+    Raises:
+        Faults: a value that the parameter cannot have, an empty range.
+    """
     if isinstance(written, Mapping):
         return _choice(name, written["values"]) if set(written) == {"values"} else _range(name, written)
     if isinstance(written, list | tuple):
         return _choice(name, written)
-    return Fixed(_value(name, written, path))
+    return Fixed(_value(name, written, ("space", name)))
 
 
 def _choice(name: str, written: object) -> Dimension:

@@ -67,7 +67,8 @@ def plan(spec: SweepSpec) -> Plan:
     tuning.prepare()
     prepare_s = time.perf_counter() - began
     epoch_s = {method: _measure(tuning, spec, method) for method in _methods(spec)}
-    epochs = _typical(spec.space.dimensions["epochs"])
+    lengths = [_typical(spec.space.axes[spec.space.labels(method)["epochs"]]) for method in spec.space.methods]
+    epochs = sum(lengths) / len(lengths)
     seeds = len(spec.search.seed_list)
     mean_epoch = sum(epoch_s.values()) / len(epoch_s)
     total = math.ceil(spec.budget * seeds / slots.count) * epochs * mean_epoch + prepare_s
@@ -75,9 +76,7 @@ def plan(spec: SweepSpec) -> Plan:
 
 
 def _methods(spec: SweepSpec) -> list[str]:
-    dimension = spec.space.dimensions["method"]
-    searched = list(dimension.grid() or ())
-    return list(dict.fromkeys([*searched, *spec.search.baselines]))
+    return list(dict.fromkeys([*spec.space.methods, *spec.search.baselines]))
 
 
 def _measure(tuning: Any, spec: SweepSpec, method: str) -> float:

@@ -14,7 +14,7 @@ from trainables.backbones import BACKBONES, FAMILIES
 from trainables.data import DATASETS
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
-from trainables.params import PARAMS, Param, Params
+from trainables.params import PARAMS, Param, Params, exists
 
 Schema = dict[str, Any]
 
@@ -70,9 +70,17 @@ def _parameter(name: str, param: Param) -> Schema:
     listed = {"type": "object", "properties": {"values": values}, "required": ["values"], "additionalProperties": False}
     unit = f" [{param.unit}]" if param.unit else ""
     default = _usual(param) if name in SEARCHED else f"{DEFAULTS[name]}"
+    forms = [value, values, listed, *_ranges(name, value)]
+    by_method = {
+        "type": "object",
+        "description": "a dimension for each method",
+        "properties": {method: {"anyOf": forms} for method in METHODS if exists(name, method)},
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
     return {
         "description": f"{param.doc}{unit}; {param.source}. Default: {default}.",
-        "anyOf": [value, values, listed, *_ranges(name, value)],
+        "anyOf": forms if name == "method" else [*forms, by_method],
     }
 
 

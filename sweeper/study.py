@@ -164,15 +164,15 @@ class Study:
     def _fill(self, trial: optuna.Trial) -> Proposal:
         """Draw the parameters of `trial` and write the proposal down."""
         fixed, baseline = self._fixed(trial.number)
-        dimensions = self._spec.space.dimensions
+        axes = self._spec.space.axes
         if fixed is not None:
             for name in self._anchors(fixed):
-                self._draw(trial, name, dimensions[name])
+                self._draw(trial, name, axes[name])
             params = fixed
         elif self._flat:
             # These samplers model one box: every dimension is drawn, and what the method lacks is dropped.
             drawn = {
-                name: self._draw(trial, name, dim) for name, dim in dimensions.items() if not isinstance(dim, Fixed)
+                name: self._draw(trial, name, dim) for name, dim in axes.items() if not isinstance(dim, Fixed)
             }
             params = self._spec.space.walk(lambda name, _: drawn[name])
         else:
@@ -183,7 +183,7 @@ class Study:
 
     def _draw(self, trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
         """One coordinate, from a random stream of its own: what a crash has left undrawn is drawn the same later."""
-        place = list(self._spec.space.dimensions).index(name)
+        place = list(self._spec.space.axes).index(name)
         self._study.sampler = self._sampler(trial.number, place)
         return samplers.draw(trial, name, dimension)
 
@@ -194,11 +194,12 @@ class Study:
         (no lambda is the limit of a small lambda).
         """
         found = {}
-        for name, dimension in self._spec.space.dimensions.items():
+        coordinates = self._spec.space.coordinates(fixed)
+        for name, dimension in self._spec.space.axes.items():
             if isinstance(dimension, Fixed):
                 continue
-            if name in fixed and dimension.contains(fixed[name]):
-                found[name] = fixed[name]
+            if name in coordinates and dimension.contains(coordinates[name]):
+                found[name] = coordinates[name]
             elif self._flat:
                 found[name] = dimension.values[0] if isinstance(dimension, Choice) else dimension.low
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -179,6 +180,42 @@ def test_points_are_evenly_spaced_with_both_ends_and_whole_where_the_parameter_i
     assert Range(0, 1, points=3).grid() == (0, 0.5, 1)
     assert Range(4, 128, log=True, integer=True, points=6).grid() == (4, 8, 16, 32, 64, 128)
     assert Range(1, 3, integer=True, points=9).grid() == (1, 2, 3)
+
+
+BY_METHOD = {"method": ["lora", "fft"], "rank": 8, "epochs": {"lora": [2, 12], "fft": [1, 2, 3]}}
+
+
+def test_a_parameter_may_have_a_dimension_for_each_method() -> None:
+    space = Space.parse(BY_METHOD)
+    epochs = Counter((point["method"], point["epochs"]) for point in space.grid())
+    assert epochs == {("lora", 2): 1, ("lora", 12): 1, ("fft", 1): 1, ("fft", 2): 1, ("fft", 3): 1}
+    assert space.size() == 5
+    assert all(space.contains(point) for point in space.grid())
+    assert not space.contains({**space.grid()[0], "epochs": 1})  # which only fft has
+    assert Space.parse(space.plain()) == space
+    assert space.baseline("fft")["epochs"] in (1, 2, 3)
+
+
+def test_an_axis_that_only_one_method_has_goes_under_a_label_of_its_own() -> None:
+    space = Space.parse(BY_METHOD)
+    asked: list[str] = []
+    point = space.walk(lambda label, axis: (asked.append(label), middle(label, axis))[1])
+    assert asked == ["method", "epochs[lora]"]
+    assert (point["method"], point["epochs"]) == ("lora", 2)
+    assert space.coordinates(point)["epochs[lora]"] == 2
+
+
+@pytest.mark.parametrize(
+    ("epochs", "sentence"),
+    [
+        ({"lora": [2, 4]}, "space.epochs has no dimension for fft. Add it, or write one for all methods."),
+        ({"lora": 2, "fft": 2, "probe": 3}, "space.epochs.probe is for a method that this sweep does not have"),
+        ({"lora": 2, "ftt": 2}, "Did you mean 'fft'?"),
+        ({"lora": 2, "fft": [1, "two"]}, "space.epochs.fft[1] is 'two'."),
+    ],
+)
+def test_a_slip_in_one_method_s_dimension_is_told_at_its_place(epochs: object, sentence: str) -> None:
+    assert sentence in " ".join(faults(BY_METHOD | {"epochs": epochs}))
 
 
 def test_a_grid_without_points_is_refused_with_its_mend() -> None:
