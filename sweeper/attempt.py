@@ -154,7 +154,7 @@ class Attempt:
 
     def _record(self, described: Mapping[str, Any]) -> Projector:
         def make() -> Record:
-            from sweeper.tracking import open_record  # MLflow takes seconds to import; the record's thread pays
+            from sweeper.recorder import open_record  # MLflow takes seconds to import; the record's thread pays
 
             uri = record_uri(self._spec, self._folder.path.parent)
             return open_record(self._spec, self._study.uuid, self._folder, uri, described)

@@ -33,10 +33,14 @@ class Scalar(NamedTuple):
 
 @dataclass(frozen=True)
 class FitView:
-    """What the record reads of one fit. `history` has one row per finished epoch, with `epoch` and `time_ms`."""
+    """What the record reads of one fit. `history` has one row per finished epoch, with `epoch` and `time_ms`.
+
+    `values` are its metrics on the validation split; empty until it has ended.
+    """
 
     seed: int
     history: Sequence[Mapping[str, Any]] = ()
+    values: Mapping[str, float | None] = field(default_factory=dict)
     groups: Sequence[Mapping[str, Any]] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = math.nan
@@ -125,12 +129,19 @@ def epochs(fit: FitView, since: int = 0) -> list[Scalar]:
     ]
 
 
+def means(trial: Trial) -> list[Scalar]:
+    """Means over the seeds under the metrics' own names."""
+    return _at_the_end(trial, {_key(name): value for name, value in trial.metrics.items()})
+
+
 def final(trial: Trial, fits: Sequence[FitView]) -> list[Scalar]:
-    """Means over the seeds under the metrics' own names, spreads as `<name>_std`, groups, seconds."""
-    found = {_key(name): value for name, value in trial.metrics.items()}
-    found |= {f"{_key(name)}_std": value for name, value in trial.spread.items()}
-    found |= _groups(fits)
+    """The means, spreads as `<name>_std`, groups, seconds."""
+    found = {f"{_key(name)}_std": value for name, value in trial.spread.items()} | _groups(fits)
     found["seconds"] = sum(fit.seconds for fit in fits) if fits else math.nan
+    return means(trial) + _at_the_end(trial, found)
+
+
+def _at_the_end(trial: Trial, found: Mapping[str, float]) -> list[Scalar]:
     return [Scalar(name, value, trial.ended_ms or 0, 0) for name, value in _numbers(found).items()]
 
 

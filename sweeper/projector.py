@@ -27,7 +27,7 @@ class Record(Protocol):
     def refresh(self, trials: Sequence[Trial], front: Sequence[int]) -> int:
         """Write what the store lacks; how many trials were brought up to date. Idempotent."""
 
-    def close(self, trials: Sequence[Trial]) -> None:
+    def close(self, trials: Sequence[Trial], front: Sequence[int]) -> None:
         """Say that nobody works on the sweep now: finished, or to be gone on with."""
 
 
@@ -92,7 +92,7 @@ class Projector:
             trials, front = self._state()
             self._record.refresh(trials, front)
             if ending:
-                self._record.close(trials)
+                self._record.close(trials, front)
         except Exception as fault:  # whatever MLflow raises, the sweep goes on
             self._note(fault)
             return False

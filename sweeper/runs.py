@@ -6,10 +6,13 @@ have been done, so what is there more than once is reduced to the earliest.
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 # Before the import, since MLflow reads some of them there. A dead server shall fail in seconds, not
 # hang for minutes; whoever sets the variables knows better.
@@ -25,13 +28,29 @@ for _name, _value in {
 
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
 
 from sweeper.projection import Scalar  # noqa: E402
 
 UUID, SWEEP, ROLE, TRIAL, DIGEST = (f"sweeper.{key}" for key in ("uuid", "sweep", "role", "trial", "digest"))
-WEIGHTS, DESCRIBED, STEPS = "sweeper.weights", "sweeper.described", "sweeper.steps"
+WEIGHTS, MODEL, DESCRIBED = "sweeper.weights", "sweeper.model", "sweeper.described"
+STEPS, DRAWN, NAMED = "sweeper.steps", "sweeper.drawn", "sweeper.named"
+NOTE, TABLES = "mlflow.note.content", "mlflow.loggedArtifacts"
 PAUSED = "SCHEDULED"  # begun, nobody works on it now, a resume goes on with it
 _METRICS, _TEXTS, _PAGE = 900, 100, 1000  # MLflow's limits: 1000 entities a request, 100 texts, 1000 runs a page
+_PROFILE = 60_000  # characters, below MLflow's 65,535
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset as MLflow keeps it: name, digest, where it lies, how many examples of what."""
+
+    name: str
+    digest: str
+    place: str = ""
+    profile: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -44,7 +63,10 @@ class Held:
     pareto: bool = False
     described: str = ""
     weights: bool = False
+    model: str = ""
     steps: int = 0
+    drawn: str = ""
+    named: dict[str, str] = field(default_factory=dict)
     rows: dict[int, int] = field(default_factory=dict)
 
     @classmethod
@@ -58,7 +80,10 @@ class Held:
             pareto=tags.get("pareto") == "true",
             described=tags.get(DESCRIBED, ""),
             weights=tags.get(WEIGHTS) == "true",
+            model=tags.get(MODEL, ""),
             steps=int(tags.get(STEPS, 0)),
+            drawn=tags.get(DRAWN, ""),
+            named=json.loads(tags.get(NAMED, "{}")),
         )
 
 
@@ -71,14 +96,19 @@ class Runs:
     """
 
     def __init__(self, uri: str, name: str, uuid: str, artifact_root: Path | None) -> None:
-        self._client = MlflowClient(uri)
+        self.client = MlflowClient(uri)
         self._name, self._uuid = name, uuid
         self._artifacts = None if artifact_root is None else f"{artifact_root.resolve().as_uri()}/{name}"
         self._experiment = ""
 
+    @property
+    def experiment(self) -> str:
+        """The id of the experiment that has the sweep's name; made where it is missing."""
+        self._experiment = self._experiment or self._find_experiment()
+        return self._experiment
+
     def find(self) -> tuple[Held | None, dict[int, Held]]:
         """The parent and the runs of the trials by number: one search, and one run of each when it returns."""
-        self._experiment = self._experiment or self._find_experiment()
         parents: list[Run] = []
         by_trial: dict[int, list[Run]] = {}
         for run in self._search():
@@ -88,19 +118,26 @@ class Runs:
         return (self._only(parents) if parents else None), children
 
     def _find_experiment(self) -> str:
-        found = self._client.get_experiment_by_name(self._name)
+        found = self.client.get_experiment_by_name(self._name)
         if found is None:
-            return str(self._client.create_experiment(self._name, artifact_location=self._artifacts))
+            return str(self.client.create_experiment(self._name, artifact_location=self._artifacts))
         if found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
+            self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
+
+    def forget(self) -> int:
+        """Delete every run of the sweep; how many there were."""
+        runs = self._search()
+        for run in runs:
+            self.client.delete_run(run.info.run_id)
+        return len(runs)
 
     def _search(self) -> list[Run]:
         runs: list[Run] = []
         token = None
         while True:
-            page = self._client.search_runs(
-                [self._experiment], f"tags.`{UUID}` = '{self._uuid}'", max_results=_PAGE, page_token=token
+            page = self.client.search_runs(
+                [self.experiment], f"tags.`{UUID}` = '{self._uuid}'", max_results=_PAGE, page_token=token
             )
             runs += page
             token = page.token
@@ -111,22 +148,22 @@ class Runs:
         """The earliest of runs that say the same, the fuller one of equally early ones; the others are deleted."""
         first, *others = sorted(same, key=lambda r: (r.info.start_time, DIGEST not in r.data.tags, r.info.run_id))
         for other in others:
-            self._client.delete_run(other.info.run_id)
+            self.client.delete_run(other.info.run_id)
         return Held.of(first)
 
     def create(self, label: str, tags: Mapping[str, str], *, begun_ms: int | None) -> Held:
         """A new run, RUNNING."""
         tags = {UUID: self._uuid, SWEEP: self._name} | dict(tags)
-        return Held.of(self._client.create_run(self._experiment, start_time=begun_ms, tags=tags, run_name=label))
+        return Held.of(self.client.create_run(self.experiment, start_time=begun_ms, tags=tags, run_name=label))
 
     def set_status(self, held: Held, status: str, *, ended_ms: int | None = None) -> None:
         """Nothing where it is so already. `ended_ms` is now unless told, for a status that is an end."""
         if held.status == status:
             return
         if status in ("RUNNING", PAUSED):
-            self._client.update_run(held.run_id, status=status)
+            self.client.update_run(held.run_id, status=status)
         else:
-            self._client.set_terminated(held.run_id, status, end_time=ended_ms)
+            self.client.set_terminated(held.run_id, status, end_time=ended_ms)
         held.status = status
 
     def log(self, held: Held, metrics: Sequence[Scalar], *, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
@@ -138,7 +175,7 @@ class Runs:
         numbers += [[]] * (rounds - len(numbers))
         words = [[]] * (rounds - len(words)) + words
         for some, said in zip(numbers, words, strict=True):
-            self._client.log_batch(
+            self.client.log_batch(
                 held.run_id,
                 metrics=[Metric(*scalar) for scalar in some],
                 params=[text for text in said if isinstance(text, Param)],
@@ -147,16 +184,26 @@ class Runs:
 
     def keep_folder(self, held: Held, folder: Path, place: str | None = None) -> None:
         """The files of `folder` as artifacts, under `place`; those of the same name are replaced."""
-        self._client.log_artifacts(held.run_id, str(folder), place)
+        self.client.log_artifacts(held.run_id, str(folder), place)
 
     def keep_text(self, held: Held, text: str, place: str) -> None:
         """`text` as one artifact."""
-        self._client.log_text(held.run_id, text, place)
+        self.client.log_text(held.run_id, text, place)
 
-    def keep_dataset(self, held: Held, name: str, digest: str) -> None:
+    def keep_dataset(self, held: Held, data: Data) -> None:
         """What was trained on, as MLflow's own input (its digests hold 36 characters)."""
-        data = Dataset(name=name, digest=digest[:36], source_type="local", source="{}")
-        self._client.log_inputs(held.run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+        source = json.dumps({"uri": data.place})
+        profile = json.dumps(data.profile)[:_PROFILE]
+        told = Dataset(data.name, data.digest[:36], "local", source, profile=profile)
+        self.client.log_inputs(held.run_id, [DatasetInput(told, [InputTag("mlflow.data.context", "training")])])
+
+    def tag_experiment(self, tags: Mapping[str, str]) -> None:
+        """What the experiment's page shows; best effort, since none of it is the sweep's own."""
+        try:
+            for key, value in tags.items():
+                self.client.set_experiment_tag(self.experiment, key, value)
+        except MlflowException as fault:
+            log.warning("record: MLflow did not take the saved views (%s). Everything else is there.", fault)
 
 
 def whereabouts(uri: str, name: str, uuid: str) -> tuple[str, str] | None:

@@ -72,6 +72,20 @@ def mean_and_spread(rows: Sequence[Mapping[str, float | None]]) -> tuple[dict[st
     return means, spreads
 
 
+def typical(rows: Mapping[int, Mapping[str, float | None]], names: Sequence[str]) -> int:
+    """Of fits by seed, the seed whose metrics `names` lie nearest to their means over the seeds.
+
+    Each metric counts in units of its own spread. To hand out the best seed would be to choose by luck.
+    A tie goes to the earlier seed; a fit with an undefined metric is nobody's typical one.
+    """
+    table_SM = np.array([[math.nan if (v := row.get(name)) is None else v for name in names] for row in rows.values()])
+    table_SM = table_SM.astype(np.float64).reshape(len(rows), len(names))
+    spread_M = table_SM.std(axis=0)
+    away_SM = (table_SM - table_SM.mean(axis=0)) / np.where(spread_M > 0, spread_M, 1.0)
+    distance_S = np.nan_to_num(np.round((away_SM**2).sum(axis=1), 9), nan=np.inf)
+    return list(rows)[int(distance_S.argmin())]
+
+
 def without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
     """For JSON, which has no nan and no inf: null."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -18,12 +18,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
 
-from sweeper import projection, runs, webui
+from sweeper import projection, runs, views, webui
 from sweeper.errors import UserError
 from sweeper.projection import FitView
 from sweeper.projector import Projector
-from sweeper.runs import DIGEST, TRIAL
+from sweeper.runs import DIGEST, TRIAL, Data
 from sweeper.tracking import HYPERVOLUME, Record, Source
 from sweeper.trial import State, Trial
 
@@ -77,7 +79,7 @@ class Sweep:
         self.front: list[int] = []
         self.fits: dict[int, list[FitView]] = {}
 
-    def record(self, uri: str | None = None, **over: Any) -> Record:
+    def record(self, uri: str | None = None, *, share: float = 1.0, **over: Any) -> Record:
         source = Source(
             name=self.name,
             uuid=self.uuid,
@@ -88,9 +90,12 @@ class Sweep:
             table=table,
             hypervolume=lambda trials: len(trials) / 100 if len(trials) > 1 else math.nan,
             provenance={"commit": "abc", "dirty": False, "versions": {"torch": "2"}},
-            dataset=("digits-on-scenes", "0123456789abcdef"),
+            named=lambda trials, front: {"knee": front[0]} if front else {},
+            note=lambda trials, front, place: f"front: {', '.join(place.run(number) for number in front)}",
+            dataset=Data("digits-on-scenes", "0123456789abcdef", "/data", {"num_rows": 5}),
         )
-        return Record(Source(**(vars(source) | over)), uri or self.uri, artifact_root=self.store / "mlartifacts")
+        source = Source(**(vars(source) | over))
+        return Record(source, uri or self.uri, artifact_root=self.store / "mlartifacts", drawing_share=share)
 
     def add(self, number: int, state: State = State.COMPLETE, *, epochs: int = 2, **over: Any) -> None:
         done = state is not State.RUNNING
@@ -112,7 +117,15 @@ class Sweep:
         self.trials.sort(key=lambda t: t.number)
         groups = [{"kind": "cell", "name": "gull [land]", "n": 10, "recall": 0.5, "f1": None}] if done else []
         self.fits[number] = [
-            FitView(seed, history(number, epochs), groups, {"device": "cpu"}, 2.0 if done else math.nan, self.weights())
+            FitView(
+                seed,
+                history(number, epochs),
+                {"accuracy": 0.9 - 0.02 * seed, "delta_f1": 0.1} if done else {},
+                groups,
+                {"device": "cpu"},
+                2.0 if done else math.nan,
+                self.weights(),
+            )
             for seed in (0, 1)
         ]
 
@@ -193,7 +206,7 @@ def test_the_parent_holds_spec_data_front_pictures_and_hypervolume_by_trial(swee
     sweep.record().refresh(sweep.trials, sweep.front)
     parent = sweep.parent()
     expected = {"sweep.yaml", "provenance.json", "trials.csv", "front.csv", "front.json", "front.html", "front.png"}
-    assert expected | {"front.svg", "hypervolume.png"} == sweep.artifacts(parent)
+    assert expected | {"front.svg", "hypervolume.png", "trials.json"} == sweep.artifacts(parent)
     local = Path(sweep.client.download_artifacts(parent.info.run_id, "front.json"))
     assert [row["number"] for row in json.loads(local.read_text())] == [1]
     steps = sweep.client.get_metric_history(parent.info.run_id, HYPERVOLUME)
@@ -290,11 +303,11 @@ def test_a_new_process_on_a_finished_sweep_searches_once_and_writes_nothing(swee
     sweep.budget = 2
     first = sweep.record()
     first.refresh(sweep.trials, sweep.front)
-    first.close(sweep.trials)
+    first.close(sweep.trials, sweep.front)
     flaky.calls.clear()
     second = sweep.record()
     assert second.refresh(sweep.trials, sweep.front) == 0
-    second.close(sweep.trials)
+    second.close(sweep.trials, sweep.front)
     assert dict(flaky.calls) == {"get_experiment_by_name": 1, "search_runs": 1}
 
 
@@ -325,7 +338,7 @@ def test_no_run_stays_running_after_an_interruption_and_a_resume_opens_it_again(
     sweep.add(2, State.RUNNING)
     record = sweep.record()
     record.refresh(sweep.trials, sweep.front)
-    record.close(sweep.trials)
+    record.close(sweep.trials, sweep.front)
     assert (sweep.children()[2].info.status, sweep.parent().info.status) == ("SCHEDULED", "SCHEDULED")
     resumed = sweep.record()
     resumed.refresh(sweep.trials, sweep.front)
@@ -333,7 +346,7 @@ def test_no_run_stays_running_after_an_interruption_and_a_resume_opens_it_again(
     sweep.add(2)
     sweep.add(3)
     resumed.refresh(sweep.trials, sweep.front)
-    resumed.close(sweep.trials)
+    resumed.close(sweep.trials, sweep.front)
     assert {run.info.status for run in sweep.runs()} == {"FINISHED"}
 
 
@@ -364,7 +377,7 @@ def test_more_numbers_than_a_request_holds_go_in_few_requests(sweep: Sweep, flak
 
 
 def test_one_more_trial_costs_the_same_calls_after_40_as_after_4(sweep: Sweep, flaky: type[Flaky]) -> None:
-    record, costs = sweep.record(), []
+    record, costs = sweep.record(share=1e-9), []
     for upto in (4, 40):
         for number in range(upto):
             sweep.add(number)
@@ -374,6 +387,127 @@ def test_one_more_trial_costs_the_same_calls_after_40_as_after_4(sweep: Sweep, f
         record.refresh(sweep.trials, sweep.front)
         costs.append(dict(flaky.calls))
     assert costs[0] == costs[1] == {"create_run": 1, "log_batch": 2, "set_terminated": 1, "log_artifacts": 1}
+
+
+# --- the front, followed
+
+
+def test_the_trials_are_a_table_that_is_replaced_and_the_note_links_to_the_front(sweep: Sweep) -> None:
+    record = sweep.record()
+    for trial in (2, 3):
+        record.refresh(sweep.trials, sweep.front)
+        sweep.add(trial)
+    record.refresh(sweep.trials, [3])
+    parent, run = sweep.parent(), sweep.children()[3].info
+    shown = json.loads(Path(sweep.client.download_artifacts(parent.info.run_id, "trials.json")).read_text())
+    assert [dict(zip(shown["columns"], row, strict=True))["number"] for row in shown["data"]] == [0, 1, 2, 3]
+    assert json.loads(parent.data.tags["mlflow.loggedArtifacts"]) == [{"path": "trials.json", "type": "table"}]
+    assert f"front: #/experiments/{run.experiment_id}/runs/{run.run_id}?" in parent.data.tags["mlflow.note.content"]
+
+
+def test_a_front_member_is_a_model_with_its_numbers_and_the_typical_seeds_adapter(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, sweep.front)
+    run = sweep.children()[1].info
+    (model,) = sweep.client.search_logged_models([run.experiment_id], f"source_run_id = '{run.run_id}'")
+    assert (model.status, model.params["rank"]) == ("READY", "9")
+    assert {m.key: m.value for m in model.metrics} == {"accuracy": 0.9, "delta_f1": 0.1}
+    assert "adapter_config.json" in {
+        Path(f.path).name for f in sweep.client.list_logged_model_artifacts(model.model_id)
+    }
+    (found,) = sweep.client.search_logged_models([run.experiment_id], "metrics.accuracy > 0.8 AND params.rank = '9'")
+    assert found.model_id == model.model_id
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["same-process", "new-process"])
+def test_the_alias_follows_the_knee_and_goes_with_the_front(sweep: Sweep, fresh: bool) -> None:
+    name = sweep.name
+    record = sweep.record()
+    seen = []
+    for front in ([0], [1], [0, 1], []):
+        record.refresh(sweep.trials, front)
+        record = sweep.record() if fresh else record
+        aliases = sweep.client.get_registered_model(name).aliases
+        seen.append({alias: sweep.client.get_model_version(name, v).tags[TRIAL] for alias, v in aliases.items()})
+    assert seen == [{"knee": "0"}, {"knee": "1"}, {"knee": "0"}, {}]
+    assert len(sweep.client.search_model_versions(f"name = '{name}'")) == 2
+
+
+def test_models_of_a_second_sweep_of_one_name_are_kept_apart(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, [1])
+    other = Sweep(sweep.store, sweep.name)
+    other.uuid = "another-sweep"
+    other.add(0)
+    other.record().refresh(other.trials, [0])
+    assert sweep.client.get_model_version_by_alias(sweep.name, "knee").tags[TRIAL] == "1"
+    assert sweep.client.get_model_version_by_alias(f"{sweep.name}-another-", "knee").tags[TRIAL] == "0"
+
+
+def test_a_lost_reply_leaves_one_model_per_member(sweep: Sweep, flaky: type[Flaky]) -> None:
+    for call in ("create_registered_model", "create_logged_model", "finalize_logged_model", "create_model_version"):
+        record, flaky.calls, flaky.lost = sweep.record(), Counter(), {call: 1}
+        with pytest.raises(ConnectionError, match="reply was lost"):
+            record.refresh(sweep.trials, sweep.front)
+    record.refresh(sweep.trials, sweep.front)
+    experiment = sweep.parent().info.experiment_id
+    (model,) = sweep.client.search_logged_models([experiment], f"tags.`sweeper.uuid` = '{sweep.uuid}'")
+    assert model.status == "READY"
+    assert len(sweep.client.search_model_versions(f"name = '{sweep.name}'")) == 1
+
+
+def test_a_store_without_models_is_told_once_and_keeps_everything_else(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise MlflowException("no such endpoint", error_code=ENDPOINT_NOT_FOUND)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_logged_model", refuse)
+    sweep.record().refresh(sweep.trials, [0, 1])
+    assert sum("keeps no models" in line for line in caplog.messages) == 1
+    assert "adapter/seed-0" in sweep.artifacts(sweep.children()[1], "adapter")
+
+
+def test_pictures_are_paced_and_of_today_when_the_record_closes(sweep: Sweep) -> None:
+    record = sweep.record(share=1e-9)
+
+    def shown() -> str:
+        path = sweep.client.download_artifacts(sweep.parent().info.run_id, "front.html")
+        return Path(path).read_text(encoding="utf-8")
+
+    record.refresh(sweep.trials, sweep.front)
+    sweep.add(2)
+    record.refresh(sweep.trials, [2])
+    assert "trial 2, on the front" not in shown()
+    record.close(sweep.trials, [2])
+    assert "trial 2, on the front" in shown()
+
+
+def test_two_saved_views_of_the_sweep_are_on_its_experiment(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, sweep.front)
+    experiment = sweep.client.get_experiment(sweep.parent().info.experiment_id)
+    for view, name in (("front", "Pareto front"), ("all", "all trials")):
+        saved = json.loads(experiment.tags[f"mlflow.sharedViewState.{views.key(sweep.uuid, view)}"])
+        assert saved["name"] == f"{sweep.name}: {name}"
+        state = json.loads(saved["state"])
+        scatter, parallel = state["compareRunCharts"]
+        assert (scatter["xaxis"]["key"], scatter["yaxis"]["key"]) == ("accuracy", "delta_f1")
+        assert parallel["selectedMetrics"] == ["lambda", "rank", "accuracy", "delta_f1"]
+        found = sweep.client.search_runs([experiment.experiment_id], state["searchFilter"])
+        assert {int(run.data.tags[TRIAL]) for run in found} == ({1} if view == "front" else {0, 1})
+
+
+def test_a_sweep_that_is_forgotten_is_written_again_with_the_same_numbers_and_times(sweep: Sweep) -> None:
+    record = sweep.record()
+    told = []
+    for _ in range(2):
+        record.refresh(sweep.trials, sweep.front)
+        record.close(sweep.trials, sweep.front)
+        told.append(
+            {n: (run.data.metrics, run.data.params, run.info.start_time) for n, run in sweep.children().items()}
+        )
+        told[-1] |= {-1: (sweep.parent().data.metrics, sweep.parent().info.end_time)}
+        assert record.forget() == 3
+    assert told[0] == told[1]
+    assert sweep.runs() == []
 
 
 # --- names

@@ -1,0 +1,83 @@
+"""A sweep's record, opened from its spec and its folder: what `tracking` reads, and from where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from sweeper import note, recommend, study, summary
+from sweeper import spec as specs
+from sweeper.folder import SweepFolder
+from sweeper.note import Place
+from sweeper.projection import FitView
+from sweeper.runs import Data
+from sweeper.spec import SweepSpec
+from sweeper.tracking import Record, Source
+from sweeper.trial import Trial
+
+PACKAGES = ("sweeper", "torch", "timm", "open_clip_torch", "peft", "ray", "optuna", "mlflow")
+
+
+def open_record(spec: SweepSpec, uuid: str, folder: SweepFolder, uri: str, described: Mapping[str, Any]) -> Record:
+    """The record of sweep `uuid` in `folder`, at `uri`; `described` is the data, and the commit that runs it."""
+    signs = summary.signs(spec)
+    dataset = described.get("dataset") or {}
+
+    def tell(trials: Sequence[Trial], front: Sequence[int], place: Place) -> str:
+        named = recommend.named(trials, front, spec.objectives)
+        taken = recommend.recommend(trials, front, spec.objectives)
+        said = "" if taken is None else f"**#{taken.number} {taken.label}**, by {taken.rule}. {taken.why}"
+        return note.write(spec, trials, front, place, named=named, recommended=said, dataset=dataset)
+
+    source = Source(
+        name=spec.name,
+        uuid=uuid,
+        spec_yaml=specs.dump(spec),
+        objectives=spec.objectives,
+        budget=spec.budget,
+        fits=lambda number: list(_fits(folder, number, spec.search.seed_list)),
+        table=lambda trials, front: summary.table(trials, spec, front),
+        hypervolume=lambda trials: summary.hypervolume(trials, spec, study.front(trials, signs)),
+        named=lambda trials, front: recommend.named(trials, front, spec.objectives),
+        note=tell,
+        provenance=_provenance(described),
+        dataset=_data(dataset),
+    )
+    remote = uri.startswith(("http://", "https://"))
+    return Record(source, uri, artifact_root=None if remote else folder.path.parent / "mlartifacts")
+
+
+def _provenance(described: Mapping[str, Any]) -> dict[str, Any]:
+    commit = described.get("commit")
+    return {
+        "commit": commit,
+        "dirty": None if commit is None else commit.endswith("-dirty"),
+        "dataset": described.get("dataset") or {},
+        "versions": described.get("versions") or versions(),
+    }
+
+
+def _data(dataset: Mapping[str, Any]) -> Data | None:
+    if "split_hash" not in dataset:
+        return None
+    counts = {split: counts["n"] for split, counts in dataset["splits"].items()}
+    profile = {"num_rows": sum(counts.values()), **counts, "licence": dataset.get("licence", "unknown")}
+    return Data(str(dataset["name"]), str(dataset["split_hash"]), str(dataset["root"]), profile)
+
+
+def _fits(folder: SweepFolder, number: int, seeds: Sequence[int]) -> Iterator[FitView]:
+    for seed in seeds:
+        fit = folder.fit(number, seed)
+        result = fit.result()
+        weights = fit.weights if fit.weights.is_dir() else None
+        if result is None:
+            yield FitView(seed, fit.history(), weights=weights)
+        else:
+            kept = {name: result[name] for name in ("history", "values", "groups", "provenance", "seconds")}
+            yield FitView(seed, **kept, weights=weights)
+
+
+def versions() -> dict[str, str]:
+    """The installed versions of what makes a sweep's numbers."""
+    return {dist.name: dist.version for dist in map(metadata.distribution, PACKAGES)}

@@ -1,0 +1,92 @@
+"""Saved views of MLflow's own page: a scatter of the front that leads to its runs, ready made.
+
+A view is a tag of the experiment. The format is MLflow's page's own and undocumented, so this is best
+effort, and written only where the release is one that was looked at. Pure: `runs` writes the tags.
+
+Source: the saved-view envelope and chart cards of MLflow 3.17's experiment page.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+FRONT, ALL = "front", "all"
+SINCE = (3, 17)
+_TAG = "mlflow.sharedViewState."
+_MOST_RUNS = 1000
+
+
+def key(uuid: str, view: str) -> str:
+    """How a link names a view of the sweep: `viewStateShareKey=<key>`."""
+    return f"{uuid[:12]}-{view}"
+
+
+def understood(version: str) -> bool:
+    """Whether MLflow `version` reads these views.
+
+    >>> understood("3.17.2"), understood("3.9.0")
+    (True, False)
+    """
+    numbers = version.split(".")[:2]
+    return all(number.isdecimal() for number in numbers) and tuple(map(int, numbers)) >= SINCE
+
+
+def tags(
+    name: str, uuid: str, objectives: Mapping[str, Literal["min", "max"]], searched: Sequence[str], born_ms: int
+) -> dict[str, str]:
+    """The two views of a sweep as tags of its experiment; `searched` are the numeric params that are metrics too."""
+    ours = f"tags.`sweeper.uuid` = '{uuid}' AND tags.`sweeper.role` = 'trial'"
+    shown = {
+        FRONT: (f"{name}: Pareto front", f"{ours} AND tags.pareto = 'true'"),
+        ALL: (f"{name}: all trials", ours),
+    }
+    return {
+        f"{_TAG}{key(uuid, view)}": json.dumps(
+            {
+                "name": title,
+                "createdAt": born_ms,
+                "updatedAt": born_ms,
+                "state": json.dumps(_state(wanted, objectives, searched)),
+            }
+        )
+        for view, (title, wanted) in shown.items()
+    }
+
+
+def _state(wanted: str, objectives: Mapping[str, Literal["min", "max"]], searched: Sequence[str]) -> dict[str, Any]:
+    first, sense = next(iter(objectives.items()))
+    columns = [f"tags.`{name}`" for name in ("state", "baseline", "pareto")] + ["params.`method`"]
+    columns += [f"metrics.`{name}`" for name in (*searched, *objectives)]
+    return {
+        "searchFilter": wanted,
+        "orderByKey": f"metrics.`{first}`",
+        "orderByAsc": sense == "min",
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "selectedColumns": columns,
+        "runsHiddenMode": "SHOW_ALL",
+        "compareRunCharts": [*_scatters(list(objectives)), _parallel([*searched, *objectives])],
+        "compareRunSections": [{"uuid": "sweeper", "name": "Sweep", "display": True, "isReordered": True}],
+        "isAccordionReordered": True,
+        "hideEmptyCharts": True,
+    }
+
+
+def _scatters(objectives: Sequence[str]) -> list[dict[str, Any]]:
+    """One for each pair; a sweep with one objective has none."""
+    return [
+        _card("SCATTER", f"{x}-{y}", xaxis={"key": x, "type": "METRIC"}, yaxis={"key": y, "type": "METRIC"})
+        for x, y in itertools.combinations(objectives, 2)
+    ]
+
+
+def _parallel(metrics: Sequence[str]) -> dict[str, Any]:
+    return _card("PARALLEL", "parallel", selectedParams=[], selectedMetrics=list(metrics), showAllRuns=True)
+
+
+def _card(kind: str, name: str, **more: Any) -> dict[str, Any]:
+    card = {"type": kind, "uuid": f"sweeper-{name}", "metricSectionId": "sweeper", "deleted": False}
+    return card | {"isGenerated": False, "runsCountToCompare": _MOST_RUNS} | more
