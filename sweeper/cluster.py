@@ -56,6 +56,8 @@ def start() -> bool:
     if own:
         # Ray knows one switch that keeps all of its servers on the loopback address; its name tells its origin.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        # Nobody starts a dead head of our own again, so a driver ends soon after it; of a cluster's it waits a minute.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
         if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
