@@ -1,6 +1,42 @@
 """What all tests share. Time limits are pytest's business: a busy machine is not a wrong answer."""
 
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.faults.postgres import Server
 
 settings.register_profile("sweeper", deadline=None)
 settings.load_profile("sweeper")
+_NAMES = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """One real PostgreSQL server for the whole session; skipped where its programs are not installed."""
+    from tests.faults.postgres import serving
+
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def urls(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Gives fresh databases, of each kind that a study may live in."""
+    if request.param == "sqlite":
+        return lambda: f"sqlite:///{tmp_path / f'store-{next(_NAMES)}.db'}"
+    server: Server = request.getfixturevalue("postgres")
+    return lambda: server.url(f"store-{next(_NAMES)}")
+
+
+@pytest.fixture
+def url(urls: Callable[[], str]) -> str:
+    """One such database."""
+    return urls()

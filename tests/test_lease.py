@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from sweeper import lease as leases
 from sweeper.lease import Held, Lease
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'study.db'}"
 
 
 def test_a_second_driver_is_refused_and_told_who_holds_the_sweep(url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ def spec(sampler: str = "tpe", method: str = "[lora, fairlora]", trials: int = 1
     return specs.parse(text + more)
 
 
-def study(folder: Path, asked, create: bool = True) -> Study:
-    return Study(asked, f"sqlite:///{folder / 'study.db'}", create=create)
+def study(place: Path | str, asked, create: bool = True) -> Study:
+    return Study(asked, place if isinstance(place, str) else f"sqlite:///{place / 'study.db'}", create=create)
 
 
 def rows(params, seeds: int = 2):
@@ -79,8 +80,8 @@ def test_lambda_exists_only_where_the_method_is_fair_and_rank_only_where_it_is_l
         assert ("rank" in point) == point["method"].endswith("lora")
 
 
-def test_baselines_come_first_and_are_marked(tmp_path: Path) -> None:
-    memory = study(tmp_path, spec(method="fairlora", baselines="lora, fft", trials=4))
+def test_baselines_come_first_and_are_marked(url: str) -> None:
+    memory = study(url, spec(method="fairlora", baselines="lora, fft", trials=4))
     play(memory)
     trials = memory.trials()
     assert [t.baseline for t in trials] == ["lora", "fft", None, None]
@@ -88,10 +89,10 @@ def test_baselines_come_first_and_are_marked(tmp_path: Path) -> None:
     assert "lambda" not in trials[0].params
 
 
-def test_a_grid_is_walked_once_and_then_ends(tmp_path: Path) -> None:
+def test_a_grid_is_walked_once_and_then_ends(url: str) -> None:
     text = "name: g\nspace: {method: [lora, fairlora], lambda: [1, 10], rank: [4, 8]}\n"
     asked = specs.parse(text + "search: {sampler: grid, trials: 7, baselines: [fft]}\n")
-    points = play(study(tmp_path, asked))
+    points = play(study(url, asked))
     assert [(p["method"], p.get("lambda"), p.get("rank")) for p in points] == [
         ("fft", None, None),
         ("lora", None, 4),
@@ -103,8 +104,8 @@ def test_a_grid_is_walked_once_and_then_ends(tmp_path: Path) -> None:
     ]
 
 
-def test_objectives_are_means_over_the_seeds_and_the_spread_is_kept(tmp_path: Path) -> None:
-    memory = study(tmp_path, spec())
+def test_objectives_are_means_over_the_seeds_and_the_spread_is_kept(url: str) -> None:
+    memory = study(url, spec())
     number = memory.propose().number
     told = memory.complete(number, [{"accuracy": 0.8, "delta_f1": 0.2}, {"accuracy": 0.9, "delta_f1": 0.4}])
     assert told.values == pytest.approx({"accuracy": 0.85, "delta_f1": 0.3})
@@ -123,47 +124,44 @@ def test_an_undefined_objective_fails_the_trial_with_its_reason(tmp_path: Path, 
     assert memory.front() == [good]
 
 
-def test_a_failed_trial_is_told_once_and_a_second_telling_changes_nothing(tmp_path: Path) -> None:
-    memory = study(tmp_path, spec())
+def test_a_failed_trial_is_told_once_and_a_second_telling_changes_nothing(url: str) -> None:
+    memory = study(url, spec())
     number = memory.propose().number
     memory.fail(number, "seed 0: diverged: loss is nan")
     again = memory.complete(number, [{"accuracy": 1.0, "delta_f1": 0.0}])
     assert (again.state, again.reason) == (State.FAILED, "seed 0: diverged: loss is nan")
 
 
-def test_a_trial_without_parameters_after_a_crash_gets_those_it_would_have_had(tmp_path: Path) -> None:
-    for name in ("whole", "crashed"):
-        (tmp_path / name).mkdir()
-    asked = spec(baselines="lora")
-    whole = study(tmp_path / "whole", asked)
-    expected = play(whole, most=7)[-1]
-    crashed = study(tmp_path / "crashed", asked)
+def test_a_trial_without_parameters_after_a_crash_gets_those_it_would_have_had(urls: Callable[[], str]) -> None:
+    asked, place = spec(baselines="lora"), urls()
+    expected = play(study(urls(), asked), most=7)[-1]
+    crashed = study(place, asked)
     play(crashed, most=6)
     crashed._study.ask()  # the process dies here: a row, no parameters
-    again = study(tmp_path / "crashed", asked, create=False)
+    again = study(place, asked, create=False)
     (found,) = again.open_proposals()
     assert (found.number, dict(found.params)) == (6, expected)
     assert again.open_proposals() == [found]
 
 
-def test_a_baseline_enqueued_before_a_crash_is_not_enqueued_twice(tmp_path: Path) -> None:
+def test_a_baseline_enqueued_before_a_crash_is_not_enqueued_twice(url: str) -> None:
     asked = spec(baselines="lora, fft", trials=3)
-    memory = study(tmp_path, asked)
+    memory = study(url, asked)
     memory._study.enqueue_trial(memory._anchors(asked.space.baseline("lora")))  # the process dies here
-    play(study(tmp_path, asked, create=False))
+    play(study(url, asked, create=False))
     assert [t.baseline for t in memory.trials()] == ["lora", "fft", None]
 
 
-def test_constraints_decide_who_may_be_on_the_front(tmp_path: Path) -> None:
-    memory = study(tmp_path, spec(more="constraints: {accuracy: '>= 0.85'}\n"))
+def test_constraints_decide_who_may_be_on_the_front(url: str) -> None:
+    memory = study(url, spec(more="constraints: {accuracy: '>= 0.85'}\n"))
     for accuracy, gap in ((0.80, 0.1), (0.86, 0.2), (0.90, 0.3)):
         memory.complete(memory.propose().number, [{"accuracy": accuracy, "delta_f1": gap}])
     assert memory.front() == [1, 2]
     assert [t.feasible for t in memory.trials()] == [False, True, True]
 
 
-def test_optuna_is_told_the_violations(tmp_path: Path) -> None:
-    memory = study(tmp_path, spec(more="constraints: {accuracy: '>= 0.85'}\n"))
+def test_optuna_is_told_the_violations(url: str) -> None:
+    memory = study(url, spec(more="constraints: {accuracy: '>= 0.85'}\n"))
     for accuracy in (0.80, 0.90):
         memory.complete(memory.propose().number, [{"accuracy": accuracy, "delta_f1": 0.1}])
     assert [t.number for t in memory._study.best_trials] == [1]
@@ -178,38 +176,38 @@ def test_the_front_is_optunas(tmp_path: Path) -> None:
     assert memory.front() == sorted(t.number for t in memory._study.best_trials)
 
 
-def test_nothing_is_written_when_the_guard_forbids(tmp_path: Path) -> None:
+def test_nothing_is_written_when_the_guard_forbids(url: str) -> None:
     def forbid() -> None:
         raise UserError("taken over")
 
     asked = spec()
-    number = study(tmp_path, asked).propose().number
-    late = Study(asked, f"sqlite:///{tmp_path / 'study.db'}", guard=forbid)
+    number = study(url, asked).propose().number
+    late = Study(asked, url, guard=forbid)
     for act in (late.propose, lambda: late.fail(number, "x"), lambda: late.complete(number, rows({}))):
         with pytest.raises(UserError, match="taken over"):
             act()
     assert [t.state for t in late.trials()] == [State.RUNNING]
 
 
-def test_a_study_of_another_schema_is_refused_with_the_mend(tmp_path: Path) -> None:
-    memory = study(tmp_path, spec())
+def test_a_study_of_another_schema_is_refused_with_the_mend(url: str) -> None:
+    memory = study(url, spec())
     memory._study.set_user_attr("sweeper", {"schema": 99, "identity": {}})
     with pytest.raises(UserError, match=r"has schema 99; this release reads 1\. Use the release"):
-        study(tmp_path, spec(), create=False)
+        study(url, spec(), create=False)
 
 
-def test_names_are_unique_in_a_database(tmp_path: Path) -> None:
-    study(tmp_path, spec())
+def test_names_are_unique_in_a_database(url: str) -> None:
+    study(url, spec())
     with pytest.raises(optuna.exceptions.DuplicatedStudyError):
-        study(tmp_path, spec())
+        study(url, spec())
     with pytest.raises(NoSuchSweep, match="no study 'other'"):
-        Study(specs.changed(spec(), {"name": "other"}), f"sqlite:///{tmp_path / 'study.db'}")
+        Study(specs.changed(spec(), {"name": "other"}), url)
 
 
-def test_constraints_are_told_to_optuna_by_a_study_that_was_opened_again_too(tmp_path: Path) -> None:
+def test_constraints_are_told_to_optuna_by_a_study_that_was_opened_again_too(url: str) -> None:
     asked = spec(more="constraints: {accuracy: '>= 0.85'}\n")
-    number = study(tmp_path, asked).propose().number
-    again = study(tmp_path, asked, create=False)
+    number = study(url, asked).propose().number
+    again = study(url, asked, create=False)
     again.complete(number, [{"accuracy": 0.80, "delta_f1": 0.1}])
     assert again._study.trials[number].system_attrs["constraints"] == pytest.approx([0.05])
 
@@ -232,19 +230,18 @@ def test_a_crash_between_two_parameters_leaves_the_others_what_they_would_have_b
 # --- which sweep it is
 
 
-def test_two_sweeps_of_one_name_are_told_apart_and_one_sweep_is_always_itself(tmp_path: Path) -> None:
-    for place in ("one", "two"):
-        (tmp_path / place).mkdir()
-    one, two = study(tmp_path / "one", spec()), study(tmp_path / "two", spec())
+def test_two_sweeps_of_one_name_are_told_apart_and_one_sweep_is_always_itself(urls: Callable[[], str]) -> None:
+    place = urls()
+    one, two = study(place, spec()), study(urls(), spec())
     assert len(one.uuid) == 32
     assert one.uuid != two.uuid
-    assert study(tmp_path / "one", spec(), create=False).uuid == one.uuid
+    assert study(place, spec(), create=False).uuid == one.uuid
 
 
-def test_a_study_from_before_there_were_uuids_keeps_one_too(tmp_path: Path) -> None:
-    first = study(tmp_path, spec())
+def test_a_study_from_before_there_were_uuids_keeps_one_too(url: str) -> None:
+    first = study(url, spec())
     begun = first._study.user_attrs["sweeper"]
     first._study.set_user_attr("sweeper", {key: begun[key] for key in ("schema", "identity")})
-    again = study(tmp_path, spec(), create=False)
+    again = study(url, spec(), create=False)
     assert len(again.uuid) == 32
-    assert again.uuid == study(tmp_path, spec(), create=False).uuid
+    assert again.uuid == study(url, spec(), create=False).uuid
