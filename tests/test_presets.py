@@ -24,7 +24,7 @@ def editor(text: str) -> list[str]:
 
 
 def test_the_shipped_presets_are_listed_the_smallest_first() -> None:
-    assert NAMES[:2] == ["tiny", "digits-demo"]
+    assert NAMES[:3] == ["tiny", "digits-demo", "waterbirds-dry"]
     assert {path.stem for path in presets.FOLDER.glob("*.yaml")} == set(NAMES)
 
 

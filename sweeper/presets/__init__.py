@@ -12,7 +12,7 @@ SCHEMA = FOLDER / "sweep.schema.json"
 
 def names() -> list[str]:
     """Every preset, by its file's name without the ending, the shortest sweep first."""
-    first = ["tiny", "digits-demo"]
+    first = ["tiny", "digits-demo", "waterbirds-dry"]
     others = sorted(path.stem for path in FOLDER.glob("*.yaml"))
     return [*first, *(name for name in others if name not in first)]
 
