@@ -7,11 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-from sweeper.commands import looking, results, sweeps
+from sweeper.commands import looking, record, results, sweeps
 from sweeper.commands.shared import Add
 from trainables.errors import UserError
 
-TOPICS = (sweeps, looking, results)
+TOPICS = (sweeps, looking, results, record)
 EXAMPLES = """examples:
   sweeper demo                    a real sweep on handwritten digits, in minutes
   sweeper validate sweep.yaml     every fault of the file at once

@@ -114,7 +114,7 @@ def _machines_and_data(
 ) -> Iterator[tuple[Execute, dict[str, Any]]]:
     """Both take seconds and neither needs the other."""
     with ThreadPoolExecutor(1, thread_name_prefix="data") as pool:
-        data = pool.submit(provenance.describe, spec, folder.path / "manifest.csv")
+        data = pool.submit(provenance.describe, spec, folder.path)
         with executor(spec.resources) as execute:
             yield execute, data.result()
 

@@ -7,8 +7,9 @@ in a tag of the trial's run, written last; where that was lost, the store is ask
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus, Metric
@@ -20,6 +21,7 @@ from sweeper.trial import Trial
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 _LACKING = {"ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMISSION_DENIED"}
 
 
@@ -33,38 +35,45 @@ class Models:
 
     def keep(self, experiment: str, held: Held, trial: Trial, folder: Path) -> str:
         """The registered version of the trial's model, made of `folder` unless it is there; '' on such a store."""
-        try:
-            if self._lacking:
-                return ""
-            self._claim()
-            return self._version(held, self._logged(experiment, held, trial, folder), trial)
-        except MlflowException as fault:
-            if fault.error_code not in _LACKING:
-                raise
-            self._lacking = True
-            log.warning("record: this MLflow keeps no models (%s). The adapters are artifacts of their runs.", fault)
-            return ""
+        return self._tried(lambda: self._kept(experiment, held, trial, folder), "")
+
+    def _kept(self, experiment: str, held: Held, trial: Trial, folder: Path) -> str:
+        self._claim()
+        return self._version(held, self._logged(experiment, held, trial, folder), trial)
 
     def point(self, aliases: Mapping[str, str], before: Mapping[str, str]) -> None:
         """Make each name point at its version; those that point nowhere any more go."""
+        self._claim()
         for alias in before.keys() - aliases.keys():
             self._client.delete_registered_model_alias(self._name, alias)
         for alias, version in aliases.items():
             if before.get(alias) != version:
                 self._client.set_registered_model_alias(self._name, alias, version)
 
-    @property
-    def name(self) -> str:
-        """The registered model's: the sweep's own name, unless another sweep of that name has it."""
-        return self._name
-
     def forget(self, experiment: str) -> None:
         """Delete every model of the sweep."""
-        for model in self._client.search_logged_models([experiment], f"tags.`{UUID}` = '{self._uuid}'"):
-            self._client.delete_logged_model(model.model_id)
+        self._tried(lambda: self._forget(experiment), None)
+
+    def _forget(self, experiment: str) -> None:
+        while found := self._client.search_logged_models([experiment], f"tags.`{UUID}` = '{self._uuid}'"):
+            for model in found:
+                self._client.delete_logged_model(model.model_id)
         self._claim()
         self._client.delete_registered_model(self._name)
         self._named = False
+
+    def _tried(self, work: Callable[[], T], otherwise: T) -> T:
+        """What `work` gives; on a store that keeps no models `otherwise`, which is told once."""
+        if self._lacking:
+            return otherwise
+        try:
+            return work()
+        except MlflowException as fault:
+            if fault.error_code not in _LACKING:
+                raise
+            self._lacking = True
+            log.warning("record: this MLflow keeps no models (%s). The adapters are artifacts of their runs.", fault)
+            return otherwise
 
     def _claim(self) -> None:
         """The registered model, made unless it is there."""

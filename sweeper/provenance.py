@@ -1,27 +1,50 @@
-"""What made a sweep: the data as it is on this machine, the code's commit."""
+"""What made a sweep: the data as it is on this machine, the code's commit and versions; kept in the sweep's folder."""
 
 from __future__ import annotations
 
 import contextlib
 import subprocess
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sweeper.errors import Corrupt
+from sweeper.folder import read_json, write_json
 from sweeper.spec import SweepSpec
 
+PACKAGES = ("sweeper", "torch", "timm", "open_clip_torch", "peft", "ray", "optuna", "mlflow")
+_KEPT = "provenance.json"
 
-def describe(spec: SweepSpec, manifest: Path) -> dict[str, Any]:
-    """The data as it is on this machine (built if it is embedded), and the code's commit.
 
-    Who is in which split goes to the table `manifest`, so that the split can be checked, and used elsewhere.
+def describe(spec: SweepSpec, folder: Path) -> dict[str, Any]:
+    """The data as it is on this machine (built if it is embedded), the code's commit and versions.
+
+    It is kept in the sweep's folder, and there in `manifest.csv` who is in which split, so that the split can be
+    checked, and used elsewhere.
     """
     from trainables import data
     from trainables.data import manifest as manifests
     from trainables.data import report
 
     dataset = data.load(spec.data)
-    manifests.manifest(dataset, manifest)
-    return {"dataset": report.describe(dataset), "notes": [report.tell(dataset)], "commit": _commit()}
+    manifests.manifest(dataset, folder / "manifest.csv")
+    found = {
+        "dataset": report.describe(dataset),
+        "notes": [report.tell(dataset)],
+        "commit": _commit(),
+        "versions": {dist.name: dist.version for dist in map(metadata.distribution, PACKAGES)},
+    }
+    write_json(folder / _KEPT, found)
+    return found
+
+
+def kept(spec: SweepSpec, folder: Path) -> dict[str, Any]:
+    """What the last attempt found; described anew where there is none, or it is damaged."""
+    try:
+        found: dict[str, Any] = read_json(folder / _KEPT)
+    except (FileNotFoundError, Corrupt):
+        return describe(spec, folder)
+    return found
 
 
 def _commit() -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 from sweeper import note, recommend, study, summary
@@ -15,8 +14,6 @@ from sweeper.runs import Data
 from sweeper.spec import SweepSpec
 from sweeper.tracking import Record, Source
 from sweeper.trial import Trial
-
-PACKAGES = ("sweeper", "torch", "timm", "open_clip_torch", "peft", "ray", "optuna", "mlflow")
 
 
 def open_record(spec: SweepSpec, uuid: str, folder: SweepFolder, uri: str, described: Mapping[str, Any]) -> Record:
@@ -54,7 +51,7 @@ def _provenance(described: Mapping[str, Any]) -> dict[str, Any]:
         "commit": commit,
         "dirty": None if commit is None else commit.endswith("-dirty"),
         "dataset": described.get("dataset") or {},
-        "versions": described.get("versions") or versions(),
+        "versions": described.get("versions", {}),
     }
 
 
@@ -76,8 +73,3 @@ def _fits(folder: SweepFolder, number: int, seeds: Sequence[int]) -> Iterator[Fi
         else:
             kept = {name: result[name] for name in ("history", "values", "groups", "provenance", "seconds")}
             yield FitView(seed, **kept, weights=weights)
-
-
-def versions() -> dict[str, str]:
-    """The installed versions of what makes a sweep's numbers."""
-    return {dist.name: dist.version for dist in map(metadata.distribution, PACKAGES)}

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import mlflow
 import pytest
+from mlflow.entities import Run
 
-from sweeper import note, views
+from sweeper import cli, note, recorder, view, views
 from sweeper import spec as specs
+from sweeper.folder import SweepFolder, write_json
 from sweeper.intervals import wilson
+from sweeper.lease import Lease
 from sweeper.note import Place
+from sweeper.study import Study
 from sweeper.trial import State, Trial, typical
 
 SPEC = specs.parse(
@@ -87,3 +93,110 @@ def test_wilsons_interval_is_the_published_one() -> None:
 @pytest.mark.parametrize(("version", "read"), [("3.17.0", True), ("4.0.1", True), ("3.16.9", False), ("dev", False)])
 def test_saved_views_are_for_the_releases_that_were_looked_at_and_later(version: str, read: bool) -> None:
     assert views.understood(version) == read
+
+
+# --- made again from the study and the folders
+
+DATASET = {
+    "name": "digits-on-scenes",
+    "root": "/data",
+    "split_hash": "0123456789abcdef",
+    "licence": "BSD-3-Clause",
+    "splits": dict.fromkeys(("train", "val", "test"), VAL),
+}
+
+
+def result(seed: int, accuracy: float) -> dict:
+    row = {"epoch": 1, "time_ms": 1_700_000_000_000 + seed, "train_loss": 0.5, "val_accuracy": accuracy}
+    values = {"accuracy": accuracy + seed / 100, "delta_f1": 1 - accuracy}
+    groups = [{"kind": "cell", "name": "0-7|land", "n": 540, "accuracy": accuracy}]
+    return {"values": values, "groups": groups, "history": [row], "provenance": {"device": "cpu"}, "seconds": 1.0}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    """A real study and real folders of 4 trials with 2 seeds; nothing is recorded yet."""
+    made = SweepFolder(tmp_path / "a-sweep", token=1)
+    made.path.mkdir()
+    made.spec.write_text(specs.dump(specs.changed(SPEC, {"search.trials": 5})))
+    write_json(made.path / "provenance.json", {"dataset": DATASET, "notes": [], "commit": "abc", "versions": {}})
+    study = Study(view.open_spec(made), view.study_url(view.open_spec(made), made), create=True)
+    for number in range(4):
+        proposal = study.propose()
+        assert proposal is not None
+        rows = [result(seed, 0.6 + number / 10) for seed in (0, 1)]
+        for seed, row in enumerate(rows):
+            fit = made.fit(number, seed)
+            weights = fit.path / "made"
+            weights.mkdir(parents=True)
+            (weights / "adapter_config.json").write_text("{}")
+            fit.keep_weights(weights)
+            fit.write_result(row | {"params": dict(proposal.params), "reasons": {}, "error": None})
+        study.complete(number, [row["values"] for row in rows])
+    assert study.propose() is not None  # one more is open
+    return made
+
+
+def recorded(folder: SweepFolder) -> list[Run]:
+    client = mlflow.MlflowClient(f"sqlite:///{folder.path.parent / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(folder.name)
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id], order_by=["start_time", "tags.`sweeper.trial`"]))
+
+
+def facts(runs: list[Run]) -> list[tuple]:
+    kept = ("pareto", "sweeper.trial", "provenance.device", "mlflow.runName", "sweeper.digest")
+    return [
+        (
+            run.info.status,
+            run.info.start_time,
+            run.info.end_time,
+            run.data.metrics,
+            run.data.params,
+            [run.data.tags.get(tag) for tag in kept],
+        )
+        for run in runs
+    ]
+
+
+def test_a_record_made_again_is_the_record_that_was_and_a_second_time_too(
+    folder: SweepFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = view.open_spec(folder)
+    study = view.open_study(folder)
+    kept = {"dataset": DATASET, "commit": "abc"}
+    record = recorder.open_record(spec, study.uuid, folder, view.record_uri(spec, folder.path.parent), kept)
+    trials, front = study.look()
+    record.refresh(trials, front)
+    record.close(trials, front)
+    before = facts(recorded(folder))
+    assert [row[0] for row in before].count("FINISHED") == 4
+    assert {row[0] for row in before} == {"FINISHED", "SCHEDULED"}  # the open trial, and the sweep
+    for _ in range(2):
+        assert cli.main(["rebuild-record", "a-sweep", "--root", str(folder.path.parent)]) == 0
+        assert "5 trials written to sqlite" in capsys.readouterr().out
+        assert facts(recorded(folder)) == before
+
+
+def test_a_record_is_made_in_an_empty_store_with_the_front_named(folder: SweepFolder) -> None:
+    assert cli.main(["rebuild-record", "a-sweep", "--root", str(folder.path.parent)]) == 0
+    (parent,) = [run for run in recorded(folder) if run.data.tags["sweeper.role"] == "parent"]
+    note = parent.data.tags["mlflow.note.content"]
+    assert "4 complete of 5; 1 on the front." in note
+    assert "Recommended" not in note
+    assert "**#3 " in note
+    client = mlflow.MlflowClient(f"sqlite:///{folder.path.parent / 'mlflow.db'}")
+    assert set(client.get_registered_model("a-sweep").aliases) == {"knee", "most-accurate", "fairest"}
+
+
+def test_a_record_is_not_made_again_under_a_living_driver(
+    folder: SweepFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lease = Lease(view.study_url(view.open_spec(folder), folder), "a-sweep")
+    lease.acquire()
+    try:
+        assert cli.main(["rebuild-record", "a-sweep", "--root", str(folder.path.parent)]) == 2
+    finally:
+        lease.release()
+    assert "is being driven by process" in capsys.readouterr().err
+    assert not (folder.path.parent / "mlflow.db").exists()
