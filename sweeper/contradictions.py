@@ -78,6 +78,14 @@ def _grid(spec: SweepSpec) -> Iterator[Fault]:
         yield Fault(("search", "trials"), f"{text} Use trials: {size + baselines}, or fewer values.")
 
 
+def _exhausted(spec: SweepSpec) -> Iterator[Fault]:
+    """A finite space has no more to give than its points; a sampler would begin to repeat itself."""
+    size, asked = spec.space.size(), spec.search.trials - len(spec.search.baselines)
+    if spec.search.sampler != "grid" and size is not None and asked > size:
+        text = f"search.trials is {spec.search.trials}, but the space has {size} points."
+        yield Fault(("search", "trials"), f"{text} Use sampler: grid, fewer trials, or a range instead of a list.")
+
+
 def _points(spec: SweepSpec) -> Iterator[Fault]:
     for label, dimension in spec.space.axes.items():
         if spec.search.sampler != "grid" and isinstance(dimension, Range) and dimension.points is not None:
@@ -100,6 +108,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Fault]]], ..
     (("search",), _budget),
     (("search",), _population),
     (("search", "space"), _grid),
+    (("search", "space"), _exhausted),
     (("search", "space"), _points),
     (("search", "objectives"), _reference),
 )

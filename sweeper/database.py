@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
@@ -43,8 +44,15 @@ S = TypeVar("S", bound=HasUrl)
 
 
 def driven(url: str) -> str:
-    """`url` with the driver that this project installs, where it names none."""
-    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+    """`url` with the driver that this project installs, where it names none.
+
+    Raises:
+        UserError: that driver is not installed here.
+    """
+    url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    if url.startswith("postgresql+psycopg:") and find_spec("psycopg") is None:
+        raise UserError(f"{shown(url)}: PostgreSQL's driver is not installed. Run: pip install 'sweeper[cluster]'")
+    return url
 
 
 def options(url: str) -> dict[str, Any]:

@@ -187,6 +187,13 @@ def test_a_grid_over_a_range_without_points_is_refused_at_its_line() -> None:
     )
 
 
+def test_a_search_for_more_trials_than_its_finite_space_has_points_is_refused() -> None:
+    text = "name: x\nspace: {method: lora, rank: [4, 8, 16]}\nsearch: {sampler: tpe, trials: %d, baselines: [fft]}"
+    assert parse(text % 4).budget == 4
+    (line,) = told(text % 5)
+    assert "search.trials is 5, but the space has 3 points. Use sampler: grid" in line
+
+
 def test_a_grid_that_the_budget_would_cut_short_is_refused() -> None:
     (line,) = told("name: x\nspace: {lambda: {points: 5}, rank: {points: 6}}\nsearch: {sampler: grid, trials: 20}")
     assert line.endswith("search.trials is 20, but grid and baselines are 30 points. Use trials: 30, or fewer values.")
