@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+KILLS  ?= 200
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check lint slow lock clean
+.PHONY: demo test check lint slow faults lock clean
 
 demo: $(READY)  ## create the environment and run the demo sweep
 	$(BIN)/sweeper demo
@@ -23,6 +24,10 @@ lint: $(READY)
 
 slow: $(READY)  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
+
+faults: $(READY)  ## every fault that has a test, then KILLS random kills and the table: about an hour, goes on if stopped
+	$(BIN)/python -m pytest -m "slow or not slow" tests/faults
+	$(BIN)/python -m tests.faults.storm --arm both --kills $(KILLS) --seed 7 --root build/storm
 
 $(READY): requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
