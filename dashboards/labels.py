@@ -28,6 +28,10 @@ class Box:
         """Whether the two share area."""
         return self.left < other.right and other.left < self.right and self.low < other.high and other.low < self.high
 
+    def holds(self, point: tuple[float, float]) -> bool:
+        """Whether the point lies within."""
+        return self.left <= point[0] <= self.right and self.low <= point[1] <= self.high
+
     def inside(self, width: float, height: float) -> bool:
         """Whether the drawing holds it whole."""
         return self.left >= 0 and self.low >= 0 and self.right <= width and self.high <= height
@@ -49,24 +53,30 @@ def place(
     obstacles: Sequence[Box],
     size: tuple[float, float],
     towards: tuple[float, float] = (1.0, 1.0),
+    marks: Sequence[Box] = (),
 ) -> list[Placement | None]:
     """A place for each anchor's text, nearest first, on the side that `towards` points to where there is room.
 
     Each anchor has texts in order of preference. None where nothing is free: no label is better than
     one that cannot be read. Greedy, so the order of the anchors is the order of their importance.
+    A leader crosses none of `marks`, which it could be taken to mean, unless there is no other way.
     """
-    taken, written = list(obstacles), list[Box]()
+    taken, written = [*obstacles, *marks], list[Box]()
     found: list[Placement | None] = []
     for anchor, wordings in zip(anchors, texts, strict=True):
-        for placement in _candidates(wordings, towards):
-            box, leader = _around(anchor, placement), _leader(anchor, placement)
-            if box.inside(*size) and _free([box], taken) and _free(leader, written):
-                written.append(box)
-                taken += [box, *leader]
-                found.append(placement)
-                break
-        else:
-            found.append(None)
+        others = [mark for mark in marks if not mark.holds(anchor)]
+        free = (
+            (placement, box, leader)
+            for crossed in (others, [])
+            for placement in _candidates(wordings, towards)
+            for box, leader in [(_around(anchor, placement), _leader(anchor, placement))]
+            if box.inside(*size) and _free([box], taken) and _free(leader, [*written, *crossed])
+        )
+        placement, box, leader = next(free, (None, None, []))
+        if box is not None:
+            written.append(box)
+            taken += [box, *leader]
+        found.append(placement)
     return found
 
 

@@ -1,22 +1,22 @@
-"""The numbers of the figures: plain data, drawn by `figures`, tested without a picture."""
+"""The numbers of the front: plain data, made a Chart by `front`, tested without a picture."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
 
+from dashboards.chart import SCREEN, Label
 from dashboards.labels import Box, place
-from dashboards.style import readable
+from dashboards.style import direction
 
 Sense = Literal["min", "max"]
+Bounds = Mapping[str, tuple[float | None, float | None]]
 
-# Labels are placed on a drawing of this size, in pixels; both inks draw at least as large.
-CANVAS = (640.0, 430.0)
 FAR = 1.5  # a dominated point further off than this many extents of the front is left to the zoom
 
 
@@ -32,7 +32,7 @@ class Axis:
     @property
     def title(self) -> str:
         """`accuracy (higher is better)`."""
-        return f"{readable(self.name)} ({'higher' if self.sense == 'max' else 'lower'} is better)"
+        return direction(self.name, self.sense)
 
     @property
     def sign(self) -> int:
@@ -75,17 +75,6 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Label:
-    """A text, its point (data), and how far from it the text's centre stands (pixels, y upwards)."""
-
-    text: str
-    x: float
-    y: float
-    dx: float
-    dy: float
-
-
-@dataclass(frozen=True)
 class FrontNumbers:
     """All that a picture of the front says. A baseline may be on the front and is in both lists then."""
 
@@ -98,6 +87,9 @@ class FrontNumbers:
     outline: tuple[tuple[float, float], ...]
     labels: tuple[Label, ...]
     caption: str
+    canvas: tuple[float, float] = SCREEN
+    knee: Point | None = None
+    bounds: Bounds = field(default_factory=dict)
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -111,12 +103,21 @@ class FrontNumbers:
         return tuple(sorted({p.method for p in self.points}))
 
 
-def front_numbers(trials: pd.DataFrame, objectives: Mapping[str, Sense]) -> FrontNumbers:
+def front_numbers(
+    trials: pd.DataFrame,
+    objectives: Mapping[str, Sense],
+    *,
+    knee: int | None = None,
+    bounds: Bounds | None = None,
+    canvas: tuple[float, float] = SCREEN,
+) -> FrontNumbers:
     """The front in its first two objectives.
 
     `trials` has one row per trial: number, state, label, method, feasible, baseline, on_front, and
     `<objective>`, `<objective>_std` for each objective. Only complete rows become points; the caption
     counts the others. With three objectives or more the front has no outline in the plane.
+    `knee` is a trial's number; `bounds` holds the least and the greatest value that a metric may have.
+    Names are placed on `canvas` (pixels): a smaller one has room for fewer.
 
     Raises:
         ValueError: fewer than two objectives.
@@ -140,8 +141,11 @@ def front_numbers(trials: pd.DataFrame, objectives: Mapping[str, Sense]) -> Fron
         baselines=baselines,
         infeasible=tuple(p for p in loose if not p.feasible),
         outline=outline,
-        labels=_labels(points, front, baselines, outline, x, y),
+        labels=_labels(points, front, baselines, outline, _Frame(x, y, canvas), knee),
         caption=_caption(trials, points, x, y, tuple(objectives)),
+        canvas=canvas,
+        knee=next((p for p in points if p.number == knee), None),
+        bounds={name: ends for name, ends in (bounds or {}).items() if name in (x_name, y_name)},
     )
 
 
@@ -193,25 +197,47 @@ def _outline(front: Sequence[Point], x: Axis, y: Axis) -> tuple[tuple[float, flo
     return ((first[0], y.worst), *corners, (x.worst, last[1]))
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """From data to pixels."""
+
+    x: Axis
+    y: Axis
+    canvas: tuple[float, float]
+
+    def pixel(self, x: float, y: float) -> tuple[float, float]:
+        return self.x.share(x) * self.canvas[0], self.y.share(y) * self.canvas[1]
+
+    def between(self, a: tuple[float, float], b: tuple[float, float]) -> Box:
+        """The box of a horizontal or vertical stroke."""
+        (u, v), (s, t) = self.pixel(*a), self.pixel(*b)
+        return Box(min(u, s) - 1, min(v, t) - 1, max(u, s) + 1, max(v, t) + 1)
+
+
 def _labels(
     points: Sequence[Point],
     front: Sequence[Point],
     baselines: Sequence[Point],
     outline: Sequence[tuple[float, float]],
-    x: Axis,
-    y: Axis,
+    frame: _Frame,
+    knee: int | None,
 ) -> tuple[Label, ...]:
-    """Names for baselines and front members, the ends of the front before its middle.
+    """Names for the knee, the baselines and the front members, the ends of the front before its middle.
 
     What finds no room for its name is called by its number, or by nothing.
     """
-    rest = [p for p in front if not p.baseline]
-    named = [*baselines, *rest[:1], *rest[1:][-1:], *rest[1:-1]]
-    obstacles = [*_marks(points, x, y), *_bars(named, x, y), *_steps(outline, x, y)]
-    anchors = [_pixel(p.x, p.y, x, y) for p in named]
-    texts = [(p.name, f"#{p.number}") for p in named]
-    towards = (float(x.sign), float(y.sign))  # the better side of a front is empty
-    places = place(anchors, texts, obstacles=obstacles, size=CANVAS, towards=towards)
+    chosen = [p for p in points if p.number == knee]
+    rest = [p for p in front if not p.baseline and p.number != knee]
+    named = [*chosen, *(p for p in baselines if p.number != knee), *rest[:1], *rest[1:][-1:], *rest[1:-1]]
+    obstacles = [*_bars(named, frame), *_steps(outline, frame)]
+    places = place(
+        [frame.pixel(p.x, p.y) for p in named],
+        [(f"{p.name}, the knee" if p.number == knee else p.name, p.name, f"#{p.number}") for p in named],
+        obstacles=obstacles,
+        marks=_marks(points, frame),
+        size=frame.canvas,
+        towards=(float(frame.x.sign), float(frame.y.sign)),  # the better side of a front is empty
+    )
     return tuple(
         Label(spot.text, point.x, point.y, spot.dx, spot.dy)
         for point, spot in zip(named, places, strict=True)
@@ -219,33 +245,23 @@ def _labels(
     )
 
 
-def _pixel(x_value: float, y_value: float, x: Axis, y: Axis) -> tuple[float, float]:
-    return x.share(x_value) * CANVAS[0], y.share(y_value) * CANVAS[1]
-
-
-def _marks(points: Sequence[Point], x: Axis, y: Axis) -> list[Box]:
-    at = [_pixel(p.x, p.y, x, y) for p in points]
+def _marks(points: Sequence[Point], frame: _Frame) -> list[Box]:
+    at = [frame.pixel(p.x, p.y) for p in points]
     return [Box(u - 6, v - 6, u + 6, v + 6) for u, v in at]
 
 
-def _bars(points: Sequence[Point], x: Axis, y: Axis) -> list[Box]:
+def _bars(points: Sequence[Point], frame: _Frame) -> list[Box]:
     boxes = []
     for p in points:
         if not math.isnan(p.x_std):
-            boxes.append(_between((p.x - p.x_std, p.y), (p.x + p.x_std, p.y), x, y))
+            boxes.append(frame.between((p.x - p.x_std, p.y), (p.x + p.x_std, p.y)))
         if not math.isnan(p.y_std):
-            boxes.append(_between((p.x, p.y - p.y_std), (p.x, p.y + p.y_std), x, y))
+            boxes.append(frame.between((p.x, p.y - p.y_std), (p.x, p.y + p.y_std)))
     return boxes
 
 
-def _steps(outline: Sequence[tuple[float, float]], x: Axis, y: Axis) -> list[Box]:
-    return [_between(a, b, x, y) for a, b in itertools.pairwise(outline)]
-
-
-def _between(a: tuple[float, float], b: tuple[float, float], x: Axis, y: Axis) -> Box:
-    """The box of a horizontal or vertical stroke."""
-    (u, v), (s, t) = _pixel(*a, x, y), _pixel(*b, x, y)
-    return Box(min(u, s) - 1, min(v, t) - 1, max(u, s) + 1, max(v, t) + 1)
+def _steps(outline: Sequence[tuple[float, float]], frame: _Frame) -> list[Box]:
+    return [frame.between(a, b) for a, b in itertools.pairwise(outline)]
 
 
 def _caption(trials: pd.DataFrame, points: Sequence[Point], x: Axis, y: Axis, objectives: tuple[str, ...]) -> str:
@@ -260,16 +276,3 @@ def _caption(trials: pd.DataFrame, points: Sequence[Point], x: Axis, y: Axis, ob
     if len(objectives) > 2:
         parts.append(f"The front is in {len(objectives)} objectives; {', '.join(objectives[2:])} not drawn.")
     return " ".join(parts)
-
-
-@dataclass(frozen=True)
-class HypervolumeNumbers:
-    """How much the front dominates after each finished trial."""
-
-    finished: tuple[int, ...]
-    hypervolume: tuple[float, ...]
-
-
-def hypervolume_numbers(hypervolume: Sequence[float]) -> HypervolumeNumbers:
-    """From the hypervolume after the first finished trial, the second, and so on."""
-    return HypervolumeNumbers(tuple(range(1, len(hypervolume) + 1)), tuple(float(v) for v in hypervolume))

@@ -2,12 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+INK, MUTED, GRID = "#222222", "#6B6B6B", "#E3E3E3"  # on white
 
 # Okabe and Ito, "Color Universal Design" (2008), without yellow, which is lost on white.
-BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-INK, MUTED, GRID = "#222222", "#6B6B6B", "#E3E3E3"
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "blue", "vermillion", "green", "purple", "orange", "sky"
+NEUTRAL, FAINT = "neutral", "faint"  # what belongs to no method
+
+
+@dataclass(frozen=True)
+class Theme:
+    """A background, what is written on it, and the hues on it."""
+
+    name: str
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+    hues: Mapping[str, str] = field(default_factory=dict)
+
+    def colour(self, hue: str) -> str:
+        """The hue on this background, `#rrggbb`."""
+        return {NEUTRAL: self.ink, FAINT: self.muted, **self.hues}[hue]
+
+
+LIGHT = Theme(
+    "light",
+    paper="#FFFFFF",
+    ink=INK,
+    muted=MUTED,
+    grid=GRID,
+    hues={
+        BLUE: "#0072B2",
+        VERMILLION: "#D55E00",
+        GREEN: "#009E73",
+        PURPLE: "#CC79A7",
+        ORANGE: "#E69F00",
+        SKY: "#56B4E9",
+    },
+)
+# The same hues, lighter: tests/test_figures.py holds both to one least distance under simulated colour blindness.
+DARK = Theme(
+    "dark",
+    paper="#15181D",
+    ink="#E8E8E8",
+    muted="#A0A4AB",
+    grid="#31363E",
+    hues={
+        BLUE: "#4FA3E3",
+        VERMILLION: "#FF7F3F",
+        GREEN: "#2BC299",
+        PURPLE: "#E79CCB",
+        ORANGE: "#F0C23B",
+        SKY: "#A5DBFF",
+    },
+)
 
 _SPELLED = {"f1": "F1", "eod": "EOD", "ece": "ECE"}
 
@@ -22,24 +74,42 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Look:
-    """How one method is drawn, in colour and in grey."""
+    """How one method is drawn, in colour and in grey. `colour` is a hue's name; a theme says what that is."""
 
     colour: str
     symbol: Symbol
+    dash: str = "solid"
 
 
-STAR, CROSS = Symbol("star", "*"), Symbol("x", "X")
+STAR, CROSS, CIRCLE = Symbol("star", "*"), Symbol("x", "X"), Symbol("circle", "o")
+SQUARE, TRIANGLE, DIAMOND = Symbol("square", "s"), Symbol("triangle-up", "^"), Symbol("diamond", "D")
+_OTHERS = tuple(
+    Symbol(*names)
+    for names in (
+        ("pentagon", "p"), ("hexagon", "h"), ("triangle-down", "v"), ("triangle-left", "<"), ("triangle-right", ">"),
+        ("octagon", "8"), ("cross", "P"), ("diamond-tall", "d"), ("bowtie", "H"),
+    )
+)  # fmt: skip
 _LOOKS = {
-    "fairlora": Look(BLUE, Symbol("circle", "o")),
-    "lora": Look(VERMILLION, Symbol("square", "s")),
-    "fairfft": Look(GREEN, Symbol("triangle-up", "^")),
-    "fft": Look(PURPLE, Symbol("diamond", "D")),
+    "fairlora": Look(BLUE, CIRCLE),
+    "lora": Look(VERMILLION, SQUARE, "dash"),
+    "fairfft": Look(GREEN, TRIANGLE, "dashdot"),
+    "fft": Look(PURPLE, DIAMOND, "dot"),
 }
-_SPARE = (Look(ORANGE, Symbol("pentagon", "p")), Look(SKY, Symbol("hexagon", "h")))
+_SPARE = tuple(
+    Look(hue, symbol, dash)
+    for hue, symbol, dash in zip(
+        itertools.cycle((ORANGE, SKY, GREEN, PURPLE, VERMILLION, BLUE, NEUTRAL)),
+        _OTHERS,
+        itertools.cycle(("solid", "dash", "dashdot", "dot")),
+        strict=False,
+    )
+)
+PLAIN = Look(NEUTRAL, CIRCLE)
 
 
 def looks(methods: Sequence[str]) -> dict[str, Look]:
-    """A look for each method; the methods of the papers keep theirs in every figure."""
+    """A look for each name; the methods of the papers keep theirs in every figure."""
     free = [*_SPARE, *(look for name, look in _LOOKS.items() if name not in methods)]
     strangers = [name for name in methods if name not in _LOOKS]
     given = {name: free[i % len(free)] for i, name in enumerate(strangers)}
@@ -53,3 +123,8 @@ def readable(metric: str) -> str:
     'delta F1'
     """
     return " ".join(_SPELLED.get(word, word) for word in metric.split("_"))
+
+
+def direction(metric: str, sense: str) -> str:
+    """The metric, and which way is better: `accuracy (higher is better)`."""
+    return f"{readable(metric)} ({'higher' if sense == 'max' else 'lower'} is better)"

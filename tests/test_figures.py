@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 import re
 from pathlib import Path
@@ -12,10 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards import figures
+from dashboards import bars, curves, figures, growth, importance, paper, parallel, screen, surface
+from dashboards.chart import COLUMN, SCREEN, Chart
 from dashboards.labels import CHARACTER, LINE, Box, place
-from dashboards.numbers import CANVAS
-from dashboards.style import looks, readable
+from dashboards.style import DARK, LIGHT, Theme, looks, readable
 
 SENSES = {"accuracy": "max", "delta_f1": "min"}
 
@@ -135,7 +137,7 @@ def test_a_sweep_that_has_hardly_begun_can_be_drawn(trials: pd.DataFrame, tmp_pa
 @pytest.mark.parametrize("n", [16, 40])
 def test_labels_cover_no_point_no_line_and_no_other_label(n: int) -> None:
     numbers = figures.front_numbers(many(n), SENSES)
-    x, y, (width, height) = numbers.x, numbers.y, CANVAS
+    x, y, (width, height) = numbers.x, numbers.y, SCREEN
     boxes = []
     for label in numbers.labels:
         u, v = x.share(label.x) * width + label.dx, y.share(label.y) * height + label.dy
@@ -162,7 +164,7 @@ def test_a_long_name_gives_way_to_the_number_where_only_that_fits() -> None:
 def test_error_bars_are_the_spread_and_one_seed_has_none() -> None:
     trials = table(row(0, 0.9, 0.2, on_front=True), row(1, 0.8, 0.1, on_front=True, accuracy_std=math.nan))
     traces = figures.front_plotly(figures.front_numbers(trials, SENSES)).to_dict()["data"]
-    (cloud,) = [trace for trace in traces if "error_x" in trace]
+    (cloud,) = [trace for trace in traces if trace.get("error_x")]
     assert list(cloud["error_x"]["array"]) == [None, 0.01]  # sorted by accuracy
     assert list(cloud["error_y"]["array"]) == [0.02, 0.02]
 
@@ -198,3 +200,238 @@ def test_hypervolume_is_counted_by_finished_trials(tmp_path: Path) -> None:
     figures.hypervolume_png(numbers, tmp_path / "h.png")
     assert (tmp_path / "h.png").stat().st_size > 1000
     assert list(figures.hypervolume_plotly(numbers).data[0].y) == [0.5, 0.5, 0.75]
+
+
+# --- colours
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1; on linear RGB.
+BLINDNESS = {
+    "none": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.119192, 0.9503041]]
+)
+
+
+def linear(colour: str) -> np.ndarray:
+    shares = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIE 1976 L*a*b*, in which a distance of 2.3 is just noticeable."""
+    relative = TO_XYZ @ np.clip(rgb, 0, 1) / np.array([0.95047, 1, 1.08883])
+    f = np.where(relative > 216 / 24389, np.cbrt(relative), (24389 / 27 * relative + 16) / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def contrast(colour: str, background: str) -> float:
+    """WCAG 2.2: (lighter + .05) / (darker + .05) of the relative luminances."""
+    luminances = sorted((float(TO_XYZ[1] @ linear(c)) for c in (colour, background)), reverse=True)
+    return (luminances[0] + 0.05) / (luminances[1] + 0.05)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+@pytest.mark.parametrize("kind", BLINDNESS)
+def test_two_hues_are_told_apart_by_the_colour_blind_too(kind: str, theme: Theme) -> None:
+    seen = {name: lab(np.array(BLINDNESS[kind]) @ linear(hue)) for name, hue in theme.hues.items()}
+    distances = {(a, b): float(np.linalg.norm(seen[a] - seen[b])) for a, b in itertools.combinations(seen, 2)}
+    assert min(distances.values()) > 13, min(distances, key=distances.__getitem__)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+def test_the_papers_methods_and_all_text_stand_out_from_the_background(theme: Theme) -> None:
+    drawn = looks(["fairlora", "lora", "fairfft", "fft"])
+    assert min(contrast(theme.colour(look.colour), theme.paper) for look in drawn.values()) >= 3  # WCAG 1.4.11
+    assert min(contrast(colour, theme.paper) for colour in (theme.ink, theme.muted)) >= 4.5  # WCAG 1.4.3
+    assert min(contrast(hue, theme.paper) for hue in theme.hues.values()) >= 2.2  # of others the shape helps
+
+
+def test_thirteen_methods_never_share_both_colour_and_shape() -> None:
+    from trainables.methods import METHODS
+
+    drawn = looks(list(METHODS))
+    assert len({(look.colour, look.symbol) for look in drawn.values()}) == len(METHODS)
+
+
+# --- the front's additions
+
+
+def test_the_knee_is_ringed_and_named_and_a_bound_is_a_line() -> None:
+    numbers = figures.front_numbers(five(), SENSES, knee=1, bounds={"accuracy": (0.75, None), "loss": (None, 1)})
+    drawn = str(figures.front_plotly(numbers).to_dict())
+    assert "accuracy ≥ 0.75" in drawn
+    assert "loss" not in drawn
+    assert any(label.text == "fairlora λ=0.1 r=1, the knee" for label in numbers.labels)
+
+
+def test_a_bound_outside_the_frame_is_not_drawn() -> None:
+    numbers = figures.front_numbers(five(), SENSES, bounds={"accuracy": (0.01, None)})
+    assert figures.front_chart(numbers).panels[0].rules == ()
+
+
+def test_a_name_that_looks_like_a_tag_stays_text_on_the_screen() -> None:
+    trials = table(row(0, 0.9, 0.2, on_front=True, label="<b onclick=x>"))
+    page = figures.front_html(figures.front_numbers(trials, SENSES))
+    assert "<b onclick" not in page
+    assert "</script><script" not in re.sub(r"</script><script>", "", page)
+
+
+def test_at_a_columns_width_the_letters_are_six_points_or_more(tmp_path: Path) -> None:
+    numbers = figures.front_numbers(many(16), SENSES, canvas=COLUMN)
+    drawn = paper.draw(figures.front_chart(numbers), width_in=paper.COLUMN_IN)
+    assert drawn.get_figwidth() == pytest.approx(paper.COLUMN_IN)
+    (axes,) = drawn.axes
+    texts = [*axes.texts, *axes.get_xticklabels(), axes.xaxis.label, *drawn.legends[0].get_texts()]
+    assert min(text.get_fontsize() for text in texts) >= 6
+
+
+# --- the other figures
+
+
+def test_hours_add_up_over_the_trials() -> None:
+    numbers = growth.hypervolume_numbers([0.5, 0.6], [1800, 3600])
+    assert numbers.hours == (0.5, 1.5)
+    assert len(growth.hypervolume_chart(numbers).panels) == 2
+    with pytest.raises(ValueError, match="2 trials and the seconds of 1"):
+        growth.hypervolume_numbers([0.5, 0.6], [1])
+
+
+def fits(*rows: tuple[int, int, float, float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["number", "seed", "accuracy", "delta_f1"]).assign(method="fairlora")
+
+
+def test_what_every_seed_attains_is_the_worse_of_two_seeds_and_any_seed_the_better() -> None:
+    """One trial, two seeds: (.8, .2) and (.9, .3)."""
+    numbers = surface.surface_numbers(fits((0, 0, 0.8, 0.2), (0, 1, 0.9, 0.3)), SENSES, [0])
+    any_seed, every_seed = numbers.levels
+    assert [level.seeds for level in numbers.levels] == [1, 2]
+    assert every_seed.outline[1] == pytest.approx((0.8, 0.3))  # accuracy of the one, delta F1 of the other
+    corners = [(round(x, 6), round(y, 6)) for x, y in any_seed.outline]
+    assert (0.8, 0.2) in corners
+    assert (0.9, 0.3) in corners
+
+
+def test_a_trial_off_the_front_attains_nothing() -> None:
+    both = fits((0, 0, 0.8, 0.2), (1, 0, 0.99, 0.01))
+    (level,) = surface.surface_numbers(both, SENSES, [0]).levels
+    assert max(x for x, _ in level.outline) == 0.8
+    with pytest.raises(ValueError, match="no fit of a member"):
+        surface.surface_numbers(both, SENSES, [7])
+
+
+def test_few_values_of_a_parameter_are_the_points_of_a_line_each_the_mean_there() -> None:
+    trials = table(
+        row(0, 0.8, 0.3, rank=8), row(1, 0.9, 0.3, rank=8), row(2, 0.7, 0.3, rank=16),
+        row(3, 0.6, 0.5, rank=math.nan, method="fft"),
+    )  # fmt: skip
+    numbers = curves.curve_numbers(trials, "rank", {"accuracy": "max"})
+    (curve,) = numbers.curves
+    assert curve.x == pytest.approx((8, 16))
+    assert curve.mean == pytest.approx((0.85, 0.7))
+    assert curve.std == pytest.approx((math.sqrt(0.005), 0.01))  # over the two trials; of the one, over its seeds
+    assert numbers.level == {("accuracy", "fft"): 0.6}
+
+
+def test_many_values_are_put_into_bins_of_equal_number_and_ticks_are_powers_of_two() -> None:
+    trials = table(*[row(n, n / 100, 0.3, rank=n) for n in range(4, 64)])
+    numbers = curves.curve_numbers(trials, "rank", {"accuracy": "max"})
+    (curve,) = numbers.curves
+    assert len(curve.x) == curves.BINS
+    assert curve.mean[0] == pytest.approx(np.mean(range(4, 16)) / 100)
+    assert curves.curve_chart(numbers).panels[0].x.ticks == (4, 8, 16, 32, 64)
+
+
+def test_of_a_metric_that_should_be_low_the_bar_is_one_minus_it() -> None:
+    rows = pd.DataFrame([{"name": "a", "method": "lora", "accuracy": 0.9, "accuracy_std": 0.01, "delta_f1": 0.2,
+                          "delta_f1_std": 0.02, "eod": math.nan}])  # fmt: skip
+    numbers = bars.bar_numbers(rows, {"accuracy": "max", "delta_f1": "min", "eod": "min"})
+    assert numbers.metrics == ("accuracy", "delta_f1")  # nan is no bar
+    assert numbers.heights == ((0.9, 0.8),)
+    assert numbers.errors == ((0.01, 0.02),)
+
+
+def groups(classes: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"number": 1, "seed": seed, "kind": "class", "name": f"c{c}", "n": 10 + c, "accuracy": c / 100,
+             "recall": c / 100, "f1": c / 100 + seed / 10}
+            for seed in (0, 1) for c in range(classes)
+        ]
+    )  # fmt: skip
+
+
+def test_groups_are_means_over_the_seeds_with_their_counts() -> None:
+    numbers = bars.group_numbers(groups(2), {1: "knee"})
+    title, names, values, errors = numbers.measures[0]
+    assert (title, names) == ("F1 by class", ("c0\nn = 10", "c1\nn = 11"))
+    assert values[0] == pytest.approx((0.05, 0.06))
+    assert errors[0] == pytest.approx((math.sqrt(0.005), math.sqrt(0.005)))
+
+
+def test_of_many_groups_the_worst_dozen_is_shown_and_the_rest_is_counted() -> None:
+    numbers = bars.group_numbers(groups(100), {1: "knee"})
+    assert [name.split()[0] for name in numbers.measures[0][1]] == [f"c{n}" for n in range(12)]
+    assert "88 others" in bars.group_chart(numbers).caption
+
+
+def test_a_line_crosses_each_axis_where_its_value_is_and_better_is_up() -> None:
+    trials = table(row(0, 0.8, 0.3, rank=1), row(1, 0.9, 0.1, rank=100, on_front=True), row(2, 0.85, 0.2, rank=10))
+    numbers = parallel.parallel_numbers(trials, ["rank", "lambda"], SENSES)
+    assert numbers.axes == ("rank\n1 … 100", "accuracy\n0.8 … 0.9", "delta F1\n0.3 … 0.1")  # lambda never varies
+    assert [line.places for line in numbers.lines] == [
+        pytest.approx((0, 0, 0)), pytest.approx((1, 1, 1)), pytest.approx((0.5, 0.5, 0.5)),
+    ]  # fmt: skip
+
+
+def test_importance_finds_the_parameter_that_counts_and_says_when_nothing_does() -> None:
+    rng = np.random.default_rng(0)
+    ranks, lambdas = rng.uniform(4, 64, 40), 10 ** rng.uniform(-2, 2, 40)
+    pairs = enumerate(zip(ranks, lambdas, strict=True))
+    trials = table(*[row(n, np.log(x), rng.random(), rank=r) | {"lambda": x} for n, (r, x) in pairs])
+    numbers = importance.importance_numbers(trials, ["rank", "lambda"], list(SENSES))
+    assert numbers is not None
+    rank, lambda_ = numbers.importance["accuracy"]
+    assert lambda_ > 0.5 > 0.1 > rank
+    assert numbers.predicted["accuracy"] > 0.8
+    assert numbers.predicted["delta_f1"] < 0.2
+    chart = importance.importance_chart(numbers)
+    assert chart.panels[0].x.names[0] == "lambda"
+    assert ("cannot say what delta F1 depends on" in chart.caption) == (numbers.predicted["delta_f1"] <= 0)
+
+
+def test_too_few_trials_are_not_asked_what_is_important() -> None:
+    assert importance.importance_numbers(five(), ["rank"], list(SENSES)) is None
+
+
+def every_chart() -> dict[str, Chart]:
+    rows, one = five().assign(name=five()["label"]), fits((0, 0, 0.8, 0.2), (0, 1, 0.9, 0.3))
+    return {
+        "front": figures.front_chart(figures.front_numbers(five(), SENSES, knee=1)),
+        "growth": growth.hypervolume_chart(growth.hypervolume_numbers([0.1, 0.2], [10, 10])),
+        "surface": surface.surface_chart(
+            surface.surface_numbers(fits((0, 0, 0.8, 0.2), (0, 1, 0.9, 0.3)), SENSES, [0])
+        ),
+        "curves": curves.curve_chart(curves.curve_numbers(five(), "rank", SENSES)),
+        "bars": bars.bar_chart(bars.bar_numbers(rows.iloc[:3], SENSES)),
+        "groups": bars.group_chart(bars.group_numbers(groups(3), {1: "knee"})),
+        "parallel": parallel.parallel_chart(parallel.parallel_numbers(five(), ["rank"], SENSES)),
+    }
+
+
+@pytest.mark.parametrize("name", list(every_chart()))
+def test_each_chart_is_drawn_by_both_inks_in_both_themes(name: str, tmp_path: Path) -> None:
+    chart = every_chart()[name]
+    for theme in (LIGHT, DARK):
+        paper.save(chart, tmp_path / f"{theme.name}.png", theme=theme)
+        assert (tmp_path / f"{theme.name}.png").stat().st_size > 3000
+        drawn = screen.plotly(chart, theme)
+        assert drawn.layout.paper_bgcolor == theme.paper
+        json.loads(drawn.to_json())
+    keys = {key.name for key in chart.keys}
+    shown = {trace.name for trace in screen.plotly(chart).data if trace.showlegend}
+    assert shown == keys
