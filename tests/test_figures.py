@@ -413,9 +413,7 @@ def every_chart() -> dict[str, Chart]:
     return {
         "front": figures.front_chart(figures.front_numbers(five(), SENSES, knee=1)),
         "growth": growth.hypervolume_chart(growth.hypervolume_numbers([0.1, 0.2], [10, 10])),
-        "surface": surface.surface_chart(
-            surface.surface_numbers(fits((0, 0, 0.8, 0.2), (0, 1, 0.9, 0.3)), SENSES, [0])
-        ),
+        "surface": surface.surface_chart(surface.surface_numbers(one, SENSES, [0])),
         "curves": curves.curve_chart(curves.curve_numbers(five(), "rank", SENSES)),
         "bars": bars.bar_chart(bars.bar_numbers(rows.iloc[:3], SENSES)),
         "groups": bars.group_chart(bars.group_numbers(groups(3), {1: "knee"})),
