@@ -24,11 +24,13 @@ Event = Mapping[str, Any]
 def environment(ledger: Path, bytecode: Path) -> dict[str, str]:
     """For a process whose fits, in it or in Ray's workers below it, shall write `ledger`.
 
-    `bytecode` keeps what Python compiles: a storm pays for the same imports hundreds of times.
+    A storm pays for the same imports hundreds of times: bytecode goes to `bytecode` where Python is told to keep none.
     """
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    kept = dict(os.environ)
+    if kept.pop("PYTHONDONTWRITEBYTECODE", ""):
+        kept.setdefault("PYTHONPYCACHEPREFIX", str(bytecode))
     path = os.pathsep.join([str(HERE / "inject"), str(HERE.parents[1]), kept.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    return kept | {"PYTHONPATH": path, "PYTHONPYCACHEPREFIX": str(bytecode), "FITS_LEDGER": str(ledger)}
+    return kept | {"PYTHONPATH": path, "FITS_LEDGER": str(ledger)}
 
 
 def setbacks(events: Sequence[Event]) -> list[int]:
