@@ -7,11 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-from sweeper.commands import looking, record, results, sweeps
+from sweeper.commands import cluster, looking, record, results, sweeps
 from sweeper.commands.shared import Add
 from trainables.errors import UserError
 
-TOPICS = (sweeps, looking, results, record)
+TOPICS = (sweeps, looking, results, record, cluster)
 EXAMPLES = """examples:
   sweeper demo                    a real sweep on handwritten digits, in minutes
   sweeper validate sweep.yaml     every fault of the file at once
@@ -30,11 +30,13 @@ file, 130 interrupted (143 terminated); after the last three resume goes on
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; gives the exit code. A user's slip prints one message and no traceback."""
     asked = _parser().parse_args(arguments)
+    asked.words = sys.argv[1:] if arguments is None else arguments
     asked.root = asked.root or (Path(os.environ["SWEEPER_ROOT"]) if "SWEEPER_ROOT" in os.environ else None)
     asked.root_given = asked.root is not None
     asked.root = asked.root or Path("sweeps")
     try:
-        code = int(asked.command(asked))
+        elsewhere = getattr(asked, "there", None) if getattr(asked, "at", None) else None
+        code = int((elsewhere or asked.command)(asked))
     except UserError as fault:
         print(fault, file=sys.stderr)
         return fault.exit_code

@@ -9,9 +9,13 @@ import secrets
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from sweeper import capacity
+from sweeper.capacity import Machines
 from sweeper.errors import UserError
 from sweeper.spec import Resources
 
@@ -29,6 +33,7 @@ _SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+FIRST_WORKER_S = 300.0  # own machines that `ray up` has just begun to start
 
 
 @dataclass(frozen=True)
@@ -93,25 +98,45 @@ def stop() -> None:
 
 
 def slots(asked: Resources) -> Slots:
-    """What each fit gets on the Ray that is running, and how many fit in.
+    """What each fit gets, and how many fit on the machines that are here or that the cluster may yet start.
 
     Raises:
-        UserError: one fit asks for more than the whole cluster has.
+        UserError: one fit asks for more than any machine of the cluster has.
     """
-    import ray
-
-    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cpus_total, gpus_total = have.get("CPU", 0.0), have.get("GPU", 0.0)
-    gpus = (1.0 if gpus_total else 0.0) if asked.gpus == "auto" else float(asked.gpus)
+    here, to_come = _machines()
+    kinds = to_come or here
+    gpus = (1.0 if any(kind.gpus for kind in kinds) else 0.0) if asked.gpus == "auto" else float(asked.gpus)
     cpus = 1.0 if asked.cpus == "auto" else float(asked.cpus)
-    fits = [int(cpus_total / cpus + 1e-9)] if cpus else []
-    fits += [int(gpus_total / gpus + 1e-9)] if gpus else []
-    most = min(fits, default=1)
+    now, most = (sum(kind.fits(cpus, gpus) for kind in some) for some in (here, kinds))
+    most = max(now, most)
     if most < 1:
         raise UserError(
-            f"resources: a fit asks for {cpus:g} CPUs and {gpus:g} GPUs; Ray has {cpus_total:g} and {gpus_total:g} "
-            "in all. Ask for less in 'resources', or give the cluster more."
+            f"resources: a fit asks for {cpus:g} CPUs and {gpus:g} GPUs; no machine of this Ray has or will have that "
+            f"({'; '.join(map(str, kinds)) or 'there is none'}). Ask for less in 'resources', or give the cluster more."
         )
     count = most if asked.max_concurrent == "auto" else min(most, int(asked.max_concurrent))
     threads = max(1, int(cpus)) if asked.threads == "auto" else int(asked.threads)
+    if count > now:  # Tune shows one waiting fit at a time; an autoscaler starts machines for those that it sees
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(count)
     return Slots(count, cpus, gpus, "cuda" if gpus else "cpu", threads, bound_by_resources=count == most)
+
+
+def _machines() -> tuple[list[Machines], list[Machines]]:
+    """What is here, and the workers that may come; waits for a first one of a kind that only Ray knows."""
+    file = os.environ.get("SWEEPER_MACHINES")
+    kinds = capacity.promised(Path(file).expanduser()) if file else []
+    until = time.monotonic() + FIRST_WORKER_S
+    here = _here()
+    while any(kind.cpus is None for kind in kinds) and not any(kind.cpus for kind in here):
+        if time.monotonic() > until:
+            return here, []
+        time.sleep(1.0)
+        here = _here()
+    return here, capacity.completed(kinds, here)
+
+
+def _here() -> list[Machines]:
+    import ray
+
+    have = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [Machines(1, float(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in have]

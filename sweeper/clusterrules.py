@@ -227,8 +227,17 @@ def same_versions(file: ClusterFile) -> Iterator[Finding]:
 # --- where it keeps things
 
 
+def kept_in(file: ClusterFile) -> str | None:
+    """The shared folder of the head's services."""
+    return next((place for _, place in _kept(file)), None)
+
+
+def _kept(file: ClusterFile) -> list[tuple[Keys, str]]:
+    return [(keys, m[1]) for keys, c in file.commands(START["head"]) if (m := _SHARED.search(c))]
+
+
 def shared_storage(file: ClusterFile) -> Iterator[Finding]:
-    kept = [(keys, m[1]) for keys, c in file.commands(START["head"]) if (m := _SHARED.search(c))]
+    kept = _kept(file)
     if not kept:
         mend = "Add `sweeper head up /shared` before `ray start`."
         yield Finding((START["head"],), "start neither PostgreSQL nor MLflow", mend)

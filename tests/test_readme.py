@@ -12,17 +12,24 @@ from pathlib import Path
 
 import pytest
 
+from sweeper import cli
 from sweeper import spec as specs
 from trainables.data import digits
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 SPEC = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1]
-CONSOLE = [
-    line.split("#")[0].split()
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-]
+CLUSTER = re.search(r"## On a cluster\n.*?(?=\n## )", README, re.DOTALL)[0]
+
+
+def typed(text: str) -> list[list[str]]:
+    """The words of every line that a text shows as typed."""
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    return [line.split("#")[0].split() for block in blocks for line in block.splitlines()]
+
+
+CONSOLE = typed(README.replace(CLUSTER, ""))
 SWEEPER = [words[1:] for words in CONSOLE if words and words[0] == "sweeper"]
+THERE = [words[1:] for words in typed(CLUSTER) if words and words[0] == "sweeper"]
 ELSEWHERE = {"demo"}  # minutes long: tests/test_demo.py, marked slow, and `make demo` itself
 
 
@@ -40,7 +47,13 @@ def test_the_spec_fits_on_a_page_and_is_good() -> None:
 def test_every_command_of_the_tool_is_in_the_readme() -> None:
     done = subprocess.run([sys.executable, "-m", "sweeper", "--help"], capture_output=True, text=True, check=True)
     commands = set(re.findall(r"^    (\w+) ", done.stdout, re.MULTILINE))
-    assert commands <= {words[0] for words in SWEEPER}
+    assert commands <= {words[0] for words in SWEEPER + THERE}
+
+
+@pytest.mark.parametrize("words", THERE, ids=" ".join)
+def test_every_command_for_a_cluster_is_one_that_the_tool_takes(words: list[str]) -> None:
+    """What they do there: tests/test_jobs.py and tests/cluster."""
+    assert cli._parser().parse_args(words).command is not None
 
 
 def test_every_file_that_the_readme_names_exists() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,14 +27,16 @@ class Add:
 
     def __init__(self, commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         self._commands = commands
+        self.made: dict[str, Parser] = {}
 
     def __call__(self, name: str, command: Command, *, of: Literal["spec", "sweep"] | None = None) -> Parser:
         """The parser of the new command, for options of its own. `of` says what it is about."""
         text = command.__doc__ or ""
         sub = self._commands.add_parser(name, help=text.partition("\n")[0].rstrip("."), description=text)
+        self.made[name] = sub
         sub.set_defaults(command=command)
         if of == "spec":
-            sub.add_argument("spec", help="a sweep.yaml, or the name of a shipped preset")
+            sub.add_argument("spec", help="a sweep.yaml, the name of a shipped preset, or - for standard input")
             sub.add_argument("--name", help="call the sweep so, whatever the file says")
             sub.add_argument("--data", type=Path, metavar="FOLDER", help="where your copy of the data is")
         if of == "sweep":
@@ -51,10 +55,16 @@ def spec_of(asked: argparse.Namespace) -> SweepSpec:
     from sweeper import presets
     from sweeper import spec as specs
 
-    found = specs.load(presets.path(asked.spec) if asked.spec in presets.names() else asked.spec)
+    if asked.spec == "-":
+        found = specs.parse(sys.stdin.read(), "standard input")
+    else:
+        found = specs.load(presets.path(asked.spec) if asked.spec in presets.names() else asked.spec)
     changes = {"name": asked.name} if asked.name else {}
     changes |= {"storage.root": str(asked.root)} if asked.root_given else {}
     changes |= {"data.root": str(asked.data)} if asked.data else {}
+    for key, variable in (("study", "SWEEPER_STUDY"), ("mlflow", "SWEEPER_MLFLOW")):  # as a cluster's head sets them
+        if getattr(found.storage, key) is None and variable in os.environ:
+            changes[f"storage.{key}"] = os.environ[variable]
     return specs.changed(found, changes) if changes else found
 
 

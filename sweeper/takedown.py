@@ -1,0 +1,45 @@
+"""Taking a cluster down, and what is lost by it: nothing, but for the epochs on their way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from sweeper import clusterfile, clusterrules, tunnel
+from sweeper.errors import UserError
+
+
+def running(file: str) -> list[str]:
+    """The sweeps that run on a cluster now; none where it does not answer any more.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    from sweeper.jobs import Cluster
+
+    clusterfile.read(Path(file))
+    said: list[str] = []
+    try:
+        with tunnel.dashboard(file) as address:
+            Cluster(address).look(["list", "--json"], said.append)
+    except UserError:
+        return []
+    return [sweep["name"] for sweep in json.loads("".join(said) or "[]") if sweep["state"] == "running"]
+
+
+def take_down(file: str) -> None:
+    """End the head's services where the head will stay, then everything that Ray started.
+
+    Raises:
+        UserError: `ray down` failed.
+    """
+    shared = clusterrules.kept_in(clusterfile.read(Path(file)))
+    if shared is not None:  # a head that is gone already has no services to end
+        _ray("exec", file, f"sweeper head down {shared}")
+    if not _ray("down", "-y", file):
+        raise UserError(f"'ray down {file}' failed; what it said is above.")
+
+
+def _ray(*words: str) -> bool:
+    return subprocess.run([tunnel.ray(), *words]).returncode == 0
