@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from sweeper import spec as specs
-from sweeper.errors import Corrupt
+from sweeper.errors import Corrupt, of_storage
 from sweeper.folder import Fenced, SweepFolder, write_json
 from trainables.errors import FitError, UserError
 from trainables.metrics import Evaluation
@@ -74,10 +74,15 @@ class FitActor(tune.Trainable):
             raise
         except FitError as fault:
             return self._give_up(fault.reason, fault)
-        except (UserError, Corrupt) as fault:
+        except Corrupt as fault:
+            return self._halt(str(fault))
+        except UserError as fault:
             return self._give_up("bad-input", fault)
-        except OSError:  # disk full, a share gone: the machine's fault, not the settings'
-            raise
+        except OSError as fault:  # the machine's fault, not the settings'
+            told = of_storage(fault)
+            if told is None:
+                raise  # another process may fare better
+            return self._halt(str(told))
         except Exception as fault:
             # torch's own class is not named here: this module must not need torch to be imported
             memory = isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError"
@@ -167,6 +172,11 @@ class FitActor(tune.Trainable):
             empty["params"] = self._order["params"]
             self._fit.write_result(empty | {"history": self._history, "seconds": self._seconds, "error": error})
         return {"done": True, "epoch": len(self._history)}
+
+    def _halt(self, why: str) -> dict[str, Any]:
+        """No fit can go on before a person has mended something: the sweep pauses, and this fit keeps its place."""
+        log.warning("fit %s/%s: %s", self._order["number"], self._order["seed"], why)
+        return {"done": True, "epoch": len(self._history), "halt": why}
 
     # --- the held-out split
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sweeper import heldout, summary
+from sweeper.errors import Paused
 from sweeper.executor import Execute
 from sweeper.folder import SweepFolder, write_bytes
 from sweeper.interrupts import Interrupts
@@ -21,7 +23,9 @@ from sweeper.trial import Trial
 from sweeper.view import record_uri
 
 EXIT_GOOD, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
+EXIT_PAUSED = Paused.exit_code
 RECORD_PATIENCE_S = 60.0
+BRIEF_S = 10.0
 
 
 class Listener(Protocol):
@@ -62,20 +66,27 @@ class Attempt:
             seeds=spec.search.seed_list,
             max_failures=spec.search.max_failures,
             on_trial=self._told,
+            on_stop=self._end_epochs,
         )
 
     def run(self, execute: Execute, described: Mapping[str, Any]) -> Outcome:
         """Execute what is left, record it, say what came of it."""
         self._projector = self._record(described)
         self._listener.begun(self.snapshot, described["notes"])
-        self._interrupts.then(self._pause)
-        execute(self._queue, self._folder)
+        self._interrupts.then(self._queue.stop)
+        try:
+            execute(self._queue, self._folder)
+        except Exception:
+            self._ended = True
+            self._projector.finish(BRIEF_S)
+            raise
         self._ended = True
         return self._finish()
 
-    def _pause(self) -> None:
-        self._queue.stop()
-        self._folder.stop_file.touch()
+    def _end_epochs(self) -> None:
+        """Ask the fits to end with the epoch they are in. Without room for that file they find it out themselves."""
+        with contextlib.suppress(OSError):
+            self._folder.stop_file.touch()
 
     def _told(self, trial: Trial) -> None:
         if self._projector is not None:
@@ -97,6 +108,8 @@ class Attempt:
 
     def _shortfalls(self, snapshot: Snapshot, trials: list[Trial], front: list[int]) -> list[str]:
         """What a person would expect of a finished sweep, and did not get."""
+        if self._queue.halt:
+            return [f"paused: {self._queue.halt}"]
         if self._queue.brake:
             return [f"brake: {self._queue.brake}"]
         if self._interrupts.number is not None:
@@ -117,6 +130,8 @@ class Attempt:
     def _exit_code(self, trials: list[Trial], *, short: bool) -> int:
         if self._interrupts.number is not None:
             return EXIT_TERMINATED if self._interrupts.number == signal.SIGTERM else EXIT_INTERRUPTED
+        if self._queue.halt:
+            return EXIT_PAUSED
         return EXIT_SOME_FAILED if short or any(trial.reason for trial in trials) else EXIT_GOOD
 
     # --- looking in from other threads
@@ -140,7 +155,8 @@ class Attempt:
     def _state(self, trials: list[Trial]) -> str:
         if len(trials) >= self._study.budget and all(trial.state.finished for trial in trials):
             return "finished"
-        return "paused" if self._ended or self._interrupts.number is not None or self._queue.brake else "running"
+        stopped = self._ended or self._interrupts.number is not None or self._queue.brake or self._queue.halt
+        return "paused" if stopped else "running"
 
     def _eta(self, trials: list[Trial], elapsed: float) -> float | None:
         """Fits to come at the pace so far."""

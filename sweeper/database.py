@@ -104,6 +104,17 @@ def wait(url: str, act: Callable[[], T], patience_s: float | None = None) -> T:
         pause = min(2 * pause, _LONGEST_S)
 
 
+def beginning(url: str, act: Callable[[], T]) -> T:
+    """Do `act`, without patience: who begins is there to mend what is wrong.
+
+    Once more where another driver made the same tables or row in the same instant: then they are there.
+    """
+    try:
+        return wait(url, act, patience_s=0)
+    except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
+        return wait(url, act, patience_s=0)
+
+
 @contextmanager
 def reading(url: str) -> Iterator[None]:
     """What cannot be understood inside is damage: nothing that this project writes reads so.

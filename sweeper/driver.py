@@ -15,7 +15,7 @@ from typing import Any
 from sweeper import provenance
 from sweeper import spec as specs
 from sweeper.attempt import Attempt, Listener, Outcome
-from sweeper.errors import UserError
+from sweeper.errors import Paused, UserError, storage_told
 from sweeper.executor import Execute, Executor, ray_tune
 from sweeper.folder import SweepFolder, write_bytes
 from sweeper.interrupts import Interrupts
@@ -28,6 +28,7 @@ RESERVED = ("mlartifacts", "mlflow.db")  # the record's, beside the sweeps
 SQLITE = "sqlite:///"
 
 
+@storage_told()
 def run(spec: SweepSpec, listener: Listener, *, executor: Executor = ray_tune) -> Outcome:
     """Begin a sweep and see it through.
 
@@ -40,7 +41,7 @@ def run(spec: SweepSpec, listener: Listener, *, executor: Executor = ray_tune) -
     write_bytes(folder.spec, specs.dump(spec).encode())
     try:
         return _attempt(spec, folder, listener, executor, begin=True)
-    except Held:  # another process began it in the same instant: the folder is its own
+    except (Held, Paused):  # another process began it in the same instant; or it waits for something to be mended
         raise
     except UserError:
         if not (folder.path / "trials").exists():  # refused before its first trial: nothing to go on with
@@ -48,6 +49,7 @@ def run(spec: SweepSpec, listener: Listener, *, executor: Executor = ray_tune) -
         raise
 
 
+@storage_told()
 def resume(
     folder: SweepFolder, listener: Listener, *, trials: int | None = None, executor: Executor = ray_tune
 ) -> Outcome:

@@ -43,9 +43,11 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as fault:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(fault, OSError):
+            fault.filename = fault.filename or str(path)  # a write does not say to where
         raise
     _sync_directory(path.parent)
 

@@ -94,7 +94,7 @@ class Lease:
         self._thread: threading.Thread | None = None
         self.token = 0
         self.lost = threading.Event()
-        database.wait(url, lambda: _METADATA.create_all(self._engine), patience_s=0)  # who begins is there to mend it
+        database.beginning(url, lambda: _METADATA.create_all(self._engine))
 
     @database.patient
     def holder(self) -> Holder | None:
@@ -110,7 +110,7 @@ class Lease:
             Held: a living driver has it.
             Paused: the database does not answer.
         """
-        database.wait(self.url, self._take, patience_s=0)
+        database.beginning(self.url, self._take)
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
         return self.token

@@ -50,12 +50,14 @@ class FitQueue:
         seeds: tuple[int, ...],
         max_failures: int,
         on_trial: Callable[[Trial], None] = lambda trial: None,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._study = study
         self._folder = folder
         self._seeds = seeds
         self._max_failures = max_failures
         self._on_trial = on_trial
+        self._on_stop = on_stop
         self._open: dict[int, _Open] = {}
         self._orders: deque[Order] = deque()
         self._empty: Counter[tuple[int, int]] = Counter()
@@ -64,6 +66,7 @@ class FitQueue:
         self._stopped = False
         self._failures_in_a_row = 0
         self.brake: str | None = None
+        self.halt: str | None = None
         self.finished = 0
         for proposal in study.open_proposals():
             self._take(proposal)
@@ -92,13 +95,17 @@ class FitQueue:
         """How many orders are out."""
         return len(self._out)
 
-    def done(self, order: Order, fault: str | None = None) -> None:
+    def done(self, order: Order, fault: str | None = None, *, halt: str | None = None) -> None:
         """The executor is through with `order`; `fault` says how the machine failed it, if it did.
 
-        An order that left no result and no fault was interrupted; it is issued again on resume.
+        `halt` says why no order can be carried out before a person has mended something. An order that left
+        no result and no fault was interrupted; it is issued again on resume.
         """
         self._out.discard((order.kind, order.number, order.seed))
         self.finished += 1
+        if halt is not None:
+            self.halt = self.halt or halt
+            self.stop()
         if order.kind == "held-out" or order.number not in self._open:
             return
         trial = self._open[order.number]
@@ -121,7 +128,9 @@ class FitQueue:
 
     def stop(self) -> None:
         """Give out no more orders; those that are out may finish."""
-        self._stopped = True
+        if not self._stopped:
+            self._stopped = True
+            self._on_stop()
 
     # --- inside
 

@@ -28,7 +28,7 @@ class FitSearcher(Searcher):
         self._shared = dict(shared)
         self._most = limit + ahead
         self._orders: dict[str, Order] = {}
-        self.fault: Exception | None = None  # of telling: Tune would swallow it, and wait for ever
+        self.fault: Exception | None = None  # Tune would swallow it, and wait for ever
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next order as a config, None for 'not now', FINISHED for 'no more'."""
@@ -36,7 +36,10 @@ class FitSearcher(Searcher):
             return Searcher.FINISHED
         if self._queue.running >= self._most:
             return None
-        order = self._queue.next()
+        try:
+            order = self._queue.next()
+        except Exception as fault:
+            return self._fail(fault)
         if order is None:
             return Searcher.FINISHED if self._queue.exhausted else None
         self._orders[trial_id] = order
@@ -52,11 +55,16 @@ class FitSearcher(Searcher):
         order = self._orders.pop(trial_id, None)
         if order is None:
             return
+        died = "its worker died more often than resources.max_retries allows"
         try:
-            self._queue.done(order, "its worker died more often than resources.max_retries allows" if error else None)
+            self._queue.done(order, died if error else None, halt=(result or {}).get("halt"))
         except Exception as fault:
-            self.fault = self.fault or fault
-            self._queue.stop()
+            self._fail(fault)
+
+    def _fail(self, fault: Exception) -> str:
+        self.fault = self.fault or fault
+        self._queue.stop()
+        return Searcher.FINISHED
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher into the attempt's scratch, which is never read back: give it nothing."""

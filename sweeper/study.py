@@ -66,10 +66,10 @@ class Study:
         self._seen: dict[int, Trial] = {}
         self._points = spec.space.grid() if spec.search.sampler == "grid" else None
         if create:
-            self._study = database.wait(url, lambda: self._create(identity or spec.identity()), patience_s=0)
+            self._study = database.beginning(url, lambda: self._create(identity or spec.identity()))
             return
         with database.reading(url):  # all of it, so that what is damaged is found before anything is built on it
-            self._study = database.wait(url, self._load, patience_s=0)
+            self._study = database.beginning(url, self._load)
             self._read()
 
     def _storage(self) -> optuna.storages.RDBStorage:
@@ -171,9 +171,7 @@ class Study:
             params = fixed
         elif self._flat:
             # These samplers model one box: every dimension is drawn, and what the method lacks is dropped.
-            drawn = {
-                name: self._draw(trial, name, dim) for name, dim in axes.items() if not isinstance(dim, Fixed)
-            }
+            drawn = {name: self._draw(trial, name, dim) for name, dim in axes.items() if not isinstance(dim, Fixed)}
             params = self._spec.space.walk(lambda name, _: drawn[name])
         else:
             params = self._spec.space.walk(lambda name, dim: self._draw(trial, name, dim))

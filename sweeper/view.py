@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sweeper import database, summary
 from sweeper import spec as specs
-from sweeper import summary
 from sweeper.errors import UserError
 from sweeper.folder import SweepFolder
 from sweeper.lease import Lease
@@ -17,12 +17,12 @@ from sweeper.trial import Trial
 
 def study_url(spec: SweepSpec, folder: SweepFolder) -> str:
     """Where the study lives: SQLite in the sweep's folder unless the spec names a server."""
-    return spec.storage.study or f"sqlite:///{folder.path / 'study.db'}"
+    return database.driven(spec.storage.study or f"sqlite:///{folder.path / 'study.db'}")
 
 
 def record_uri(spec: SweepSpec, root: Path) -> str:
     """Where the record is written: SQLite beside the sweeps unless the spec names a server."""
-    return spec.storage.mlflow or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    return database.driven(spec.storage.mlflow or f"sqlite:///{root.resolve() / 'mlflow.db'}")
 
 
 def open_spec(folder: SweepFolder) -> SweepSpec:
