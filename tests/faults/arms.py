@@ -61,7 +61,9 @@ class Arm:
     epochs_needed: int
 
 
-def sweeper(*, trials: int = 4, seeds: int = 2, study: str | None = None, record: str | None = None) -> Arm:
+def sweeper(
+    *, trials: int = 4, seeds: int = 2, epochs: int = EPOCHS, study: str | None = None, record: str | None = None
+) -> Arm:
     """Our own; `study` and `record` are URLs of databases, None those in the folders."""
 
     def command(case: Case) -> list[str]:
@@ -76,7 +78,7 @@ def sweeper(*, trials: int = 4, seeds: int = 2, study: str | None = None, record
             slots=case.slots,
             trials=trials,
             seeds=seeds,
-            epochs=EPOCHS,
+            epochs=epochs,
             storage=storage,
         )
         path = case.lane / f"{case.name}.yaml"
@@ -87,7 +89,7 @@ def sweeper(*, trials: int = 4, seeds: int = 2, study: str | None = None, record
         stores = {"study": study, "record": record}
         return ledger.of_sweeper(case.folder, case.ledger, **stores, asked=trials, seeds=seeds, faults=faults)
 
-    return Arm("sweeper", command, audit, epochs_needed=trials * seeds * EPOCHS)
+    return Arm("sweeper", command, audit, epochs_needed=trials * seeds * epochs)
 
 
 def stock(*, trials: int = 8) -> Arm:

@@ -35,7 +35,7 @@ from tests.faults.table import Sweep
 
 WEIGHTS = {"driver": 8, "actor": 9, "raylet": 2, "gcs": 1}
 EARLY, EARLY_S, WORK_S = 0.25, 12.0, 3.0  # a quarter strikes a start, the rest comes after a sign of work
-PATIENCE_S = 300.0  # without a sign of work: it hangs
+PATIENCE_S = 180.0  # without a sign of work: it hangs, and the operator ends it
 STUMBLES = 3  # attempts that end by themselves, and bring nothing
 LEFT_BEHIND_S = 5.0  # what a dead driver's Ray still is after this is ended by its number
 POLL_S = 0.05
@@ -77,8 +77,11 @@ class Blow:
 class Lane:
     """One sweep after the other, each through the storm to its end."""
 
-    def __init__(self, arm: Arm, kills: Kills, folder: Path, seed: int, bytecode: Path) -> None:
+    def __init__(
+        self, arm: Arm, kills: Kills, folder: Path, *, seed: int, bytecode: Path, patience_s: float = PATIENCE_S
+    ) -> None:
         self._arm, self._kills, self._folder, self._seed, self._bytecode = arm, kills, folder, seed, bytecode
+        self._patience_s = patience_s
         self._gone: dict[int, float] = {}  # sessions whose driver has ended, and when
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -135,9 +138,10 @@ class Lane:
                 self._arm_blow(blow, driver, began, now, grown=grown)
                 if blow.due(now) and self._strike(blow, driver, sweep, random):
                     blow = Blow(random) if blow.kind == "actor" else None
-            if now - sign_s > PATIENCE_S:
+            if now - sign_s > self._patience_s:
                 sweep.hangs += 1
                 driver.kill()
+                driver.wait()
 
     def _arm_blow(self, blow: Blow, driver: subprocess.Popen[bytes], began: float, now: float, *, grown: bool) -> None:
         if blow.armed_s is not None:
@@ -169,7 +173,7 @@ class Lane:
                 del self._gone[session]
 
 
-def storm(arm: Arm, folder: Path, *, kills: int, seed: int, lanes: int) -> list[Sweep]:
+def storm(arm: Arm, folder: Path, *, kills: int, seed: int, lanes: int, patience_s: float = PATIENCE_S) -> list[Sweep]:
     """Every sweep of a storm, those that an earlier call finished included."""
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / "sweeps.jsonl"
@@ -180,7 +184,7 @@ def storm(arm: Arm, folder: Path, *, kills: int, seed: int, lanes: int) -> list[
 
     def work(lane: int) -> None:
         place = folder / f"lane-{lane}-{next(numbers):03d}"  # a new one: what an interrupted storm left is not read
-        worker = Lane(arm, left, place, seed, folder.parent / "bytecode")
+        worker = Lane(arm, left, place, seed=seed, bytecode=folder.parent / "bytecode", patience_s=patience_s)
         while left.left:
             sweep = worker.play(next(numbers))
             with lock:
@@ -219,6 +223,7 @@ def main() -> int:
     parser.add_argument("--arm", choices=("sweeper", "stock", "both"), default="sweeper")
     parser.add_argument("--stores", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--lanes", type=int, default=2)
+    parser.add_argument("--patience-s", type=float, default=PATIENCE_S, help="without a sign of work: it hangs")
     parser.add_argument("--fresh", action="store_true", help="forget what an interrupted storm has done")
     asked = parser.parse_args()
     asked.root = asked.root.resolve()
@@ -230,7 +235,8 @@ def main() -> int:
         for arm in (able[name] for name in (("sweeper", "stock") if asked.arm == "both" else (asked.arm,))):
             kills = asked.stock_kills if asked.arm == "both" and arm.name == "stock" else asked.kills
             name = f"{arm.name}-{asked.stores}"
-            found[name] = storm(arm, asked.root / name, kills=kills, seed=asked.seed, lanes=asked.lanes)
+            how = {"seed": asked.seed, "lanes": asked.lanes, "patience_s": asked.patience_s}
+            found[name] = storm(arm, asked.root / name, kills=kills, **how)
     text = f"Seed {asked.seed}, {asked.lanes} lanes.\n\n{tables.table(found)}"
     (asked.root / "table.md").write_text(text)
     print(text)

@@ -16,7 +16,7 @@ from tests.faults.arms import Arm, Case
 from tests.faults.audit import read
 from tests.faults.ledger import environment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE_S = 280
 
 
@@ -33,7 +33,8 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
 
 @pytest.fixture
 def arm() -> Arm:
-    return arms.sweeper(trials=3, seeds=2)
+    """Fits that are longer than it takes to start a second actor."""
+    return arms.sweeper(trials=2, seeds=2, epochs=60)
 
 
 @pytest.fixture
