@@ -7,11 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-from sweeper.commands import cluster, looking, record, results, sweeps
+from sweeper.commands import cluster, hand, looking, record, results, sweeps
 from sweeper.commands.shared import Add
 from trainables.errors import UserError
 
-TOPICS = (sweeps, looking, results, record, cluster)
+TOPICS = (sweeps, looking, results, record, cluster, hand)
 EXAMPLES = """examples:
   sweeper demo                    a real sweep on handwritten digits, in minutes
   sweeper validate sweep.yaml     every fault of the file at once

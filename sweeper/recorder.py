@@ -38,6 +38,7 @@ def open_record(spec: SweepSpec, uuid: str, folder: SweepFolder, uri: str, descr
         hypervolume=lambda trials: summary.hypervolume(trials, spec, study.front(trials, signs)),
         named=lambda trials, front: recommend.named(trials, front, spec.objectives),
         note=tell,
+        folded=[f"seed-{seed}" for seed in spec.search.seed_list],
         provenance=_provenance(described),
         dataset=_data(dataset),
     )

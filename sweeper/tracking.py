@@ -36,10 +36,10 @@ _AS_TABLE = json.dumps([{"path": pictures.TABLE, "type": "table"}])
 class Source:
     """All that the record reads of a sweep: a narrow view, so that it depends on no other part.
 
-    `fits` gives what there is of a trial's fits so far; `table` one row per trial, as
-    `dashboards.figures.front_numbers` takes it; `hypervolume` that of the front of the given trials
-    (nan where they have none); `named` the trials of the front that have a name (`knee`, ...); `note` the
-    parent's note. `uuid` tells the sweep from others of its name.
+    `uuid` tells the sweep from others of its name. `fits` gives what there is of a trial's fits so far; `table` one
+    row per trial, as `dashboards.figures.front_numbers` takes it; `hypervolume` that of the front of the given trials
+    (nan where they have none); `named` the trials of the front that have a name (`knee`, ...); `note` the parent's
+    note. Charts of metrics whose prefix is `folded` are not shown at first.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Source:
     hypervolume: Callable[[Sequence[Trial]], float]
     named: Callable[[Sequence[Trial], Sequence[int]], Mapping[str, int]]
     note: Callable[[Sequence[Trial], Sequence[int], Place], str]
+    folded: Sequence[str] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     dataset: Data | None = None
 
@@ -66,7 +67,7 @@ class Record:
     def __init__(
         self, source: Source, uri: str, *, artifact_root: Path | None = None, drawing_share: float = DRAWING_SHARE
     ) -> None:
-        self._source = source
+        self.source = source
         self._runs = Runs(uri, source.name, source.uuid, artifact_root)
         self._models = Models(self._runs.client, source.name, source.uuid)
         self._parent: Held | None = None
@@ -98,7 +99,7 @@ class Record:
         parent = self._open(trials)
         self._draw(parent, trials, front)
         self._children.pause(trials)
-        done = len(trials) >= self._source.budget and all(trial.state.finished for trial in trials)
+        done = len(trials) >= self.source.budget and all(trial.state.finished for trial in trials)
         last = max((trial.ended_ms or 0 for trial in trials), default=0)
         self._runs.set_status(parent, "FINISHED" if done else PAUSED, ended_ms=last or None)
 
@@ -112,15 +113,15 @@ class Record:
         """The parent, after a look at everything of this sweep; created where it is missing."""
         if self._parent is None:
             parent, children = self._runs.find()
-            self._children = Children(self._runs, self._models, self._source.fits, children)
+            self._children = Children(self._runs, self._models, self.source.fits, children)
             begun = min((trial.started_ms for trial in trials), default=None)
-            self._parent = parent or self._runs.create(self._source.name, {ROLE: "parent"}, begun_ms=begun)
+            self._parent = parent or self._runs.create(self.source.name, {ROLE: "parent"}, begun_ms=begun)
             self._describe(self._parent, begun)
         return self._parent
 
     def _describe(self, parent: Held, begun_ms: int | None) -> None:
         """Spec, provenance, data and saved views; again only if one of them changes."""
-        source = self._source
+        source = self.source
         wanted = projection.digest([source.spec_yaml, source.provenance, vars(source.dataset) if source.dataset else 0])
         if parent.described == wanted:
             return
@@ -131,8 +132,10 @@ class Record:
             self._runs.keep_dataset(parent, source.dataset)
             tags |= {"dataset": source.dataset.name, "dataset.digest": source.dataset.digest}
         if views.understood(mlflow.__version__):
-            searched = projection.FILTERABLE
-            self._runs.tag_experiment(views.tags(source.name, source.uuid, source.objectives, searched, begun_ms or 0))
+            saved = views.tags(
+                source.name, source.uuid, source.objectives, projection.FILTERABLE, source.folded, begun_ms or 0
+            )
+            self._runs.tag_experiment(saved)
         self._runs.log(parent, [], params={}, tags=tags | {TABLES: _AS_TABLE, DESCRIBED: wanted})
         parent.described = wanted
 
@@ -148,10 +151,10 @@ class Record:
             for step in range(parent.steps + 1, len(ended) + 1)
         ]
         with tempfile.TemporaryDirectory(prefix="sweeper-record-") as folder:
-            pictures.write_tables(Path(folder), self._source.table(trials, front))
+            pictures.write_tables(Path(folder), self.source.table(trials, front))
             self._runs.keep_folder(parent, Path(folder))
         place = Place(self._runs.experiment, parent.run_id, self._children.ids)
-        tags = {NOTE: self._source.note(trials, front, place), NAMED: json.dumps(self._point(parent, trials, front))}
+        tags = {NOTE: self.source.note(trials, front, place), NAMED: json.dumps(self._point(parent, trials, front))}
         metrics = [scalar for scalar in new if math.isfinite(scalar.value)]  # nan: no front yet
         self._runs.log(parent, metrics, params={}, tags=tags | {STEPS: str(len(ended)), DIGEST: wanted})
         parent.digest, parent.steps = wanted, len(ended)
@@ -164,13 +167,13 @@ class Record:
     def _grown(self, ended: Sequence[Trial]) -> list[float]:
         """The hypervolume after each trial that has ended; what is known is not computed again."""
         for count in range(len(self._series), len(ended)):
-            self._series.append(self._source.hypervolume(ended[: count + 1]))
+            self._series.append(self.source.hypervolume(ended[: count + 1]))
         return self._series
 
     def _point(self, parent: Held, trials: Sequence[Trial], front: Sequence[int]) -> dict[str, str]:
         """The registered model's aliases, moved to where the names point now."""
         versions = self._children.versions
-        named = self._source.named(trials, front)
+        named = self.source.named(trials, front)
         aliases = {label: versions[number] for label, number in named.items() if number in versions}
         if aliases != parent.named:
             self._models.point(aliases, parent.named)
@@ -184,8 +187,8 @@ class Record:
             return
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="sweeper-record-") as folder:
-            table = self._source.table(trials, front)
-            pictures.draw(Path(folder), self._source.name, table, self._source.objectives, self._grown(ended))
+            table = self.source.table(trials, front)
+            pictures.draw(Path(folder), self.source.name, table, self.source.objectives, self._grown(ended))
             self._runs.keep_folder(parent, Path(folder))
         self._runs.log(parent, [], params={}, tags={DRAWN: wanted})
         parent.drawn = wanted

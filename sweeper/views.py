@@ -35,9 +35,18 @@ def understood(version: str) -> bool:
 
 
 def tags(
-    name: str, uuid: str, objectives: Mapping[str, Literal["min", "max"]], searched: Sequence[str], born_ms: int
+    name: str,
+    uuid: str,
+    objectives: Mapping[str, Literal["min", "max"]],
+    searched: Sequence[str],
+    folded: Sequence[str],
+    born_ms: int,
 ) -> dict[str, str]:
-    """The two views of a sweep as tags of its experiment; `searched` are the numeric params that are metrics too."""
+    """The two views of a sweep as tags of its experiment.
+
+    `searched` are the numeric params that are metrics too; `folded` the prefixes of metrics whose charts, which MLflow
+    adds by itself, are folded away.
+    """
     ours = f"tags.`sweeper.uuid` = '{uuid}' AND tags.`sweeper.role` = 'trial'"
     shown = {
         FRONT: (f"{name}: Pareto front", f"{ours} AND tags.pareto = 'true'"),
@@ -49,14 +58,16 @@ def tags(
                 "name": title,
                 "createdAt": born_ms,
                 "updatedAt": born_ms,
-                "state": json.dumps(_state(wanted, objectives, searched)),
+                "state": json.dumps(_state(wanted, objectives, searched, folded)),
             }
         )
         for view, (title, wanted) in shown.items()
     }
 
 
-def _state(wanted: str, objectives: Mapping[str, Literal["min", "max"]], searched: Sequence[str]) -> dict[str, Any]:
+def _state(
+    wanted: str, objectives: Mapping[str, Literal["min", "max"]], searched: Sequence[str], folded: Sequence[str]
+) -> dict[str, Any]:
     first, sense = next(iter(objectives.items()))
     columns = [f"tags.`{name}`" for name in ("state", "baseline", "pareto")] + ["params.`method`"]
     columns += [f"metrics.`{name}`" for name in (*searched, *objectives)]
@@ -69,7 +80,10 @@ def _state(wanted: str, objectives: Mapping[str, Literal["min", "max"]], searche
         "selectedColumns": columns,
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": [*_scatters(list(objectives)), _parallel([*searched, *objectives])],
-        "compareRunSections": [{"uuid": "sweeper", "name": "Sweep", "display": True, "isReordered": True}],
+        "compareRunSections": [
+            _section("sweeper", "Sweep", display=True, columns=2, cardHeight=480),
+            *(_section(f"folded-{name}", name, display=False) for name in ("Model metrics", *folded)),
+        ],
         "isAccordionReordered": True,
         "hideEmptyCharts": True,
     }
@@ -85,6 +99,10 @@ def _scatters(objectives: Sequence[str]) -> list[dict[str, Any]]:
 
 def _parallel(metrics: Sequence[str]) -> dict[str, Any]:
     return _card("PARALLEL", "parallel", selectedParams=[], selectedMetrics=list(metrics), showAllRuns=True)
+
+
+def _section(uuid: str, name: str, **more: Any) -> dict[str, Any]:
+    return {"uuid": uuid, "name": name, "isReordered": True, "deleted": False, "isGenerated": False} | more
 
 
 def _card(kind: str, name: str, **more: Any) -> dict[str, Any]:

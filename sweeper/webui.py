@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from sweeper import views
 from sweeper.errors import UserError
 
 HOST = "127.0.0.1"
@@ -26,6 +27,11 @@ def link(base_url: str, experiment_id: str, run_id: str | None = None, artifact:
     place += f"/{quote(run_id)}" if run_id else ""
     place += f"/artifacts/{quote(artifact)}" if run_id and artifact else ""
     return f"{base_url.rstrip('/')}/#/{place}?workflowType=machine_learning"
+
+
+def view_link(base_url: str, experiment_id: str, uuid: str, view: str) -> str:
+    """The page of a saved view of the sweep: its charts and its runs side by side."""
+    return f"{link(base_url, experiment_id)}&viewStateShareKey={quote(views.key(uuid, view))}&compareRunsMode=CHART"
 
 
 def serve_command(uri: str, artifacts: Path, port: int) -> list[str]:
@@ -63,14 +69,14 @@ def serve(uri: str, name: str, uuid: str, artifacts: Path, port: int) -> int:
     if found is None:
         raise UserError(f"MLflow has no record of '{name}' yet. 'sweeper resume {name}' writes what is missing.")
     if uri.startswith(("http://", "https://")):
-        _tell(uri, *found)
+        _tell(uri, uuid, *found)
         return 0
     if _answers(port):
         raise UserError(f"port {port} on {HOST} is taken. Choose another with --port.")
     server = subprocess.Popen(serve_command(uri, artifacts, port), env=environment(), stdout=subprocess.DEVNULL)
     try:
         _wait(server, port)
-        _tell(f"http://{HOST}:{port}", *found)
+        _tell(f"http://{HOST}:{port}", uuid, *found)
         print("Ctrl-C ends the server.", flush=True)
         return server.wait()
     except KeyboardInterrupt:
@@ -80,9 +86,11 @@ def serve(uri: str, name: str, uuid: str, artifacts: Path, port: int) -> int:
         server.wait()
 
 
-def _tell(base_url: str, experiment_id: str, parent: str) -> None:
-    print(f"the front:  {link(base_url, experiment_id, parent, 'front.html')}")
-    print(f"all trials: {link(base_url, experiment_id)}", flush=True)
+def _tell(base_url: str, uuid: str, experiment_id: str, parent: str) -> None:
+    print(f"the front:  {view_link(base_url, experiment_id, uuid, views.FRONT)}")
+    print(f"all trials: {view_link(base_url, experiment_id, uuid, views.ALL)}")
+    print(f"the sweep:  {link(base_url, experiment_id, parent)}")
+    print(f"on a page:  {link(base_url, experiment_id, parent, 'front.html')}", flush=True)
 
 
 def _wait(server: subprocess.Popen[bytes], port: int) -> None:

@@ -627,6 +627,13 @@ def test_the_link_opens_runs_not_the_page_about_genai() -> None:
     assert webui.link("http://h", "3", "ab") == "http://h/#/experiments/3/runs/ab?workflowType=machine_learning"
 
 
+def test_a_view_is_opened_by_its_key_with_its_charts() -> None:
+    assert webui.view_link("http://h", "3", "0123456789abcdef", "front") == (
+        "http://h/#/experiments/3/runs?workflowType=machine_learning"
+        "&viewStateShareKey=0123456789ab-front&compareRunsMode=CHART"
+    )
+
+
 def test_the_front_is_found_where_the_record_put_it(sweep: Sweep) -> None:
     assert runs.whereabouts(sweep.uri, sweep.name, sweep.uuid) is None
     sweep.record().refresh(sweep.trials, sweep.front)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.errors import UserError, unknown
@@ -45,7 +46,8 @@ class Backbone:
 
     `targets` maps each `layers` option (qkv, attention, attention+mlp) to peft's `target_modules`: a list of
     name endings, or one regular expression. `mean` and `std` refer to pixels in [0, 1].
-    `parameters` counts the model without its head. `recipe` is code that rebuilds `model` without this package.
+    `parameters` counts the model without its head. `recipe` is code that rebuilds `model` without this package;
+    `file` is where its weights were read here.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Backbone:
     parameters: int
     source: str
     recipe: str = ""
+    file: Path | None = None
 
     def transform(self) -> dict[str, Any]:
         """The fields of `trainables.data.cache.Transform` that this backbone asks for."""

@@ -57,6 +57,7 @@ def load(config: BackboneConfig, *, classes: int, layers: str | None, class_name
         parameters=sum(p.numel() for p in clip.visual.parameters()),
         source=f"open_clip {name}, {origin(path, repository, config.weights)}",
         recipe=_recipe(name, card, path, tag if config.weights == "pretrained" else "", head),
+        file=path,
     )
 
 

@@ -86,6 +86,7 @@ def load(config: BackboneConfig, *, classes: int, layers: str | None = None) -> 
         parameters=sum(p.numel() for name, p in model.named_parameters() if not name.startswith("head.")),
         source=source,
         recipe=_rebuild(classes, path),
+        file=path,
     )
 
 

@@ -63,6 +63,7 @@ def load(config: BackboneConfig, *, classes: int, layers: str | None) -> Backbon
         parameters=sum(p.numel() for n, p in model.named_parameters() if not n.startswith(f"{head}.")),
         source=f"timm {name}, {origin(path, repository, config.weights)}",
         recipe=_recipe(name, classes, config.weights, path),
+        file=path,
     )
 
 

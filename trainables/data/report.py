@@ -24,6 +24,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "bad": [{"place": b.place, "problem": b.problem, "dropped": b.dropped} for b in dataset.bad],
         "notes": list(dataset.notes),
         "licence": dataset.licence,
+        "crop_bottom": dataset.crop_bottom,
     }
 
 

@@ -1,0 +1,154 @@
+"""A point of the front, in the hand: a folder that plain peft, timm and open_clip load, with a true model card."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweeper import card, provenance, recommend
+from sweeper import spec as specs
+from sweeper.card import Facts, Measured
+from sweeper.errors import UserError, unknown
+from sweeper.folder import FitFolder, SweepFolder, read_json
+from sweeper.spec import Storage, SweepSpec
+from sweeper.trial import State, Trial, typical
+from sweeper.view import look
+from trainables.params import Params
+
+
+def pull(folder: SweepFolder, which: str, out: Path, *, merge: bool = False) -> Path:
+    """Write one fit of a sweep to the new folder `out`, and give that folder.
+
+    `which`: `knee`, `most-accurate`, `fairest` of the front as it is now, or a trial's number. Of the trial's seeds
+    the typical one is taken, whose validation numbers lie nearest to their means over the seeds.
+
+    Raises:
+        UserError: there is no such point, its weights were not kept, or `out` holds something.
+    """
+    _, trials, front, spec = look(folder)
+    trial = _chosen(trials, front, spec, which)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} holds something already. Give the name of a new folder.")
+    seed, fit = _fit(folder, spec, trial)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        _write(draft, folder, spec, trial, seed, fit, asked=which, tried=len(trials), merge=merge)
+        draft.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        os.replace(draft, out)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return out
+
+
+def _chosen(trials: Sequence[Trial], front: Sequence[int], spec: SweepSpec, which: str) -> Trial:
+    named = recommend.named(trials, front, spec.objectives)
+    if not named:
+        raise UserError(f"sweep '{spec.name}' has no front yet. 'sweeper status {spec.name}' says where it stands.")
+    by_number = {str(trial.number): trial for trial in trials if trial.state is State.COMPLETE}
+    if which in named:
+        return by_number[str(named[which])]
+    if which not in by_number:
+        members = [str(number) for number in front]
+        raise UserError(unknown(f"the point '{which}' of '{spec.name}'", which, [*named, *members]))
+    return by_number[which]
+
+
+def _fit(folder: SweepFolder, spec: SweepSpec, trial: Trial) -> tuple[int, FitFolder]:
+    """The typical fit of those whose weights are there."""
+    fits = {seed: folder.fit(trial.number, seed) for seed in spec.search.seed_list}
+    values = {seed: _result(fit)["values"] for seed, fit in fits.items()}
+    seed = typical(values, list(spec.objectives))
+    if not fits[seed].weights.is_dir():
+        raise UserError(
+            f"the weights of trial {trial.number} were not kept: it is not on the front. Pull a member of the front "
+            f"('sweeper pareto {spec.name}'), or set storage.keep_weights: all in the next sweep."
+        )
+    return seed, fits[seed]
+
+
+def _result(fit: FitFolder) -> dict[str, Any]:
+    found = fit.result()
+    if found is None:
+        raise UserError(f"{fit.path} has no result, though its trial is complete. Put the sweep's folder back.")
+    return found
+
+
+def _write(
+    out: Path,
+    folder: SweepFolder,
+    spec: SweepSpec,
+    trial: Trial,
+    seed: int,
+    fit: FitFolder,
+    *,
+    asked: str,
+    tried: int,
+    merge: bool,
+) -> None:
+    from trainables import serving  # loads torch
+
+    described = provenance.kept(spec, folder.path)
+    dataset: Mapping[str, Any] = described["dataset"]
+    packed = serving.pack(
+        spec.backbone,
+        Params.from_flat(dict(trial.params)),
+        dataset["classes"],
+        fit.weights,
+        out,
+        crop_bottom=dataset.get("crop_bottom", 0),
+        merge=merge,
+    )
+    facts = Facts(
+        spec=spec,
+        trial=trial,
+        seed=seed,
+        asked=asked,
+        tried=tried,
+        merged=(out / serving.WHOLE).exists(),
+        code=packed.code,
+        base=packed.base,
+        weights=(packed.trained, packed.total),
+        dataset=dataset,
+        provenance=_result(fit)["provenance"],
+        commit=described.get("commit"),
+        measured=_measured(folder, trial, seed, fit),
+    )
+    (out / "README.md").write_text(card.write(facts), encoding="utf-8")
+    (out / "sweep.yaml").write_text(specs.dump(_portable(spec)), encoding="utf-8")
+    (out / "results.json").write_text(_results(facts), encoding="utf-8")
+
+
+def _portable(spec: SweepSpec) -> SweepSpec:
+    """The question without the places of this machine."""
+    weights = spec.backbone.weights if spec.backbone.weights in ("pretrained", "none") else "pretrained"
+    return spec.model_copy(
+        update={
+            "storage": Storage(),
+            "data": spec.data.model_copy(update={"root": None}),
+            "backbone": spec.backbone.model_copy(update={"weights": weights}),
+        }
+    )
+
+
+def _measured(folder: SweepFolder, trial: Trial, seed: int, fit: FitFolder) -> list[Measured]:
+    found = [Measured("validation", _result(fit)["values"], _result(fit)["groups"])]
+    path = folder.held_out(trial.number, seed)
+    if path.exists():
+        tested = read_json(path)
+        found.append(Measured("test", tested["values"], tested["groups"]))
+    return found
+
+
+def _results(facts: Facts) -> str:
+    """The card's numbers for programs."""
+    told = {measured.split: {"values": measured.values, "groups": measured.groups} for measured in facts.measured}
+    return json.dumps(told, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,205 @@
+"""A trained fit leaves home: a folder that plain peft, timm and open_clip load, and a quick look at what it says.
+
+The folder holds the weights, `labels.json`, `preprocessing.json`, `fit.json` (how to build the model here) and, where
+the pre-trained weights can be had nowhere else, those too (`base.*`). Nothing in it is code that runs by itself.
+
+Shapes: B images, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from trainables import adapters, backbones
+from trainables.backbones import Backbone
+from trainables.data.transform import Transform
+from trainables.errors import UserError
+from trainables.methods import METHODS
+from trainables.params import Params
+from trainables.task import BackboneConfig
+
+WHOLE = "model.safetensors"
+_BATCH = 32
+_RESIZE = {"squash": "({side}, {side})", "shorter": "{side}"}
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a model card tells of a folder: code that loads it, its base, its numbers of weights."""
+
+    code: str
+    base: str
+    trained: int
+    total: int
+
+
+def pack(
+    backbone: BackboneConfig,
+    params: Params,
+    labels: Sequence[str],
+    weights: Path,
+    out: Path,
+    *,
+    crop_bottom: int = 0,
+    merge: bool = False,
+) -> Packed:
+    """Write the fit whose trained weights are in `weights` to the folder `out`.
+
+    With `merge`, and after full fine-tuning, all weights are in one `model.safetensors`, for which neither
+    peft nor the pre-trained weights are needed. Else they stay what was trained, in peft's format.
+
+    Raises:
+        UserError: the backbone's weights are not here, or the trained ones do not fit it.
+    """
+    whole = merge or METHODS[params.method].adapter == "full"
+    built = backbones.load(backbone, classes=len(labels), class_names=labels)
+    model = _trained(built, params, weights)
+    trained, total = adapters.count_parameters(model)
+    out.mkdir(parents=True, exist_ok=True)
+    if whole:
+        save_file(_plain(model), out / WHOLE, metadata={"format": "pt"})
+        base = ""
+        built.recipe = backbones.load(_bare(backbone), classes=len(labels), class_names=labels).recipe
+    else:
+        for file in weights.iterdir():
+            if file.name != "README.md":  # of the fit's own folder: it names places of this machine
+                shutil.copyfile(file, out / file.name)
+        base = _keep_base(built, out)
+    images = {**built.transform(), "mean": built.mean, "std": built.std, "crop_bottom": crop_bottom}
+    config = backbone if base or not whole else _bare(backbone)
+    told = {"backbone": config.model_dump(mode="json") | ({"weights": base} if base else {}), "whole": whole}
+    _write(out / "fit.json", told | {"params": params.to_flat()})
+    _write(out / "labels.json", list(labels))
+    _write(out / "preprocessing.json", images)
+    return Packed(_code(built, out, images, base), built.source, trained, total)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one image: its label, and the probability of each label."""
+
+    image: Path
+    label: str
+    probabilities: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self) | {"image": str(self.image)}
+
+
+def predict(folder: Path, images: Sequence[Path], *, device: str = "cpu") -> Iterator[Answer]:
+    """The answers of the model in a folder that `pack` wrote, in the images' order.
+
+    Raises:
+        UserError: the folder is not such a one, or a file is not an image.
+    """
+    told, labels, asked = (_read(folder / f"{name}.json") for name in ("fit", "labels", "preprocessing"))
+    config = told["backbone"]
+    if (folder / config["weights"]).is_file():
+        config = config | {"weights": str(folder / config["weights"])}
+    built = backbones.load(BackboneConfig(**config), classes=len(labels), class_names=labels)
+    if told["whole"]:
+        built.model.load_state_dict(load_file(folder / WHOLE))
+        model = built.model.eval()
+    else:
+        model = _trained(built, Params.from_flat(told["params"]), folder, but=config["weights"])
+    mean, std = torch.tensor(asked.pop("mean")).view(3, 1, 1), torch.tensor(asked.pop("std")).view(3, 1, 1)
+    transform = Transform(**asked)
+    for start in range(0, len(images), _BATCH):
+        paths = images[start : start + _BATCH]
+        pixels_B3HW = torch.stack([torch.from_numpy(transform(_open(path)).copy()) for path in paths])
+        for path, row_C in zip(paths, _probabilities(model.to(device), (pixels_B3HW / 255 - mean) / std), strict=True):
+            shares = dict(zip(labels, row_C.tolist(), strict=True))
+            yield Answer(path, max(shares, key=lambda label: shares[label]), shares)
+
+
+@torch.no_grad()
+def _probabilities(model: nn.Module, images_B3HW: Tensor) -> Tensor:
+    device = next(model.parameters()).device
+    return model(images_B3HW.to(device)).float().softmax(1).cpu()  # type: ignore[no-any-return]
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        image = Image.open(path)
+        image.load()
+    except (OSError, UnidentifiedImageError) as fault:
+        raise UserError(f"{path} is not an image that can be read ({fault}).") from None
+    return image
+
+
+def _trained(built: Backbone, params: Params, folder: Path, but: str = "") -> nn.Module:
+    """The backbone's model with what was trained put in."""
+    files = [file for file in sorted(folder.glob("*.safetensors")) if file.name != Path(but).name]
+    if len(files) != 1:
+        raise UserError(f"{folder} holds {len(files)} files of trained weights, not one. Was it written whole?")
+    model = adapters.wrap(built.model, built, params)
+    adapters.load_trainable_state(model, load_file(files[0]))
+    return model.eval()
+
+
+def _plain(model: nn.Module) -> dict[str, Tensor]:
+    """All weights under the base model's own names, the adapter merged in."""
+    merge = getattr(model, "merge_and_unload", None)
+    plain: nn.Module = model if merge is None else merge()
+    return {name: tensor.detach().clone().contiguous() for name, tensor in plain.state_dict().items()}
+
+
+def _bare(backbone: BackboneConfig) -> BackboneConfig:
+    return backbone.model_copy(update={"weights": "none"})
+
+
+def _keep_base(built: Backbone, out: Path) -> str:
+    """The pre-trained weights, where the recipe needs a file of this machine; '' where the hub has them."""
+    if built.file is None or repr(str(built.file)) not in built.recipe:
+        return ""
+    name = f"base{built.file.suffix}"
+    shutil.copyfile(built.file, out / name)
+    built.recipe = built.recipe.replace(repr(str(built.file)), f'FOLDER + "/{name}"')
+    return name
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise UserError(f"{path.parent} is no pulled model ({fault}). Make one: sweeper pull NAME -o DIR") from None
+
+
+def _write(path: Path, body: Any) -> None:
+    path.write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _code(built: Backbone, out: Path, images: dict[str, Any], base: str) -> str:
+    """Python with plain libraries: build, load, prepare an image, answer."""
+    if (out / "adapter_config.json").exists():
+        load = "model = peft.PeftModel.from_pretrained(model, FOLDER).eval()"
+    else:
+        (file,) = (file.name for file in out.glob("*.safetensors") if file.name != base)
+        strict = "" if file == WHOLE else ", strict=False"
+        load = f'model.load_state_dict(safetensors.torch.load_file(FOLDER + "/{file}"){strict})\nmodel.eval()'
+    side = int(images["size"] / images["crop_pct"])
+    crop = images["crop_bottom"]
+    cut = f"image = image.crop((0, 0, image.width, image.height - {crop}))\n" if crop else ""
+    return (
+        f'FOLDER = "."\n{built.recipe}\n{load}\n\n'
+        "import json\nfrom PIL import Image\nfrom torchvision import transforms\n"
+        "prepare = transforms.Compose([\n"
+        f"    transforms.Resize({_RESIZE[images['resize']].format(side=side)}, "
+        f"transforms.InterpolationMode.{images['interpolation'].upper()}),\n"
+        f"    transforms.CenterCrop({images['size']}),\n    transforms.ToTensor(),\n"
+        f"    transforms.Normalize({list(images['mean'])}, {list(images['std'])}),\n])\n"
+        f'image = Image.open("image.jpg").convert("RGB")\n{cut}'
+        "logits = model(prepare(image)[None])\n"
+        'print(json.load(open(FOLDER + "/labels.json"))[logits.argmax().item()])\n'
+    )
