@@ -12,7 +12,7 @@ from typing import Literal
 
 from dashboards.style import PLAIN, Look
 
-SCREEN, COLUMN, WIDE = (640.0, 430.0), (330.0, 240.0), (860.0, 240.0)
+SCREEN, COLUMN, WIDE = (640.0, 430.0), (330.0, 240.0), (700.0, 240.0)
 
 
 @dataclass(frozen=True)
@@ -109,3 +109,13 @@ class Chart:
         """One series for each line of the legend, in the order of drawing."""
         named = {s.name: s for panel in self.panels for s in panel.series if s.key and s.name}
         return tuple(named.values())
+
+
+def crowded(names: Sequence[str], width: float) -> bool:
+    """Whether the names side by side need more than `width` pixels."""
+    return sum(longest(name) + 2 for name in names) * 6 > width
+
+
+def longest(name: str) -> int:
+    """The letters of its longest line."""
+    return max(map(len, name.split("\n")))

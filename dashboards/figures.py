@@ -12,10 +12,12 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from dashboards import paper, screen
+from dashboards.document import Table
 from dashboards.front import front_chart, spread
 from dashboards.growth import HypervolumeNumbers, hypervolume_chart, hypervolume_numbers
 from dashboards.numbers import FrontNumbers, front_numbers
 from dashboards.page import page
+from dashboards.writers import html_table
 
 __all__ = [
     "FrontNumbers",
@@ -44,17 +46,15 @@ def front_png(numbers: FrontNumbers, path: Path) -> None:
 
 def front_html(numbers: FrontNumbers, *, title: str = "Pareto front") -> str:
     """One page that needs no network, no storage and no other page: figure, caption, table of the front."""
-    body = f"{screen.embedded(front_chart(numbers))}<p>{html.escape(numbers.caption)}</p>{_table(numbers)}"
+    body = f"{screen.embedded(front_chart(numbers))}<p>{html.escape(numbers.caption)}</p>{html_table(_table(numbers))}"
     return page(title, body)
 
 
-def _table(numbers: FrontNumbers) -> str:
-    head = ("trial", "configuration", numbers.x.title, numbers.y.title)
-    rows = [
+def _table(numbers: FrontNumbers) -> Table:
+    rows = tuple(
         (str(p.number), p.name, f"{p.x:.4f}{spread(p.x_std)}", f"{p.y:.4f}{spread(p.y_std)}") for p in numbers.front
-    ]
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
-    return f"<table><thead><tr>{''.join(f'<th>{html.escape(name)}</th>' for name in head)}</tr></thead>\n{body}</table>"
+    )
+    return Table(("trial", "configuration", numbers.x.title, numbers.y.title), rows, words=(0, 1))
 
 
 def hypervolume_plotly(numbers: HypervolumeNumbers) -> go.Figure:

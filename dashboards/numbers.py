@@ -132,7 +132,7 @@ def front_numbers(
     main = [*front, *baselines] or points
     x = Axis(x_name, x_sense, *_extent([(p.x, p.x_std) for p in main], [p.x for p in points]))
     y = Axis(y_name, y_sense, *_extent([(p.y, p.y_std) for p in main], [p.y for p in points]))
-    outline = _outline(front, x, y) if len(objectives) == 2 else ()
+    border = outline(front, x, y) if len(objectives) == 2 else ()
     return FrontNumbers(
         x=x,
         y=y,
@@ -140,8 +140,8 @@ def front_numbers(
         dominated=tuple(p for p in loose if p.feasible and not p.baseline),
         baselines=baselines,
         infeasible=tuple(p for p in loose if not p.feasible),
-        outline=outline,
-        labels=_labels(points, front, baselines, outline, _Frame(x, y, canvas), knee),
+        outline=border,
+        labels=_labels(points, front, baselines, border, _Frame(x, y, canvas), knee),
         caption=_caption(trials, points, x, y, tuple(objectives)),
         canvas=canvas,
         knee=next((p for p in points if p.number == knee), None),
@@ -183,7 +183,7 @@ def _extent(main: Sequence[tuple[float, float]], others: Sequence[float]) -> tup
     return low - margin, high + margin
 
 
-def _outline(front: Sequence[Point], x: Axis, y: Axis) -> tuple[tuple[float, float], ...]:
+def outline(front: Sequence[Point], x: Axis, y: Axis) -> tuple[tuple[float, float], ...]:
     """The border of what the front dominates: between neighbours, the corner that is worst in both."""
     if not front:
         return ()
@@ -218,7 +218,7 @@ def _labels(
     points: Sequence[Point],
     front: Sequence[Point],
     baselines: Sequence[Point],
-    outline: Sequence[tuple[float, float]],
+    border: Sequence[tuple[float, float]],
     frame: _Frame,
     knee: int | None,
 ) -> tuple[Label, ...]:
@@ -229,7 +229,7 @@ def _labels(
     chosen = [p for p in points if p.number == knee]
     rest = [p for p in front if not p.baseline and p.number != knee]
     named = [*chosen, *(p for p in baselines if p.number != knee), *rest[:1], *rest[1:][-1:], *rest[1:-1]]
-    obstacles = [*_bars(named, frame), *_steps(outline, frame)]
+    obstacles = [*_bars(named, frame), *_steps(border, frame)]
     places = place(
         [frame.pixel(p.x, p.y) for p in named],
         [(f"{p.name}, the knee" if p.number == knee else p.name, p.name, f"#{p.number}") for p in named],
@@ -260,8 +260,8 @@ def _bars(points: Sequence[Point], frame: _Frame) -> list[Box]:
     return boxes
 
 
-def _steps(outline: Sequence[tuple[float, float]], frame: _Frame) -> list[Box]:
-    return [frame.between(a, b) for a, b in itertools.pairwise(outline)]
+def _steps(border: Sequence[tuple[float, float]], frame: _Frame) -> list[Box]:
+    return [frame.between(a, b) for a, b in itertools.pairwise(border)]
 
 
 def _caption(trials: pd.DataFrame, points: Sequence[Point], x: Axis, y: Axis, objectives: tuple[str, ...]) -> str:

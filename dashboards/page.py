@@ -23,7 +23,9 @@ p, li {{ max-width: 46rem }}
 .answer {{ border-left: 4px solid var(--mark); padding: .2rem 0 .2rem 1rem; margin: .8rem 0 }}
 .wide {{ overflow-x: auto }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; margin: .5rem 0 }}
-th, td {{ text-align: right; padding: .22rem .8rem; border-bottom: 1px solid var(--grid); vertical-align: top }}
+th, td {{ text-align: right; padding: .22rem .8rem; border-bottom: 1px solid var(--grid); vertical-align: top;
+          white-space: nowrap }}
+th, td.text {{ white-space: normal }}
 thead th {{ border-bottom: 1.5px solid var(--muted) }}
 td.text, th.text {{ text-align: left }}
 td.best {{ font-weight: 600 }}

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
-from dashboards.chart import Band, Chart, Panel, Rule, Scale, Series
+from dashboards.chart import Band, Chart, Panel, Rule, Scale, Series, crowded, longest
 from dashboards.style import LIGHT, Theme
 
 DPI = 100  # at which a pixel of the canvas is a pixel of the picture
@@ -64,17 +64,8 @@ def _wrapped(text: str, width: float) -> str:
 def _slant(chart: Chart) -> float:
     """Room for names that must be written slanted, in pixels."""
     width = chart.canvas[0] / len(chart.panels)
-    names = [_longest(name) for panel in chart.panels for name in panel.x.names if _crowded(panel.x.names, width)]
+    names = [longest(name) for panel in chart.panels for name in panel.x.names if crowded(panel.x.names, width)]
     return 4.5 * max(names, default=0)
-
-
-def _crowded(names: Sequence[str], width: float) -> bool:
-    """Whether the names side by side need more than `width` pixels."""
-    return sum(_longest(name) + 2 for name in names) * 6 > width
-
-
-def _longest(name: str) -> int:
-    return max(map(len, name.split("\n")))
 
 
 def _panel(axes: Axes, panel: Panel, theme: Theme, scale: float, *, titled: bool) -> None:
@@ -188,7 +179,7 @@ def _scale(axes: Axes, which: str, scale: Scale, factor: float) -> None:
     if scale.names:
         axis.set_ticks(range(len(scale.names)), list(scale.names))
         width = axes.get_window_extent().width / axes.figure.dpi * DPI / factor
-        if which == "x" and _crowded(scale.names, width):
+        if which == "x" and crowded(scale.names, width):
             axes.tick_params(axis="x", rotation=35)
             for text in axes.get_xticklabels():
                 text.set_horizontalalignment("right")

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from dashboards.chart import Band, Chart, Panel, Rule, Scale, Series
+from dashboards.chart import Band, Chart, Panel, Rule, Scale, Series, crowded
 from dashboards.style import DARK, LIGHT, Theme
 
 MARGIN = {"l": 80, "r": 20, "t": 60, "b": 70}
@@ -47,7 +47,7 @@ def plotly(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
     )
     seen: set[str] = set()
     for column, panel in enumerate(chart.panels, start=1):
-        _draw(figure, panel, column, theme, seen)
+        _draw(figure, panel, column, theme, seen, chart.canvas[0] / len(chart.panels))
     font = {"color": theme.ink, "size": 13}
     figure.update_layout(
         font=font,
@@ -63,7 +63,7 @@ def plotly(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
     return figure
 
 
-def _draw(figure: go.Figure, panel: Panel, column: int, theme: Theme, seen: set[str]) -> None:
+def _draw(figure: go.Figure, panel: Panel, column: int, theme: Theme, seen: set[str], width: float) -> None:
     at = {"row": 1, "col": column}
     for band in panel.bands:
         for trace in _area(band, theme):
@@ -79,7 +79,8 @@ def _draw(figure: go.Figure, panel: Panel, column: int, theme: Theme, seen: set[
             ay=-label.dy, font={"size": 11, "color": theme.ink}, showarrow=True, arrowhead=0, arrowwidth=0.7,
             arrowcolor=theme.muted, standoff=6, **at,
         )  # fmt: skip
-    figure.update_xaxes(**_axis(panel.x, theme), **at)
+    slanted = {"tickangle": -35, "tickfont": {"size": 11}, "automargin": True} if crowded(panel.x.names, width) else {}
+    figure.update_xaxes(**_axis(panel.x, theme), **slanted, **at)
     figure.update_yaxes(**_axis(panel.y, theme), **at)
 
 
@@ -155,11 +156,8 @@ def _axis(scale: Scale, theme: Theme) -> dict[str, Any]:
     if scale.ticks:
         shown |= {"tickmode": "array", "tickvals": list(scale.ticks), "ticktext": [f"{tick:g}" for tick in scale.ticks]}
     if scale.names:
-        shown |= {
-            "tickmode": "array",
-            "tickvals": list(range(len(scale.names))),
-            "ticktext": [_broken(name) for name in scale.names],
-        }
+        names = [_broken(name) for name in scale.names]
+        shown |= {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": names}
     return shown
 
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sweeper.folder import SweepFolder, read_json
 from sweeper.spec import SweepSpec
 from sweeper.trial import Trial, mean_and_spread
+
+MEND = "Delete it: the next resume measures it again."
 
 
 def read(folder: SweepFolder, spec: SweepSpec, trials: Sequence[Trial]) -> dict[int, dict[str, tuple[float, float]]]:
@@ -19,7 +22,7 @@ def read(folder: SweepFolder, spec: SweepSpec, trials: Sequence[Trial]) -> dict[
     for trial in trials:
         paths = [folder.held_out(trial.number, seed) for seed in spec.search.seed_list]
         if all(path.exists() for path in paths):
-            means, spread = mean_and_spread([read_json(path)["values"] for path in paths])
+            means, spread = mean_and_spread([read_json(path, MEND)["values"] for path in paths])
             found[trial.number] = {name: (means[name], spread.get(name, math.nan)) for name in means}
     return found
 
@@ -39,3 +42,12 @@ def drop(
         verdict = "better" if (change > 0) == (sense == "max") else "worse"
         parts.append(f"{name} {measured[name][0]:.3f} ({abs(change):.3f} {verdict} than on validation)")
     return f"On the test split, seen only after the choice: {', '.join(parts)}."
+
+
+Bodies = dict[tuple[int, int], dict[str, Any]]
+
+
+def bodies(folder: SweepFolder, spec: SweepSpec, trials: Sequence[Trial]) -> Bodies:
+    """Everything that was measured on the test split, by trial number and seed."""
+    paths = {(t.number, seed): folder.held_out(t.number, seed) for t in trials for seed in spec.search.seed_list}
+    return {key: read_json(path) for key, path in paths.items() if path.exists()}

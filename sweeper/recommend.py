@@ -16,6 +16,7 @@ from sweeper import pareto
 from sweeper.errors import UserError, unknown
 from sweeper.stability import Stability
 from sweeper.trial import State, Trial
+from trainables.methods import METHODS
 
 Floats = npt.NDArray[np.float64]
 Senses = Mapping[str, str]
@@ -157,6 +158,21 @@ def named(trials: Sequence[Trial], front: Sequence[int], objectives: Senses) -> 
     points_TM = points(members, objectives)
     rows = {label: each.choose(points_TM) for label, each in rules(objectives).items()}
     return {label: members[row].number for label, row in rows.items() if row is not None}
+
+
+def per_method(trials: Sequence[Trial], objectives: Senses, by: Rule | None = None) -> dict[str, int]:
+    """For each method, in the table's order, the trial that one and the same rule takes from its own feasible trials.
+
+    A method none of whose trials keeps the rule's bounds is left out.
+    """
+    by, found = by or Knee(), {}
+    able = [trial for trial in trials if trial.state is State.COMPLETE and trial.feasible]
+    for method in sorted({str(trial.params["method"]) for trial in able}, key=list(METHODS).index):
+        own = [trial for trial in able if trial.params["method"] == method]
+        row = by.choose(points(own, objectives))
+        if row is not None:
+            found[method] = own[row].number
+    return found
 
 
 def recommend(

@@ -30,7 +30,13 @@ def typed(text: str) -> list[list[str]]:
 CONSOLE = typed(README.replace(CLUSTER, ""))
 SWEEPER = [words[1:] for words in CONSOLE if words and words[0] == "sweeper"]
 THERE = [words[1:] for words in typed(CLUSTER) if words and words[0] == "sweeper"]
-ELSEWHERE = {"demo"}  # minutes long: tests/test_demo.py, marked slow, and `make demo` itself
+ELSEWHERE = {
+    "demo",  # minutes long: tests/test_demo.py, marked slow, and `make demo` itself
+    "compare",  # needs a second sweep: tests/test_compare.py
+    "pull",  # tests/test_hand.py, and so predict
+    "predict",
+    "rebuild-record",  # tests/test_record.py
+}
 
 
 def test_the_first_two_commands_are_make_demo_and_make_test() -> None:
@@ -81,6 +87,8 @@ EXPECTED = {
     "status": "my-first-sweep: finished, 3/3 trials",
     "list": "my-first-sweep: finished",
     "pareto": "Pareto front",
+    "report": "wrote my-first-sweep-report.html",
+    "export": "wrote trials.parquet",
     "schema": '"$schema"',
     "doctor": "good  python",
     "data": "split hash",

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sweeper.commands.shared import Add, folder_of, show_front
 from trainables.errors import UserError
 
+if TYPE_CHECKING:
+    from dashboards.document import Table
+
+FORMATS = ("html", "md", "pdf", "tex")
+EXPORTS = ("csv", "json", "parquet")
+
 
 def register(add: Add) -> None:
     """Enrol them."""
-    front = add("pareto", pareto, of="sweep")
-    _bounds(front)
+    _bounds(add("pareto", pareto, of="sweep"))
+    told = add("report", report, of="sweep")
+    _bounds(told)
+    told.add_argument("--format", choices=FORMATS, help="default: by the file's suffix, else html")
+    told.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME-report.html in this folder")
+    told.add_argument("--figures", type=Path, metavar="FOLDER", help="also each figure, as PDF and PNG, for a paper")
+    several = add("compare", compare)
+    several.add_argument("sweeps", nargs="+", metavar="NAME", help="two or more sweeps on the same data")
+    several.add_argument("--force", action="store_true", help="also sweeps that were measured on other data")
+    several.add_argument("--format", choices=FORMATS, help="default: by the file's suffix")
+    several.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the report of it, with pictures")
+    taken = add("export", export_tables, of="sweep")
+    taken.add_argument("--format", choices=EXPORTS, help="default: by the file's suffix, else csv")
+    taken.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME.csv in this folder")
 
 
 def _bounds(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +68,75 @@ def pareto(asked: argparse.Namespace) -> int:
         print(advice)
         print(heldout.drop(advice.values, test.get(advice.number), spec.objectives))
     return 0
+
+
+def report(asked: argparse.Namespace) -> int:
+    """Write one file that tells all of a sweep: HTML that opens offline, PDF, or its tables for a paper."""
+    from sweeper import files, reporting, view
+    from sweeper.results import Results
+
+    folder = folder_of(asked)
+    form, path = files.target(asked.format, asked.output, FORMATS, f"{folder.name}-report")
+    snapshot, trials, front, spec = view.look(folder)
+    facts = reporting.gather(snapshot, Results(folder, spec, trials, front), bounds(asked, spec.objectives))
+    document = reporting.document(facts)
+    files.write_document(document, form, path)
+    figures = files.write_figures(document, asked.figures) if asked.figures else []
+    tell(asked, [path, *figures])
+    return 0
+
+
+def compare(asked: argparse.Namespace) -> int:
+    """Two or more sweeps on one picture, with one reference point for the hypervolume."""
+    from sweeper import comparison, files
+
+    form, path = (asked.format, asked.output)
+    if form or path:
+        form, path = files.target(form, path, FORMATS, "-".join(asked.sweeps))
+    sides = [comparison.side(folder_of(argparse.Namespace(root=asked.root, sweep=name))) for name in asked.sweeps]
+    found = comparison.compare(sides, force=asked.force)
+    if path is not None:
+        files.write_document(comparison.document(found), form, path)
+    if asked.json:
+        print(json.dumps(found.to_json() | {"written": [str(path)] if path else []}, indent=2))
+        return 0
+    for difference in found.differences:
+        print(f"not the same data: {difference}")
+    show_table(comparison.volume_table(found))
+    if path is not None:
+        print(f"wrote {path}")
+    return 0
+
+
+def export_tables(asked: argparse.Namespace) -> int:
+    """Write trials and fits, with nothing left out, as tables (CSV, Parquet) or JSON."""
+    from sweeper import export, files, view
+    from sweeper.results import Results
+
+    folder = folder_of(asked)
+    form, path = files.target(asked.format, asked.output, EXPORTS, folder.name)
+    _, trials, front, spec = view.look(folder)
+    tell(asked, export.write(Results(folder, spec, trials, front), form, path))
+    return 0
+
+
+def show_table(table: Table) -> None:
+    """A report's table on the terminal."""
+    from rich.console import Console
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    drawn = Drawn(caption=table.caption, caption_justify="left", header_style="bold")
+    for column, name in enumerate(table.head):
+        drawn.add_column(name, justify="left" if column in table.words else "right")
+    for row in table.rows:
+        drawn.add_row(*map(Text, row))
+    Console(soft_wrap=True).print(drawn)
+
+
+def tell(asked: argparse.Namespace, written: Sequence[Path]) -> None:
+    """Say what was written."""
+    print(json.dumps([str(path) for path in written]) if asked.json else "\n".join(f"wrote {path}" for path in written))
 
 
 def bounds(asked: argparse.Namespace, objectives: Mapping[str, str]) -> dict[str, float]:

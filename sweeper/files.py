@@ -1,0 +1,84 @@
+"""Writes what people take away: the whole file or none of it, in the format asked for or that the name says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from dashboards.document import Document
+from sweeper.errors import UserError
+
+
+def target(form: str | None, path: Path | None, forms: Sequence[str], stem: str) -> tuple[str, Path]:
+    """The format and the file: each from the other where only one is given; the first of `forms` by default.
+
+    Raises:
+        UserError: the suffix is of no format, contradicts the one given, or the folder is not there.
+    """
+    if path is None:
+        form = form or forms[0]
+        return form, Path(f"{stem}.{form}")
+    suffix = path.suffix.removeprefix(".").lower()
+    if form is None and suffix not in forms:
+        raise UserError(f"{path}: '{path.suffix}' says no format. Use one of .{', .'.join(forms)}, or --format.")
+    if form is not None and suffix in forms and suffix != form:
+        raise UserError(f"{path} ends in .{suffix}, and --format is {form}. Use one or the other.")
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent} is no folder. Make it first, or write elsewhere.")
+    return form or suffix, path
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place to write to; it takes the name `path` when all is written, and is gone when something went wrong."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """The text, whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_document(document: Document, form: str, path: Path) -> None:
+    """A document as `html`, `md`, `tex` or `pdf`."""
+    from dashboards import pdf, writers
+
+    forms: dict[str, Callable[[Document], str]] = {
+        "html": writers.to_html,
+        "md": writers.to_markdown,
+        "tex": writers.to_latex,
+    }
+    if form == "pdf":
+        with whole(path) as temporary:
+            pdf.save(document, temporary)
+    else:
+        write_text(path, forms[form](document))
+
+
+def write_figures(document: Document, folder: Path) -> list[Path]:
+    """Every picture as a file of its own, as wide as a paper's column where it can be read there, else as its page."""
+    from dashboards import paper
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for picture in document.pictures:
+        chart, width = (picture.column, paper.COLUMN_IN) if picture.column else (picture.chart, paper.PAGE_IN)
+        for suffix in (".pdf", ".png"):
+            path = folder / (re.sub(r"\W+", "-", picture.name) + suffix)
+            with whole(path) as temporary:
+                paper.save(chart, temporary, width_in=width)
+            written.append(path)
+    return written
