@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import time
 import traceback
 from pathlib import Path
@@ -16,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from sweeper import migrations
 from sweeper import spec as specs
 from sweeper.errors import Corrupt, of_storage
-from sweeper.folder import Fenced, SweepFolder, write_json
+from sweeper.folder import Fenced, SweepFolder
+from sweeper.watchdog import Watchdog
 from trainables.errors import FitError, UserError
 from trainables.metrics import Evaluation
 from trainables.params import Params
@@ -37,11 +38,13 @@ class FitActor(tune.Trainable):
         """Called once per actor. A fault here is kept and told for each order, not lost with the actor."""
         began = time.perf_counter()
         self._fault: BaseException | None = None
+        self._watchdog = Watchdog(None, beat=self._beat, hangs=self._hang)
         self._tuning: FineTuning | None = None
         try:
             from trainables.finetuning import FineTuning
 
             spec = specs.load(Path(config["folder"]) / "spec.yaml")
+            self._watchdog = Watchdog(spec.resources.epoch_timeout_s, beat=self._beat, hangs=self._hang)
             self._tuning = FineTuning(spec.task(), device=config["device"], threads=config["threads"])
             self._tuning.prepare()
         except (UserError, FitError) as fault:  # anything else is this machine's: the actor dies, another one tries
@@ -70,8 +73,9 @@ class FitActor(tune.Trainable):
             if self._order["kind"] == "held-out":
                 return self._measure_held_out()
             return self._train()
-        except Fenced:
-            raise
+        except Fenced as fault:  # a ghost: whoever holds the sweep now does this order, so there is nothing to retry
+            log.warning("fit %s/%s: %s", self._order["number"], self._order["seed"], fault)
+            return {"done": True, "epoch": 0}
         except FitError as fault:
             return self._give_up(fault.reason, fault)
         except Corrupt as fault:
@@ -98,34 +102,75 @@ class FitActor(tune.Trainable):
     def _train(self) -> dict[str, Any]:
         if self._fit.result() is not None:
             return {"done": True, "epoch": 0}
+        if (stack := self._fit.hung()) is not None:
+            self._history = self._fit.history()
+            return self._give_up("timed-out", FitError("timed-out", self._too_long), trace=stack)
         tuning = self._ready()
         if not self._aimed:
             self._aim(tuning)
         until = time.perf_counter() + REPORT_EVERY_S
         while not tuning.done:
-            self._one_epoch(tuning)
+            self._watched_epoch(tuning)
             if tuning.done or time.perf_counter() >= until or self._sweep.stop_file.exists():
                 break
-        if tuning.done:
-            self._seal(tuning)
-        return {"done": tuning.done or self._sweep.stop_file.exists(), "epoch": tuning.epoch}
+        stopped = not tuning.done and self._sweep.stop_file.exists()
+        if stopped:
+            self._fit.unmark()
+        return {"done": tuning.done or stopped, "epoch": tuning.epoch}
+
+    def _watched_epoch(self, tuning: FineTuning) -> None:
+        """One epoch, within its time limit, noted as in flight until it is durable."""
+        self._beat(0.0)
+        with self._watchdog.watching(self._fit.stuck):
+            self._one_epoch(tuning)
+            if tuning.done:
+                self._seal(tuning)
+
+    def _beat(self, elapsed_s: float) -> None:
+        """Note how long the epoch in flight has taken: what an interruption now would cost."""
+        if self._order["kind"] == "fit":
+            cpus, gpus = self._order.get("cpus", 1.0), self._order.get("gpus", 0.0)
+            self._fit.mark(len(self._history) + 1, elapsed_s, cpus=cpus, gpus=gpus)
+
+    def _hang(self, stack: str) -> None:
+        """The epoch takes longer than it may: told, and not retried, for it would hang again."""
+        if self._fit.result() is None:
+            self._give_up("timed-out", FitError("timed-out", self._too_long), trace=stack)
+
+    @property
+    def _too_long(self) -> str:
+        return (
+            f"epoch {len(self._history) + 1} took longer than resources.epoch_timeout_s allows. Where it was is in "
+            "the trace. If it was only slow, give the trials to come a larger limit: sweeper resume NAME --with FILE."
+        )
 
     def _aim(self, tuning: FineTuning) -> None:
         from trainables import checkpoint
 
         tuning.aim(Params.from_flat(self._order["params"]), self._order["seed"])
+        self._refuse_other_data(tuning)
         payload = self._fit.newest_checkpoint()
         if payload is not None:
             try:
                 tensors, meta = checkpoint.unpack(payload)
+                migrations.check(meta.get("schema", 1), f"a checkpoint in {self._fit.path}")
                 tuning.load_state(tensors, meta["state"])
                 self._history, self._seconds = meta["history"], meta["seconds"]
-            except (KeyError, ValueError) as fault:
+            except (KeyError, ValueError, UserError) as fault:
                 raise Corrupt(
                     f"a checkpoint in {self._fit.path} has a valid checksum and cannot be read ({fault}). It was "
                     "written by another release; delete the fit's folder to run this fit again."
                 ) from fault
         self._aimed = True
+
+    def _refuse_other_data(self, tuning: FineTuning) -> None:
+        """An image that was lost or mended while the sweep lives would make its trials incomparable."""
+        before = self._order.get("split_hash")
+        if before is not None and before != (now := tuning.provenance()["split_hash"]):
+            raise Corrupt(
+                f"the data is not what the trials before were trained on (its split hash is {now}, it was {before}): "
+                "a file was lost, damaged or mended since. Put it back, then resume; or begin another sweep."
+            )
 
     def _one_epoch(self, tuning: FineTuning) -> None:
         from trainables import checkpoint
@@ -140,15 +185,13 @@ class FitActor(tune.Trainable):
         self._history.append(_plain(row) | {"time_ms": time.time_ns() // 1_000_000})
         if not tuning.done:
             tensors, state = tuning.state()
-            meta = {"state": state, "history": self._history, "seconds": self._seconds}
+            meta = {"state": state, "history": self._history, "seconds": self._seconds, "schema": migrations.SCHEMA}
             self._fit.save_checkpoint(tuning.epoch, checkpoint.pack(tensors, meta))
 
     def _seal(self, tuning: FineTuning) -> None:
         """Weights first, then the result that vouches for them."""
         self._fit.path.mkdir(parents=True, exist_ok=True)
-        self._fit.check()
-        made = self._fit.path / f".weights-{self._order['token']}"
-        shutil.rmtree(made, ignore_errors=True)
+        made = self._fit.unsealed_weights
         tuning.save(made)
         self._fit.keep_weights(made)
         self._fit.write_result(
@@ -162,9 +205,9 @@ class FitActor(tune.Trainable):
             }
         )
 
-    def _give_up(self, reason: str, fault: BaseException) -> dict[str, Any]:
+    def _give_up(self, reason: str, fault: BaseException, trace: str | None = None) -> dict[str, Any]:
         """A deterministic failure is told once, with the whole trace in the folder; it is not retried."""
-        trace = "".join(traceback.format_exception(fault))
+        trace = trace or "".join(traceback.format_exception(fault))
         log.warning("fit %s/%s: %s", self._order["number"], self._order["seed"], trace)
         if self._order["kind"] == "fit":
             error = {"reason": reason, "message": str(fault) or type(fault).__name__, "trace": trace}
@@ -184,9 +227,9 @@ class FitActor(tune.Trainable):
         tuning = self._ready()
         tuning.aim(Params.from_flat(self._order["params"]), self._order["seed"])
         tuning.load_weights(self._fit.weights)
-        evaluation: Evaluation = tuning.evaluate("test")
-        self._fit.check()
-        write_json(self._sweep.held_out(self._order["number"], self._order["seed"]), evaluation.to_json())
+        with self._watchdog.watching(self._fit.stuck):
+            evaluation: Evaluation = tuning.evaluate("test")
+        self._sweep.keep_held_out(self._order["number"], self._order["seed"], evaluation.to_json())
         return {"done": True, "epoch": 0}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from sweeper import heldout, summary
 from sweeper.errors import Paused
 from sweeper.executor import Execute
-from sweeper.folder import SweepFolder, write_bytes
+from sweeper.folder import SweepFolder
 from sweeper.interrupts import Interrupts
 from sweeper.projector import Projector, Record
 from sweeper.queue import FitQueue
@@ -65,6 +65,7 @@ class Attempt:
             folder,
             seeds=spec.search.seed_list,
             max_failures=spec.search.max_failures,
+            max_failed_share=spec.search.max_failed_share,
             on_trial=self._told,
             on_stop=self._end_epochs,
         )
@@ -81,7 +82,12 @@ class Attempt:
             self._projector.finish(BRIEF_S)
             raise
         self._ended = True
+        self._study.guard()  # one that was taken over has nothing to add
         return self._finish()
+
+    def stop(self) -> None:
+        """Begin nothing new; what runs ends with the epoch it is in."""
+        self._queue.stop()
 
     def _end_epochs(self) -> None:
         """Ask the fits to end with the epoch they are in. Without room for that file they find it out themselves."""
@@ -98,8 +104,8 @@ class Attempt:
         snapshot = self.snapshot()
         notes = self._shortfalls(snapshot, trials, front)
         frame = summary.table(trials, self._spec, front)
-        write_bytes(self._folder.path / "trials.csv", frame.to_csv(index=False).encode())
-        write_bytes(self._folder.path / "front.csv", frame[frame["on_front"]].to_csv(index=False).encode())
+        self._folder.write(self._folder.path / "trials.csv", frame.to_csv(index=False).encode())
+        self._folder.write(self._folder.path / "front.csv", frame[frame["on_front"]].to_csv(index=False).encode())
         if self._projector is not None and not self._projector.finish(RECORD_PATIENCE_S):
             notes.append("record: MLflow could not take everything yet; it is written at the next resume.")
         if self._spec.storage.keep_weights == "front":
@@ -111,7 +117,8 @@ class Attempt:
         if self._queue.halt:
             return [f"paused: {self._queue.halt}"]
         if self._queue.brake:
-            return [f"brake: {self._queue.brake}"]
+            mend = f"See to the cause, then 'sweeper resume {self._spec.name}' (--with FILE for another stop rule)."
+            return [f"brake: {self._queue.brake}. {mend}"]
         if self._interrupts.number is not None:
             return []
         if snapshot.state != "finished":

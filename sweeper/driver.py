@@ -7,17 +7,18 @@ Write order: ask -> launch -> checkpoint -> result -> tell -> record.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sweeper import provenance
+from sweeper import interruption, migrations, provenance
 from sweeper import spec as specs
+from sweeper.amending import amended, anchored, extended
 from sweeper.attempt import Attempt, Listener, Outcome
 from sweeper.errors import Paused, UserError, storage_told
 from sweeper.executor import Execute, Executor, ray_tune
-from sweeper.folder import SweepFolder, write_bytes
+from sweeper.folder import Fenced, FitFolder, SweepFolder
 from sweeper.interrupts import Interrupts
 from sweeper.lease import Held, Lease
 from sweeper.spec import SweepSpec
@@ -25,7 +26,6 @@ from sweeper.study import NoSuchSweep, Study
 from sweeper.view import open_spec, study_url
 
 RESERVED = ("mlartifacts", "mlflow.db")  # the record's, beside the sweeps
-SQLITE = "sqlite:///"
 
 
 @storage_told()
@@ -36,12 +36,11 @@ def run(spec: SweepSpec, listener: Listener, *, executor: Executor = ray_tune) -
         UserError: the name is taken, or the data, weights or resources are not there.
     """
     folder = SweepFolder(Path(spec.storage.root) / spec.name)
-    _claim(folder)
-    spec = _anchored(spec)
-    write_bytes(folder.spec, specs.dump(spec).encode())
+    spec = anchored(spec)
+    _claim(folder, spec)
     try:
         return _attempt(spec, folder, listener, executor, begin=True)
-    except (Held, Paused):  # another process began it in the same instant; or it waits for something to be mended
+    except (Held, Fenced, Paused):  # it is somebody else's now, or waits for something to be mended
         raise
     except UserError:
         if not (folder.path / "trials").exists():  # refused before its first trial: nothing to go on with
@@ -51,49 +50,51 @@ def run(spec: SweepSpec, listener: Listener, *, executor: Executor = ray_tune) -
 
 @storage_told()
 def resume(
-    folder: SweepFolder, listener: Listener, *, trials: int | None = None, executor: Executor = ray_tune
+    folder: SweepFolder,
+    listener: Listener,
+    *,
+    trials: int | None = None,
+    wanted: SweepSpec | None = None,
+    executor: Executor = ray_tune,
 ) -> Outcome:
-    """Finish what is left of a sweep; `trials` gives it a larger budget.
+    """Finish what is left of a sweep; `trials` gives it a larger budget, `wanted` a spec with other resources or rules.
 
     Raises:
-        UserError: there is no such sweep, somebody else drives it, or the budget would shrink.
+        UserError: there is no such sweep, somebody else drives it, the budget would shrink, or `wanted` asks
+            another question.
     """
-    spec = open_spec(folder)
-    if trials is not None and trials != spec.search.trials:
-        if trials < spec.search.trials:
-            raise UserError(f"--trials {trials} is less than the {spec.search.trials} the sweep has. Give more.")
-        spec = specs.changed(spec, {"search.trials": trials})
-    return _attempt(spec, folder, listener, executor)
+    spec, notes = open_spec(folder), []
+    if wanted is not None:
+        spec, changes = amended(spec, wanted)
+        notes = [f"changed: {line}" for line in changes]
+    if trials is not None:
+        spec = extended(spec, trials)
+    return _attempt(spec, folder, listener, executor, notes=notes)
 
 
-def _claim(folder: SweepFolder) -> None:
+def _claim(folder: SweepFolder, spec: SweepSpec) -> None:
     """Make the folder ours, or refuse: what lies there already is never touched."""
-    if folder.exists:
-        raise UserError(
-            f"sweep '{folder.name}' exists in {folder.path}. Go on with it: 'sweeper resume {folder.name}'; "
-            "or choose another name: 'sweeper run FILE --name NAME'."
-        )
-    if folder.name in RESERVED or (folder.path.exists() and any(folder.path.iterdir())):
-        raise UserError(f"{folder.path} holds, or will hold, something else. Choose another name, or another --root.")
-    folder.path.mkdir(parents=True, exist_ok=True)
-
-
-def _anchored(spec: SweepSpec) -> SweepSpec:
-    """Its paths made absolute, because a resume may be typed in another folder."""
-    changes: dict[str, str] = {}
-    if spec.data.root is not None:
-        changes["data.root"] = str(spec.data.root.expanduser().resolve())
-    weights = Path(spec.backbone.weights).expanduser()
-    if weights.is_file():
-        changes["backbone.weights"] = str(weights.resolve())
-    url = spec.storage.study or ""
-    if url.startswith(SQLITE) and not url.startswith(f"{SQLITE}/"):
-        changes["storage.study"] = f"{SQLITE}{Path(url.removeprefix(SQLITE)).resolve()}"
-    return specs.changed(spec, changes) if changes else spec
+    if folder.name in RESERVED:
+        raise UserError(f"{folder.path} will hold something else. Choose another name, or another --root.")
+    try:
+        folder.claim(migrations.stamped(specs.dump(spec)))
+    except FileExistsError:
+        if folder.exists:
+            raise UserError(
+                f"sweep '{folder.name}' exists in {folder.path}. Go on with it: 'sweeper resume {folder.name}'; "
+                "or choose another name: 'sweeper run FILE --name NAME'."
+            ) from None
+        raise UserError(f"{folder.path} holds something else. Choose another name, or another --root.") from None
 
 
 def _attempt(
-    spec: SweepSpec, folder: SweepFolder, listener: Listener, executor: Executor, *, begin: bool = False
+    spec: SweepSpec,
+    folder: SweepFolder,
+    listener: Listener,
+    executor: Executor,
+    *,
+    begin: bool = False,
+    notes: Sequence[str] = (),
 ) -> Outcome:
     url = study_url(spec, folder)
     lease = Lease(url, spec.name)
@@ -101,11 +102,15 @@ def _attempt(
     try:
         folder.raise_fence()
         folder.clear_scratch()
-        folder.attempt.mkdir(parents=True)
-        write_bytes(folder.spec, specs.dump(spec).encode())
+        if (written := migrations.stamped(specs.dump(spec))) != folder.spec.read_bytes():
+            folder.write(folder.spec, written)
         with Interrupts().caught() as interrupts, _machines_and_data(spec, folder, executor) as (execute, described):
             study = _open_study(spec, folder, url, lease, described["dataset"]["split_hash"], begin=begin)
-            return Attempt(spec, folder, study, listener, interrupts).run(execute, described)
+            if not begin:
+                notes = [*notes, str(interruption.settle(_unfinished(spec, folder, study)))]
+            attempt = Attempt(spec, folder, study, listener, interrupts)
+            lease.then(attempt.stop)
+            return attempt.run(execute, described | {"notes": [*described["notes"], *notes]})
     finally:
         lease.release()
 
@@ -121,25 +126,32 @@ def _machines_and_data(
             yield execute, data.result()
 
 
+def _unfinished(spec: SweepSpec, folder: SweepFolder, study: Study) -> list[FitFolder]:
+    """The fits of trials that have come to nothing yet."""
+    open_trials = [trial for trial in study.trials() if not trial.state.finished]
+    return [folder.fit(trial.number, seed) for trial in open_trials for seed in spec.search.seed_list]
+
+
 def _open_study(spec: SweepSpec, folder: SweepFolder, url: str, lease: Lease, split_hash: str, *, begin: bool) -> Study:
     """The sweep's study, made where the run before died too early to; refused where spec or data differ."""
     identity = spec.identity() | {"split_hash": split_hash}
     try:
-        study = Study(spec, url, guard=lease.check)
+        study = Study(spec, url, guard=lease.check, vouch=lease.vouch)
     except NoSuchSweep:
         if (folder.path / "trials").exists():
             raise UserError(
                 f"{folder.path} has fits, and {spec.storage.study or 'its study.db'} knows nothing of them. Put the "
                 "database back; without it nobody can say which settings those fits had."
             ) from None
-        return Study(spec, url, create=True, identity=identity, guard=lease.check)
+        return Study(spec, url, create=True, identity=identity, guard=lease.check, vouch=lease.vouch)
     if begin:
         raise UserError(f"the database has a study '{spec.name}' of another folder already. Choose another name.")
-    differences = specs.difference(study.identity, identity)
+    differences = specs.difference(specs.completed(study.identity), identity)
     if differences:
         raise UserError(
             f"'{spec.name}' differs from how it began in what makes trials comparable:\n  "
             + "\n  ".join(differences)
             + "\nPut it back (split_hash: the data), or begin a sweep with a new name."
         )
+    study.sign()
     return study

@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 from sweeper import cluster
 from sweeper.folder import SweepFolder
@@ -46,7 +47,13 @@ def _run(queue: FitQueue, folder: SweepFolder, resources: Resources, slots: clus
     from sweeper.raywatch import RayLost, RayWatch
     from sweeper.search import FitSearcher
 
-    shared = {"folder": str(folder.path), "token": folder.token, "device": slots.device, "threads": slots.threads}
+    shared: dict[str, Any] = {
+        "folder": str(folder.path),
+        "token": folder.token,
+        "device": slots.device,
+        "threads": slots.threads,
+    }
+    shared |= {"cpus": slots.cpus, "gpus": slots.gpus}
     ahead = 1 if slots.count > 1 and slots.bound_by_resources else 0
     searcher = FitSearcher(queue, shared, limit=slots.count, ahead=ahead)
     tuner = Tuner(

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +83,13 @@ def _born(pid: int) -> str:
     return ""
 
 
+def _has_written(connection: sa.Connection) -> bool:
+    """Whether the open transaction has changed anything."""
+    if connection.dialect.name == "sqlite":
+        return bool(getattr(connection.connection.dbapi_connection, "in_transaction", True))
+    return connection.exec_driver_sql("select pg_current_xact_id_if_assigned()").scalar() is not None
+
+
 class Lease:
     """The right to drive one sweep. Take it with `acquire`; it renews itself until `release`."""
 
@@ -94,6 +102,7 @@ class Lease:
         self._thread: threading.Thread | None = None
         self.token = 0
         self.lost = threading.Event()
+        self._acts: list[Callable[[], None]] = []
         database.beginning(url, lambda: _METADATA.create_all(self._engine))
 
     @database.patient
@@ -134,6 +143,30 @@ class Lease:
                 self.token = row.token + 1
                 connection.execute(self._mine().values(token=self.token, **mine))
 
+    def then(self, act: Callable[[], None]) -> None:
+        """Do `act`, in a thread of the lease's own, when it turns out that somebody else has taken it."""
+        self._acts.append(act)
+
+    def vouch(self, connection: sa.Connection) -> None:
+        """Refuse what `connection` is about to commit, unless the lease is ours until that is done.
+
+        The lease lies in the same database, so this is one transaction: whoever was frozen between asking
+        and writing is refused by the database itself. To be asked at each commit.
+
+        Raises:
+            Held: the lease is not ours any more.
+        """
+        if _has_written(connection):
+            token = connection.execute(self._row().with_for_update(read=True)).first()
+            if token is None or token.token != self.token:
+                raise self._taken()
+
+    def _taken(self) -> Held:
+        return Held(
+            f"sweep '{self._study}' was taken over while this process was away ({self.holder() or 'released'}). "
+            "Nothing is lost: what it left is being done there."
+        )
+
     def check(self) -> None:
         """Refuse to go on under a lease that somebody else has taken since.
 
@@ -141,10 +174,7 @@ class Lease:
             Held: the lease is not ours any more; this process was frozen or cut off for too long.
         """
         if not self.held():
-            raise Held(
-                f"sweep '{self._study}' was taken over while this process was away ({self.holder() or 'released'}). "
-                "Nothing is lost: what it left is being done there."
-            )
+            raise self._taken()
 
     @database.patient
     def held(self) -> bool:
@@ -190,4 +220,6 @@ class Lease:
                     kept = connection.execute(owned.values(expires=self._now + TTL_S)).rowcount
                 if not kept:
                     self.lost.set()
+                    for act in self._acts:
+                        act()
                     return

@@ -14,9 +14,10 @@ from typing import Any, Literal
 from sweeper.errors import Corrupt
 from sweeper.folder import SweepFolder
 from sweeper.study import Proposal, Study
-from sweeper.trial import Trial
+from sweeper.trial import State, Trial
 
 MOST_EMPTY = 2
+ENOUGH_TO_JUDGE = 10  # trials that have ended, before their failures are a share
 Kind = Literal["fit", "held-out"]
 
 
@@ -49,13 +50,14 @@ class FitQueue:
         *,
         seeds: tuple[int, ...],
         max_failures: int,
+        max_failed_share: float = 1.0,
         on_trial: Callable[[Trial], None] = lambda trial: None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._study = study
         self._folder = folder
         self._seeds = seeds
-        self._max_failures = max_failures
+        self._max_failures, self._max_failed_share = max_failures, max_failed_share
         self._on_trial = on_trial
         self._on_stop = on_stop
         self._open: dict[int, _Open] = {}
@@ -64,10 +66,11 @@ class FitQueue:
         self._out: set[tuple[Kind, int, int]] = set()
         self._held_out_asked = False
         self._stopped = False
-        self._failures_in_a_row = 0
+        self._failures_in_a_row = self._failed = self._told = 0  # of this attempt: whoever resumes has seen the others
         self.brake: str | None = None
         self.halt: str | None = None
         self.finished = 0
+        self.split_hash = self._known_data()
         for proposal in study.open_proposals():
             self._take(proposal)
 
@@ -153,6 +156,7 @@ class FitQueue:
             if result is None:
                 self._orders.append(order)
             else:
+                self._folder.fit(order.number, seed).tidy()
                 self._settle(trial, seed, result)
 
     def _result(self, order: Order) -> dict[str, Any] | None:
@@ -165,8 +169,15 @@ class FitQueue:
             )
         return result
 
+    def _known_data(self) -> str | None:
+        """The hash of the split that the sweep's fits were trained on, from one that did not fail."""
+        done = (trial for trial in self._study.trials() if trial.state is State.COMPLETE)
+        results = (self._folder.fit(trial.number, self._seeds[0]).result() for trial in done)
+        return next((_split_hash(result) for result in results if result is not None), None)
+
     def _settle(self, trial: _Open, seed: int, result: dict[str, Any]) -> None:
         trial.results[seed] = result
+        self.split_hash = self.split_hash or _split_hash(result)
         trial.missing.discard(seed)
         error = result.get("error")
         if error:
@@ -185,11 +196,21 @@ class FitQueue:
         else:
             told = self._study.fail(number, fault)
         del self._open[number]
+        self._judge(told)
+        self._on_trial(told)
+
+    def _judge(self, told: Trial) -> None:
+        """Stop where failures are the rule: more of them would cost, and tell nothing new."""
+        self._told += 1
+        self._failed += told.reason is not None
         self._failures_in_a_row = 0 if told.reason is None else self._failures_in_a_row + 1
         if self._failures_in_a_row >= self._max_failures:
             self.brake = f"{self._failures_in_a_row} trials failed in a row; the last: {told.reason}"
+        elif self._told >= ENOUGH_TO_JUDGE and self._failed > self._max_failed_share * self._told:
+            allowed = f"search.max_failed_share allows {self._max_failed_share:.0%}"
+            self.brake = f"{self._failed} of {self._told} trials failed, and {allowed}; the last: {told.reason}"
+        if self.brake:
             self.stop()
-        self._on_trial(told)
 
     def _ask_held_out(self) -> None:
         """The choice is made: order the test numbers of the front and of the baselines."""
@@ -200,3 +221,8 @@ class FitQueue:
                 for seed in self._seeds:
                     if not self._folder.held_out(trial.number, seed).exists():
                         self._orders.append(Order(trial.number, seed, trial.params, "held-out"))
+
+
+def _split_hash(result: Mapping[str, Any]) -> str | None:
+    found = result.get("provenance", {}).get("split_hash")
+    return None if found is None else str(found)

@@ -48,6 +48,7 @@ class FitSearcher(Searcher):
             "seed": order.seed,
             "kind": order.kind,
             "params": dict(order.params),
+            "split_hash": self._queue.split_hash,
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -160,6 +160,11 @@ class Search(Part):
         Field(description="of nsga2; smaller than trials. Default: a quarter of the trials, 2 to 50"),
     ] = None
     max_failures: Annotated[Count, Field(description="the sweep stops after so many failed trials in a row")] = 5
+    max_failed_share: Annotated[
+        Annotated[float, Field(strict=True, gt=0, le=1)],
+        says("Use a share above 0, at most 1, such as 0.5; 1 never stops the sweep"),
+        Field(description="the sweep stops when a larger share of at least ten trials have failed"),
+    ] = 0.5
     reference: Annotated[
         dict[MetricName, Annotated[float, Field(strict=True, allow_inf_nan=False)]] | None,
         Field(description="the hypervolume's reference point, by objective. Default: 0 for max, 1 for min"),
@@ -172,7 +177,14 @@ class Search(Part):
         if not isinstance(written, dict) or written.get("sampler") != "nsga2" or written.get("population"):
             return written
         trials = written.get("trials", cls.model_fields["trials"].default)
-        return {**written, "population": min(50, max(2, trials // 4))} if isinstance(trials, int) else written
+        if not isinstance(trials, int):
+            return written
+        return {**written, "population": cls.default_population("nsga2", trials)}
+
+    @staticmethod
+    def default_population(sampler: str, trials: int) -> int | None:
+        """A quarter of the trials, 2 to 50; None for a sampler that has none."""
+        return min(50, max(2, trials // 4)) if sampler == "nsga2" else None
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -198,7 +210,14 @@ class Resources(Part):
         says("Use 'auto', or a whole number, 1 or more"),
         Field(description="fits that run at once. auto: as many as fit in"),
     ] = "auto"
-    max_retries: Annotated[Natural, Field(description="of a fit whose process or machine died")] = 3
+    max_retries: Annotated[
+        Natural, Field(description="of a fit whose process or machine died; one that was pre-empted does not count")
+    ] = 3
+    epoch_timeout_s: Annotated[
+        Annotated[float, Field(gt=0, allow_inf_nan=False)] | None,
+        says("Use seconds, above 0, or null for no limit"),
+        Field(description="an epoch that takes longer hangs: its fit has failed. Default: six hours; null: no limit"),
+    ] = 21_600.0
     threads: Annotated[
         Literal["auto"] | Count,
         says("Use 'auto', or a whole number, 1 or more"),

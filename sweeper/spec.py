@@ -34,6 +34,7 @@ __all__ = [
     "Storage",
     "SweepSpec",
     "changed",
+    "completed",
     "difference",
     "dump",
     "load",
@@ -111,9 +112,17 @@ class SweepSpec(Part):
         """What makes trials comparable, as plain JSON: all but resources, storage, budget, stop rule and reference."""
         values = self.model_dump(mode="json", exclude={"name", "resources", "storage"})
         values["objectives"] = [f"{name}: {sense}" for name, sense in self.objectives.items()]  # their order counts
-        for free in ("trials", "max_failures", "reference"):
+        for free in ("trials", "max_failures", "max_failed_share", "reference"):
             del values["search"][free]
+        del values["data"]["root"]  # the split's hash says whether it is the same data, wherever it lies
         return values
+
+
+def completed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity that an older release wrote, with what that did not know yet at its default: as it was then."""
+    default = SweepSpec.model_validate({"name": "unnamed"}).identity()
+    fixed = ("data", "backbone", "search", "train")
+    return {**default, **identity} | {part: {**default[part], **identity[part]} for part in fixed}
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> list[str]:

@@ -6,9 +6,7 @@ what Optuna has no field for: `proposal` (params, baseline) and `outcome` (metri
 
 from __future__ import annotations
 
-import json
 import math
-import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +14,17 @@ from typing import Any
 
 import numpy as np
 import optuna
+import sqlalchemy as sa
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper import database, pareto, rows, samplers
+from sweeper import database, migrations, pareto, rows, samplers
 from sweeper.errors import UserError
 from sweeper.space import Choice, Dimension, Fixed
 from sweeper.spec import SweepSpec
 from sweeper.trial import State, Trial, mean_and_spread, without_nan
 
-SCHEMA = 1
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -47,7 +45,11 @@ class Proposal:
 
 
 class Study:
-    """Ask, tell and look, over one Optuna study. `guard` is asked before each write and raises to forbid it."""
+    """Ask, tell and look, over one Optuna study.
+
+    `guard` is asked before each write and raises to forbid it; `vouch` is asked at each commit, and raising
+    undoes it.
+    """
 
     def __init__(
         self,
@@ -57,10 +59,11 @@ class Study:
         create: bool = False,
         identity: Mapping[str, Any] | None = None,
         guard: Callable[[], None] = lambda: None,
+        vouch: Callable[[sa.Connection], None] | None = None,
     ) -> None:
         self._spec = spec
         self.url = url
-        self.guard = guard
+        self.guard, self._vouch = guard, vouch
         self._given: set[int] = set()  # the open trials that whoever asked has heard of
         self._signs = tuple(1.0 if sense == "max" else -1.0 for sense in spec.objectives.values())
         self._seen: dict[int, Trial] = {}
@@ -73,41 +76,48 @@ class Study:
             self._read()
 
     def _storage(self) -> optuna.storages.RDBStorage:
-        return optuna.storages.RDBStorage(self.url, engine_kwargs=database.options(self.url))
+        storage = optuna.storages.RDBStorage(self.url, engine_kwargs=database.options(self.url))
+        if self._vouch is not None:
+            sa.event.listen(storage.engine, "commit", self._vouch)
+        return storage
 
     def _create(self, identity: Mapping[str, Any]) -> optuna.Study:
         directions = [_DIRECTIONS[sense] for sense in self._spec.objectives.values()]
-        study = optuna.create_study(storage=self._storage(), study_name=self._spec.name, directions=directions)
-        study.set_user_attr("sweeper", {"schema": SCHEMA, "identity": dict(identity), "uuid": uuid.uuid4().hex})
+        name, storage = self._spec.name, self._storage()
+        study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
+        if study.user_attrs or study.get_trials(deepcopy=False):
+            raise UserError(f"the database has a study '{name}' already. Choose another name.")
+        self._signed = migrations.signature(identity)
+        study.set_user_attr("sweeper", self._signed)
         return study
 
     def _load(self) -> optuna.Study:
+        none = NoSuchSweep(f"no study '{self._spec.name}' in the database. 'sweeper list' shows those there are.")
         try:
             study = optuna.load_study(storage=self._storage(), study_name=self._spec.name)
         except KeyError:
-            raise NoSuchSweep(
-                f"no study '{self._spec.name}' in the database. 'sweeper list' shows those there are."
-            ) from None
-        written = study.user_attrs.get("sweeper", {}).get("schema")
-        if written != SCHEMA:
-            raise UserError(
-                f"study '{self._spec.name}' has schema {written}; this release reads {SCHEMA}. Use the release that "
-                "wrote it, or begin a sweep with a new name."
-            )
+            raise none from None
+        if not (study.user_attrs or study.get_trials(deepcopy=False)):
+            raise none  # whoever began it died before it was signed; it has nothing yet
+        self._signed = migrations.migrated(self._spec.name, study.user_attrs.get("sweeper", {}))
         return study
+
+    def sign(self) -> None:
+        """Write down that the study is in today's schema; for whoever drives the sweep."""
+        if self._study.user_attrs.get("sweeper") != self._signed:
+            self.guard()
+            self._study.set_user_attr("sweeper", self._signed)
 
     @property
     def identity(self) -> dict[str, Any]:
         """What must not change, as it was when the study began."""
-        identity: dict[str, Any] = self._study.user_attrs["sweeper"]["identity"]
+        identity: dict[str, Any] = self._signed["identity"]
         return identity
 
     @property
     def uuid(self) -> str:
-        """Tells this sweep from any other of its name; of a study without one, made of its name and identity."""
-        born = self._study.user_attrs["sweeper"]
-        derived = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([self._spec.name, born["identity"]], sort_keys=True))
-        return str(born.get("uuid") or derived.hex)
+        """Tells this sweep from any other of its name."""
+        return str(self._signed["uuid"])
 
     # --- ask
 
@@ -251,7 +261,7 @@ class Study:
         return self.trials()[number]
 
     def trials(self) -> list[Trial]:
-        """Every trial, by number."""
+        """Every trial, by number; one that is just being proposed is none yet, for it has no params."""
         with database.reading(self.url):
             return self._read()
 
@@ -260,7 +270,7 @@ class Study:
         found = self._study.get_trials(deepcopy=False)
         if [row.number for row in found] != list(range(len(found))):
             raise ValueError("rows of trials are missing")
-        return [self._view(row) for row in found]
+        return [self._view(row) for row in found if "proposal" in row.user_attrs]
 
     def _view(self, row: FrozenTrial) -> Trial:
         if row.number not in self._seen or not self._seen[row.number].state.finished:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from sweeper import database, summary
+from sweeper import database, migrations, summary
 from sweeper import spec as specs
 from sweeper.errors import UserError
 from sweeper.folder import SweepFolder
@@ -29,6 +30,8 @@ def open_spec(folder: SweepFolder) -> SweepSpec:
     """The spec of an existing sweep, with its storage where the folder is now."""
     if not folder.exists:
         raise UserError(f"no sweep in {folder.path}. 'sweeper list' shows those there are; --root says where to look.")
+    with contextlib.suppress(OSError, UnicodeDecodeError):  # `load` tells of those
+        migrations.check_stamp(folder.spec.read_text(encoding="utf-8"), f"the spec of '{folder.name}'")
     return specs.load(folder.spec)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import driver, screen
+from sweeper import amending, driver, screen
 from sweeper import spec as specs
 from sweeper.errors import UserError
 from sweeper.folder import SweepFolder, write_bytes
@@ -23,7 +23,7 @@ def begin(asked: specs.SweepSpec) -> None:
 
 def test_a_folder_with_something_else_in_it_is_refused_and_kept(tmp_path: Path) -> None:
     write_bytes(tmp_path / "birds" / "metadata.csv", b"a dataset")
-    with pytest.raises(UserError, match="holds, or will hold, something else"):
+    with pytest.raises(UserError, match="holds something else"):
         begin(spec(tmp_path, "data: {name: waterbirds, root: /nowhere}\n"))
     assert (tmp_path / "birds" / "metadata.csv").read_bytes() == b"a dataset"
 
@@ -61,7 +61,7 @@ def test_paths_are_made_absolute_because_a_resume_may_be_typed_elsewhere(tmp_pat
     (tmp_path / "small.safetensors").write_bytes(b"")
     more = "data: {name: waterbirds, root: birds-here}\nbackbone: {name: small-vit, weights: small.safetensors}\n"
     asked = specs.changed(spec(tmp_path, more), {"storage.study": "sqlite:///study.db"})
-    anchored = driver._anchored(asked)
+    anchored = amending.anchored(asked)
     assert str(anchored.data.root) == str(tmp_path / "birds-here")
     assert anchored.backbone.weights == str(tmp_path / "small.safetensors")
     assert anchored.storage.study == f"sqlite:///{tmp_path}/study.db"
@@ -78,3 +78,43 @@ def test_the_first_signal_acts_and_the_second_stops_at_once() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert heard == ["late listeners hear it too"]
+
+
+def test_a_spec_that_asks_another_question_is_refused_with_each_difference(tmp_path: Path) -> None:
+    was = spec(tmp_path)
+    other = specs.changed(was, {"groups": "cell", "search.seeds": 2, "resources.max_concurrent": 1})
+    with pytest.raises(UserError, match=r"(?s)not be comparable:\n  groups: was class, is now cell\n.*seeds: was 1"):
+        amending.amended(was, other)
+
+
+def test_resources_budget_and_stop_rules_may_change_and_are_shown(tmp_path: Path) -> None:
+    was = spec(tmp_path, "search: {sampler: nsga2, trials: 40}\n")
+    asked = "name: another\nsearch: {sampler: nsga2, trials: 64, max_failures: 9}\nresources: {max_retries: 0}\n"
+    now, changes = amending.amended(was, specs.parse(asked))
+    assert (now.name, now.storage) == (was.name, was.storage)
+    assert now.search.population == was.search.population == 10, "a default of the budget that it began with"
+    assert changes == [
+        "search.trials: was 40, is now 64",
+        "search.max_failures: was 5, is now 9",
+        "resources.max_retries: was 3, is now 0",
+    ]
+
+
+def test_the_memory_of_a_sweep_cannot_be_moved_by_a_spec(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot change: the sweep's memory is there"):
+        amending.amended(spec(tmp_path), specs.changed(spec(tmp_path), {"storage.study": "sqlite:////tmp/other.db"}))
+
+
+def test_data_may_lie_elsewhere_as_long_as_it_is_the_same(tmp_path: Path) -> None:
+    was = spec(tmp_path, "data: {name: waterbirds, root: /old}\n")
+    assert was.identity() == specs.changed(was, {"data.root": "/new"}).identity()
+
+
+def test_a_claim_is_whole_or_absent_and_no_second_one_gets_in(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path / "birds")
+    (tmp_path / "birds").mkdir()
+    folder.claim(b"name: birds\n")
+    with pytest.raises(FileExistsError):
+        SweepFolder(tmp_path / "birds").claim(b"name: other\n")
+    assert folder.spec.read_bytes() == b"name: birds\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["birds"]

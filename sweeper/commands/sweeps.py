@@ -19,7 +19,9 @@ def register(add: Add) -> None:
     add("demo", demo)
     for name, command in (("validate", validate), ("plan", plan), ("run", run)):
         add(name, command, of="spec")
-    add("resume", resume, of="sweep").add_argument("--trials", type=int, help="a larger budget")
+    again = add("resume", resume, of="sweep")
+    again.add_argument("--trials", type=int, help="a larger budget")
+    again.add_argument("--with", dest="wanted", metavar="FILE", help="a spec with other resources or stop rules")
 
 
 def demo(asked: argparse.Namespace) -> int:
@@ -54,11 +56,13 @@ def run(asked: argparse.Namespace) -> int:
 def resume(asked: argparse.Namespace) -> int:
     """Finish what is left of a sweep."""
     from sweeper import driver, view
+    from sweeper import spec as specs
 
     folder = folder_of(asked)
     spec = view.open_spec(folder)
+    wanted = specs.load(asked.wanted) if asked.wanted else None
     with listener(spec, asked) as watching:
-        outcome = driver.resume(folder, watching, trials=asked.trials)
+        outcome = driver.resume(folder, watching, trials=asked.trials, wanted=wanted)
     return show_outcome(outcome, spec, folder, asked)
 
 

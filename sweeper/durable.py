@@ -1,0 +1,72 @@
+"""Files that are whole or absent, and whose content is known by its checksum."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sweeper.errors import Corrupt
+
+
+def write_bytes(path: Path, data: bytes, *, permit: Callable[[], None] = lambda: None) -> None:
+    """Write `data` so that a reader, or a crash at any instant, sees all of it or nothing.
+
+    `permit` is asked at the last moment before it shows, and raises to forbid it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        permit()
+        os.replace(temporary, path)
+    except BaseException as fault:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        if isinstance(fault, OSError):
+            fault.filename = fault.filename or str(path)  # a write does not say to where
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, body: Any, *, permit: Callable[[], None] = lambda: None) -> None:
+    """Write `body` with its checksum. nan and inf are refused: they are not JSON."""
+    text = json.dumps(body, allow_nan=False, sort_keys=True, ensure_ascii=False)
+    document = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "body": text}
+    write_bytes(path, json.dumps(document, ensure_ascii=False).encode(), permit=permit)
+
+
+def read_json(path: Path) -> Any:
+    """The body that `write_json` wrote.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Corrupt: there is one, and it is not what was written.
+    """
+    raw = path.read_bytes()
+    try:
+        document = json.loads(raw)
+        text = document["body"]
+        intact = hashlib.sha256(text.encode()).hexdigest() == document["sha256"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        intact = False
+    if not intact:
+        raise Corrupt(f"{path} is damaged (its checksum does not fit). Delete it: that fit alone is run again.")
+    return json.loads(text)

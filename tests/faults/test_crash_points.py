@@ -1,0 +1,97 @@
+"""A sweep may die before or after any durable act of its, by the process or by the power: nothing shows afterwards.
+
+Each case lives a tiny sweep up to its death, resumes it, and holds every store against the ledger and against
+the unbroken sweep, bit for bit (`crash_run` does it; a program of its own, because it forks).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.timeout(900)  # under a minute by itself; the first test pays for all
+ROOT = Path(__file__).parents[2]
+MEMORY = Path("/dev/shm")  # thousands of small syncs; what a power cut takes is simulated, not left to the disk
+KINDS = {
+    "spec.yaml": 2,
+    "fence": 2,
+    "commit of study.db": 15,
+    "commit of mlflow.db": 10,
+    "checkpoint": 12,
+    "weights": 12,
+    "result.json": 12,
+    "removal of checkpoint": 12,
+    "removal of weights": 2,
+    "held-out": 4,
+    "trials.csv": 2,
+    "front.csv": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> Iterator[list[dict[str, Any]]]:
+    """What came of every case."""
+    place = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="sweeper-crashes-", dir=place) as folder:
+        command = [sys.executable, "-m", "tests.faults.crash_run", folder]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=880, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        lines = [line for path in Path(folder).glob("verdicts-*.jsonl") for line in path.read_text().splitlines()]
+        yield [json.loads(line) for line in lines]
+
+
+def faults(verdicts: list[dict[str, Any]]) -> list[str]:
+    """Each fault with the case that it was found in."""
+    return [f"{verdict['case']}: {fault}" for verdict in verdicts for fault in verdict["faults"]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_death_at_any_durable_act_loses_nothing_and_shows_nowhere(verdicts: list[dict[str, Any]], kind: str) -> None:
+    own = [v for v in verdicts if v["case"]["name"] == kind and v["case"]["life"] == "run" and not v["case"]["again"]]
+    assert len(own) >= KINDS[kind], "the sweep does not write that any more"
+    assert faults(own) == []
+
+
+def test_every_durable_act_of_a_sweep_is_of_a_kind_that_is_tested(verdicts: list[dict[str, Any]]) -> None:
+    known = {*KINDS, "removal of attempts"}
+    assert {v["case"]["name"] for v in verdicts if v["case"]["life"] == "run"} <= known
+
+
+@pytest.mark.parametrize("life", ["paused", "extended"])
+def test_a_death_in_a_pause_or_in_an_extension_shows_nowhere(verdicts: list[dict[str, Any]], life: str) -> None:
+    own = [v for v in verdicts if v["case"]["life"] == life]
+    assert {"stop", "spec.yaml"} & {v["case"]["name"] for v in own}
+    assert faults(own) == []
+
+
+def test_a_resume_that_dies_too_is_resumed_as_well(verdicts: list[dict[str, Any]]) -> None:
+    own = [v for v in verdicts if v["case"]["again"] is not None]
+    assert sum(v["exits"][1] == v["exits"][0] for v in own) > len(own) / 2, "most of the second lives died"
+    assert faults(own) == []
+
+
+def test_an_epoch_that_hangs_ends_its_process_is_told_once_and_the_others_go_on(verdicts: list[dict[str, Any]]) -> None:
+    own = {v["case"]["name"]: v for v in verdicts if v["case"]["life"] == "hang"}
+    assert own["sleeps"]["exits"] == [75, 1], "a thread tells the hang; resume says that a trial has failed"
+    assert own["holds the lock"]["exits"] == [1, 1], "faulthandler ends what no thread can"
+    assert faults(list(own.values())) == []
+
+
+def test_a_driver_that_was_frozen_past_its_lease_is_refused_and_leaves_no_trace(verdicts: list[dict[str, Any]]) -> None:
+    (own,) = (v for v in verdicts if v["case"]["life"] == "frozen")
+    assert own["exits"] == [2, 0, 2], "refused while the lease runs, ended by another, refused after the thaw"
+    assert faults([own]) == []
+
+
+def test_at_most_one_epoch_of_a_fit_is_paid_again_for_a_death(verdicts: list[dict[str, Any]]) -> None:
+    deaths = [v for v in verdicts if v["case"]["life"] in ("run", "paused", "extended")]
+    assert [v for v in deaths if v["counts"]["epochs_repeated_worst_fit"] > len(v["exits"]) - 1] == []
+    assert 0 < sum(v["counts"]["epochs_repeated"] for v in deaths) < len(deaths)
