@@ -53,8 +53,8 @@ def write_json(path: Path, body: Any, *, permit: Callable[[], None] = lambda: No
     write_bytes(path, json.dumps(document, ensure_ascii=False).encode(), permit=permit)
 
 
-def read_json(path: Path) -> Any:
-    """The body that `write_json` wrote.
+def read_json(path: Path, mend: str = "Delete it: it is written again.") -> Any:
+    """The body that `write_json` wrote; `mend` says what to do where it is damaged.
 
     Raises:
         FileNotFoundError: there is none.
@@ -68,5 +68,5 @@ def read_json(path: Path) -> Any:
     except (ValueError, KeyError, TypeError, AttributeError):
         intact = False
     if not intact:
-        raise Corrupt(f"{path} is damaged (its checksum does not fit). Delete it: that fit alone is run again.")
+        raise Corrupt(f"{path} is damaged (its checksum does not fit). {mend}")
     return json.loads(text)
