@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeper import source as yaml
+from sweeper.errors import Faults, UserError, dotted
 from sweeper.errors import Path as Keys
-from sweeper.errors import UserError, dotted
 
 LISTS = (
     *("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands"),
@@ -99,13 +99,16 @@ def read(path: Path) -> ClusterFile:
 
     Raises:
         UserError: it cannot be read.
-        Faults: it is not YAML.
+        Faults: it is not plain YAML.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as fault:
         raise UserError(f"{path} cannot be read: {fault}. Give the path of a cluster.yaml.") from None
-    return ClusterFile(path, yaml.read(text, str(path)))
+    document = yaml.read(text, str(path))
+    if document.faults:
+        raise Faults(document.faults, str(path))
+    return ClusterFile(path, document)
 
 
 def by_ray(file: ClusterFile) -> Iterator[Finding]:

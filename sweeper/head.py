@@ -34,7 +34,7 @@ from sweeper.supervisor import Program, Supervisor, end_left_over, living, open_
 
 PORT = 5000
 DATABASES = ("sweeper", "mlflow", "mlflow_auth")
-START_S = 120.0
+START_S = 300.0  # a first start on a machine that is busy
 ADMIN = "admin"
 
 
