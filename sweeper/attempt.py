@@ -6,7 +6,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sweeper import heldout, summary
@@ -103,6 +103,9 @@ class Attempt:
         trials, front = self._study.look()
         snapshot = self.snapshot()
         notes = self._shortfalls(snapshot, trials, front)
+        if snapshot.state == "paused":
+            snapshot = replace(snapshot, why=self._why(notes))
+            self._folder.note_why(self._why(notes))
         frame = summary.table(trials, self._spec, front)
         self._folder.write(self._folder.path / "trials.csv", frame.to_csv(index=False).encode())
         self._folder.write(self._folder.path / "front.csv", frame[frame["on_front"]].to_csv(index=False).encode())
@@ -111,6 +114,10 @@ class Attempt:
         if self._spec.storage.keep_weights == "front":
             self._drop_dominated(trials, front)
         return Outcome(snapshot, trials, front, self._exit_code(trials, short=bool(notes)), notes)
+
+    def _why(self, notes: list[str]) -> str:
+        number = self._interrupts.number
+        return " ".join(notes) if number is None else f"it got {signal.Signals(number).name}"
 
     def _shortfalls(self, snapshot: Snapshot, trials: list[Trial], front: list[int]) -> list[str]:
         """What a person would expect of a finished sweep, and did not get."""

@@ -10,6 +10,7 @@
     stuck.txt                              where a fit hung that could not say so itself
 <root>/<name>/held-out/00007/3.json        test numbers, which choosing code never reads
 <root>/<name>/attempts/<token>/            scratch of one run or resume; never read back
+<root>/<name>/stopped.txt                  why it is paused, for `status`
 <root>/<name>/fence                        the newest lease token; older writers are refused
 """
 
@@ -117,7 +118,21 @@ class SweepFolder:
         """Delete what earlier attempts left behind, none of which is ever read, and make room for this one's."""
         self.check()
         shutil.rmtree(self.path / "attempts", ignore_errors=True)
+        self._stopped.unlink(missing_ok=True)
         self.attempt.mkdir(parents=True)
+
+    @property
+    def why(self) -> str | None:
+        """Why the sweep was paused, as far as whoever paused it could still say."""
+        return self._stopped.read_text(encoding="utf-8") if self._stopped.exists() else None
+
+    def note_why(self, why: str) -> None:
+        """Note why the sweep is paused, until the next attempt."""
+        self.write(self._stopped, why.encode())
+
+    @property
+    def _stopped(self) -> Path:
+        return self.path / "stopped.txt"
 
     def claim(self, spec: bytes) -> None:
         """Make this folder a sweep's, all at once: it has its spec from its first instant.

@@ -67,6 +67,8 @@ def headline(snapshot: Snapshot) -> str:
         parts.append(f"{duration(snapshot.elapsed_s)} gone, about {duration(snapshot.eta_s)} to go")
     if snapshot.holder:
         parts.append(f"driven by {snapshot.holder}")
+    if snapshot.why:
+        parts.append(f"because: {snapshot.why}")
     return ", ".join(parts)
 
 

@@ -39,6 +39,7 @@ class Snapshot:
     elapsed_s: float = 0.0
     eta_s: float | None = None
     holder: str | None = None
+    why: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For programs: nan is null."""

@@ -9,7 +9,7 @@ from sweeper import database, migrations, summary
 from sweeper import spec as specs
 from sweeper.errors import UserError
 from sweeper.folder import SweepFolder
-from sweeper.lease import Lease
+from sweeper.lease import Holder, Lease
 from sweeper.spec import SweepSpec
 from sweeper.study import NoSuchSweep, Study
 from sweeper.summary import Snapshot
@@ -68,5 +68,11 @@ def look(folder: SweepFolder) -> tuple[Snapshot, list[Trial], list[int], SweepSp
         front=summary.front_rows(trials, spec, front),
         hypervolume=summary.hypervolume(trials, spec, front),
         holder=str(living) if living else None,
+        why=_why(folder, holder) if state == "paused" else None,
     )
     return snapshot, trials, front, spec
+
+
+def _why(folder: SweepFolder, holder: Holder | None) -> str | None:
+    """Why a sweep is paused: a lease that nobody gave back tells of a death, else whoever paused it has said."""
+    return folder.why if holder is None else f"its driver died: {holder}"
