@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sweeper import capacity
 from sweeper.capacity import Machines
-from sweeper.errors import UserError
+from sweeper.errors import Paused, UserError
 from sweeper.spec import Resources
 
 # Read by Ray when it is first imported. Tune's own snapshots, loggers and signal handler are off:
@@ -54,6 +54,9 @@ def start() -> bool:
     A Ray of our own listens on the loopback address only and asks for a token made for it. Ray reads both
     settings when it is imported, so a program that imports Ray before this call has to make them itself.
     Returns whether it was started here.
+
+    Raises:
+        Paused: there is no Ray to be had.
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -71,11 +74,24 @@ def start() -> bool:
     if ray.is_initialized():
         return False
     with _signals_kept():
-        if own:
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            if own:
+                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            else:
+                ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as fault:  # Ray has no class of its own for this
+            ray.shutdown()
+            raise Paused(_no_ray(fault, own)) from fault
     return own
+
+
+def _no_ray(fault: Exception, own: bool) -> str:
+    said = " ".join(str(fault).split())[:300]
+    if own:
+        return f"Ray could not be started on this machine ({said}). When it has room and time, resume."
+    return (
+        f"Ray at {os.environ['RAY_ADDRESS']} (RAY_ADDRESS) could not be joined ({said}). See that it runs, then resume."
+    )
 
 
 @contextlib.contextmanager

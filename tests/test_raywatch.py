@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
+import pytest
+import ray
+
+from sweeper import cluster
+from sweeper.errors import Paused
 from sweeper.raywatch import RayLost, RayWatch
 
 
@@ -27,3 +32,26 @@ def test_it_looks_now_and_then_and_not_in_each_turn_of_the_loop() -> None:
     for turn in range(100):
         watch.on_step_begin(turn, [])
     assert len(looks) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        (None, "Ray could not be started on this machine (the node timed out). When it has room and time, resume."),
+        ("10.0.0.1:6379", "Ray at 10.0.0.1:6379 (RAY_ADDRESS) could not be joined (the node timed out). See that"),
+    ],
+)
+def test_a_ray_that_does_not_come_up_is_one_sentence_and_a_pause(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, sentence: str
+) -> None:
+    def init(**_: object) -> None:
+        raise Exception("the node\n timed out")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(Paused, match=re.escape(sentence)):
+        cluster.start()
