@@ -138,4 +138,5 @@ class Sweep:
 
         page = io.StringIO()
         paper.draw(self._chart("front")).savefig(page, format="svg")
-        return page.getvalue().partition("?>")[2].partition("]>")[2] or page.getvalue()
+        text = page.getvalue()
+        return text[text.index("<svg") :]  # without the head of a file of its own
