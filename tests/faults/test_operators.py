@@ -15,8 +15,9 @@ from sweeper import driver, screen
 from sweeper import lease as leases
 from sweeper import spec as specs
 from sweeper.attempt import Outcome
+from sweeper.durable import write_bytes
 from sweeper.errors import UserError
-from sweeper.folder import SweepFolder, write_bytes
+from sweeper.folder import SweepFolder
 from sweeper.lease import Held, Lease
 from tests.faults import arms
 from tests.faults.audit import audit, read

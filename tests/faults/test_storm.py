@@ -40,12 +40,14 @@ def test_zero_of_n_is_quoted_with_its_bound_and_a_count_as_it_is(tmp_path: Path)
     assert "| survived: faults after which the sweep reached its budget | 200 | 0 |" in lines
 
 
-def struck(tmp_path: Path, *, kills: int, lanes: int, trials: int) -> list[Sweep]:
-    return storm.storm(arms.sweeper(trials=trials), tmp_path / "storm", kills=kills, seed=1, lanes=lanes)
+def struck(tmp_path: Path, *, kills: int, lanes: int, trials: int, seed: int) -> list[Sweep]:
+    how = {"kills": kills, "seed": seed, "lanes": lanes, "patience_s": 600}  # a busy machine is not a hang
+    return storm.storm(arms.sweeper(trials=trials), tmp_path / "storm", **how)
 
 
+@pytest.mark.timeout(900)
 def test_three_kills_lose_nothing_and_cost_an_epoch_at_most(tmp_path: Path) -> None:
-    sweeps = struck(tmp_path, kills=3, lanes=1, trials=2)
+    sweeps = struck(tmp_path, kills=3, lanes=1, trials=2, seed=285)  # an actor, the driver, and the driver at its start
     assert sum(sweep.struck for sweep in sweeps) == 3
     assert [(sweep.survived, sweep.tally.good, sweep.tally.said) for sweep in sweeps] == [(True, True, [])]
 
@@ -53,7 +55,7 @@ def test_three_kills_lose_nothing_and_cost_an_epoch_at_most(tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_twenty_kills_lose_nothing_and_cost_an_epoch_at_most(tmp_path: Path) -> None:
-    sweeps = struck(tmp_path, kills=20, lanes=2, trials=4)
+    sweeps = struck(tmp_path, kills=20, lanes=2, trials=4, seed=1)
     assert sum(sweep.struck for sweep in sweeps) == 20
     assert all(sweep.survived and sweep.tally.good for sweep in sweeps), [sweep.tally.said for sweep in sweeps]
 

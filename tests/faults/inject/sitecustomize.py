@@ -52,8 +52,8 @@ def _actor(module: Any) -> None:
     module.FitActor._take = taken
 
 
-def _folder(module: Any) -> None:
-    """`sweeper.folder`: a result is durable."""
+def _fitfolder(module: Any) -> None:
+    """`sweeper.fitfolder`: a result is durable."""
     write_result = module.FitFolder.write_result
 
     @functools.wraps(write_result)
@@ -64,7 +64,7 @@ def _folder(module: Any) -> None:
     module.FitFolder.write_result = sealed
 
 
-_HOOKS = {"trainables.finetuning": _tuning, "sweeper.actor": _actor, "sweeper.folder": _folder}
+_HOOKS = {"trainables.finetuning": _tuning, "sweeper.actor": _actor, "sweeper.fitfolder": _fitfolder}
 
 
 class _Watch(importlib.abc.MetaPathFinder):
