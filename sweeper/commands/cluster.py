@@ -120,7 +120,7 @@ def resume_there(asked: argparse.Namespace) -> int:
 
 def ui_there(asked: argparse.Namespace) -> int:
     """Open a tunnel to the head's MLflow, print the links, wait for Ctrl-C."""
-    from sweeper import tunnel
+    from sweeper import clusterfile, clusterrules, tunnel
 
     folder_of(asked)
     file = _where(asked)
@@ -133,7 +133,8 @@ def ui_there(asked: argparse.Namespace) -> int:
     with tunnel.opened(file, asked.port, asked.port), _cluster(asked) as cluster:
         code = cluster.look(_same(asked.words), _say)
         if code == 0:
-            print(f"user admin; its password: ray exec {file} 'cat /shared/secrets/mlflow-admin'")
+            shared = clusterrules.kept_in(clusterfile.read(Path(file))) or "/shared"
+            print(f"user admin; its password: ray exec {file} 'cat {shared}/secrets/mlflow-admin'")
             print("Ctrl-C closes the tunnel.", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
                 tunnel.stay(asked.port)
