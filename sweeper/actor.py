@@ -199,6 +199,7 @@ class FitActor(tune.Trainable):
             | {
                 "params": self._order["params"],
                 "history": self._history,
+                "weights": self._fit.digests(),
                 "provenance": tuning.provenance() | {"prepared_s": self._prepared_s},
                 "seconds": self._seconds,
                 "error": None,
@@ -226,6 +227,7 @@ class FitActor(tune.Trainable):
     def _measure_held_out(self) -> dict[str, Any]:
         tuning = self._ready()
         tuning.aim(Params.from_flat(self._order["params"]), self._order["seed"])
+        self._fit.check_weights()
         tuning.load_weights(self._fit.weights)
         with self._watchdog.watching(self._fit.stuck):
             evaluation: Evaluation = tuning.evaluate("test")

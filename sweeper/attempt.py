@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sweeper import heldout, summary
-from sweeper.errors import Paused
+from sweeper.errors import Corrupt, Paused
 from sweeper.executor import Execute
 from sweeper.folder import SweepFolder
 from sweeper.interrupts import Interrupts
@@ -19,13 +19,14 @@ from sweeper.queue import FitQueue
 from sweeper.spec import SweepSpec
 from sweeper.study import Study
 from sweeper.summary import Snapshot
-from sweeper.trial import Trial
+from sweeper.trial import State, Trial
 from sweeper.view import record_uri
 
 EXIT_GOOD, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
 EXIT_PAUSED = Paused.exit_code
 RECORD_PATIENCE_S = 60.0
 BRIEF_S = 10.0
+_RECORD_LATER = "it is written at the next resume. Of a damaged store: move it away, then sweeper rebuild-record."
 
 
 class Listener(Protocol):
@@ -73,7 +74,7 @@ class Attempt:
     def run(self, execute: Execute, described: Mapping[str, Any]) -> Outcome:
         """Execute what is left, record it, say what came of it."""
         self._projector = self._record(described)
-        self._listener.begun(self.snapshot, described["notes"])
+        self._listener.begun(self.snapshot, [*described["notes"], *self._queue.notes])
         self._interrupts.then(self._queue.stop)
         try:
             execute(self._queue, self._folder)
@@ -110,7 +111,7 @@ class Attempt:
         self._folder.write(self._folder.path / "trials.csv", frame.to_csv(index=False).encode())
         self._folder.write(self._folder.path / "front.csv", frame[frame["on_front"]].to_csv(index=False).encode())
         if self._projector is not None and not self._projector.finish(RECORD_PATIENCE_S):
-            notes.append("record: MLflow could not take everything yet; it is written at the next resume.")
+            notes.append(f"record: MLflow could not take everything yet{self._projector.last}; {_RECORD_LATER}")
         if self._spec.storage.keep_weights == "front":
             self._drop_dominated(trials, front)
         return Outcome(snapshot, trials, front, self._exit_code(trials, short=bool(notes)), notes)
@@ -130,7 +131,24 @@ class Attempt:
             return []
         if snapshot.state != "finished":
             return ["Ray Tune ended before the budget was reached; resume goes on."]
-        measured = heldout.read(self._folder, self._spec, trials)
+        return self._unsound(trials) + self._unmeasured(trials, front)
+
+    def _unsound(self, trials: list[Trial]) -> list[str]:
+        """Results of told trials that are damaged or gone: no number is lost, the record's curves would be."""
+        told = []
+        for number in (trial.number for trial in trials if trial.state is State.COMPLETE):
+            for fit in (self._folder.fit(number, seed) for seed in self._spec.search.seed_list):
+                try:
+                    told += [] if fit.result() else [f"{fit.path}/result.json is gone. Put back a copy."]
+                except Corrupt as fault:
+                    told.append(str(fault))
+        return [f"{said} The numbers of its trial are in the study." for said in told]
+
+    def _unmeasured(self, trials: list[Trial], front: list[int]) -> list[str]:
+        try:
+            measured = heldout.read(self._folder, self._spec, trials)
+        except Corrupt as fault:
+            return [str(fault)]
         missing = [number for number in front if number not in measured]
         return [f"test numbers: none for trials {missing}; resume tries again."] if missing else []
 

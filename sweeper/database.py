@@ -115,6 +115,24 @@ def beginning(url: str, act: Callable[[], T]) -> T:
         return wait(url, act, patience_s=0)
 
 
+def check(url: str) -> None:
+    """Look at every page and index of a SQLite file; a server does that for itself.
+
+    Raises:
+        ValueError: one is damaged.
+    """
+    if not url.startswith("sqlite"):
+        return
+    engine = sa.create_engine(url, **options(url))
+    try:
+        with engine.connect() as connection:
+            found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
+    finally:
+        engine.dispose()
+    if found != "ok":
+        raise ValueError(str(found))
+
+
 @contextmanager
 def reading(url: str) -> Iterator[None]:
     """What cannot be understood inside is damage: nothing that this project writes reads so.
@@ -142,10 +160,12 @@ def _meaning(url: str, fault: BaseException) -> tuple[UserError | None, bool]:
         return Paused(f"{place} has no room ({said}). Make room, then resume."), False
     if any(word in said for word in _FORBIDDEN):
         return Paused(f"{place} cannot be used ({said}). Mend that, then resume."), False
-    if isinstance(own, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)) or _cut(own):
-        mend = "End the process that locks it" if url.startswith("sqlite") else "See to its server"
+    file = url.startswith("sqlite")
+    if "locked" in said if file else _away(own):
+        mend = "End the process that locks it" if file else "See to its server"
         return Paused(f"{place} does not answer ({said}). {mend}, then resume."), True
-    return (_damage(url, own), False) if type(own) is sa.exc.DatabaseError else (None, False)
+    odd = isinstance(own, sa.exc.OperationalError) if file else type(own) is sa.exc.DatabaseError
+    return (_damage(url, own), False) if odd else (None, False)
 
 
 def _of_database(fault: BaseException | None) -> sa.exc.SQLAlchemyError | None:
@@ -155,8 +175,10 @@ def _of_database(fault: BaseException | None) -> sa.exc.SQLAlchemyError | None:
     return fault
 
 
-def _cut(fault: sa.exc.SQLAlchemyError) -> bool:
-    return isinstance(fault, sa.exc.DBAPIError) and fault.connection_invalidated
+def _away(fault: sa.exc.SQLAlchemyError) -> bool:
+    """Whether a server does not answer, or has cut the connection."""
+    kinds = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
+    return isinstance(fault, kinds) or (isinstance(fault, sa.exc.DBAPIError) and fault.connection_invalidated)
 
 
 def _sentence(fault: BaseException) -> str:

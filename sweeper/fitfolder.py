@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.durable import read_json, sync_directory, write_bytes, write_json
+from sweeper.errors import Corrupt
 
 CHECKPOINTS_KEPT = 2
+_MEND_RESULT = "Put back a copy, or delete it: while its trial is open that fit alone is run again."
 
 
 class FitFolder:
@@ -37,7 +39,7 @@ class FitFolder:
     def result(self) -> dict[str, Any] | None:
         """What the fit came to, or None while it has come to nothing yet."""
         try:
-            body: dict[str, Any] = read_json(self._result)
+            body: dict[str, Any] = read_json(self._result, _MEND_RESULT)
         except FileNotFoundError:
             return None
         return body
@@ -97,13 +99,37 @@ class FitFolder:
             old.unlink(missing_ok=True)
 
     def newest_checkpoint(self) -> bytes | None:
-        """The newest state whose checksum fits; damaged ones are passed over."""
-        for path in self._checkpoints():
-            with contextlib.suppress(FileNotFoundError):
-                payload = path.read_bytes()
-                if hashlib.sha256(payload).hexdigest()[:16] == path.stem.rsplit("-", 1)[1]:
-                    return payload
-        return None
+        """The newest state whose checksum fits; damaged ones are passed over.
+
+        Raises:
+            Corrupt: all that are there are damaged; to begin afresh is for a person to decide.
+        """
+        found = self._checkpoints()
+        whole = next((payload for payload in map(_whole, found) if payload is not None), None)
+        if whole is None and any(path.exists() for path in found):
+            mend = "Put back a copy, or delete that folder: then this fit alone is run from its beginning."
+            raise Corrupt(f"no checkpoint in {self.path} is whole (their checksums do not fit). {mend}")
+        return whole
+
+    def passed_over(self) -> list[str]:
+        """A sentence for each damaged checkpoint that has a whole one beside it."""
+        damaged = [path for path in self._checkpoints() if _whole(path) is None]
+        return [f"{path} is damaged; the fit goes on from the checkpoint before it." for path in damaged]
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each file of the weights."""
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(self.weights.glob("*"))}
+
+    def check_weights(self) -> None:
+        """Refuse weights that are not those which the result vouches for.
+
+        Raises:
+            Corrupt: a file of them is missing, or has other bytes.
+        """
+        vouched, found = (self.result() or {}).get("weights", {}), self.digests()
+        for name in sorted(name for name, digest in vouched.items() if found.get(name) != digest):
+            state = "damaged (its checksum does not fit)" if name in found else "missing"
+            raise Corrupt(f"{self.weights / name} is {state}. Put back a copy; nothing can be measured with it so.")
 
     @property
     def unsealed_weights(self) -> Path:
@@ -142,6 +168,15 @@ class FitFolder:
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.path.glob("checkpoint-*.safetensors"), reverse=True)
+
+
+def _whole(path: Path) -> bytes | None:
+    """The bytes of a checkpoint, if they are those that its name tells of."""
+    with contextlib.suppress(FileNotFoundError):
+        payload = path.read_bytes()
+        if hashlib.sha256(payload).hexdigest()[:16] == path.stem.rsplit("-", 1)[1]:
+            return payload
+    return None
 
 
 def _header(path: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -25,10 +25,15 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.durable import read_json, sync_directory, write_bytes, write_json
-from sweeper.errors import UserError
+from sweeper.errors import Corrupt, UserError
 from sweeper.fitfolder import FitFolder
 
 __all__ = ["Fenced", "FitFolder", "SweepFolder", "read_json", "sweeps", "write_bytes", "write_json"]
+
+
+log = logging.getLogger(__name__)
+
+_MEND_FENCE = "That database is an older copy, or another. Put the newest back; if it is the newest, delete the fence."
 
 
 class Fenced(UserError):
@@ -83,10 +88,9 @@ class SweepFolder:
         """
         if self.token is None:
             raise Fenced("this view of the sweep is read-only")
-        with contextlib.suppress(FileNotFoundError):
-            newest = int(self._fence.read_text())
-            if newest > self.token:
-                raise Fenced(f"attempt {self.token} was taken over by attempt {newest}; nothing written")
+        newest = _token(self._fence)
+        if newest > self.token:
+            raise Fenced(f"attempt {self.token} was taken over by attempt {newest}; nothing written")
 
     def write(self, path: Path, data: bytes) -> None:
         """A file of the sweep as a whole, such as a table.
@@ -112,7 +116,16 @@ class SweepFolder:
         Raises:
             Fenced: a newer attempt was quicker.
         """
-        self.write(self._fence, str(self.token).encode())
+        if self.token is None:
+            raise Fenced("this view of the sweep is read-only")
+        try:
+            newest = _token(self._fence)
+        except Corrupt as fault:  # the lease, not the fence, tells who may write
+            log.warning("%s It is written again now.", fault)
+            newest = 0
+        if newest > self.token:
+            raise UserError(f"{self._fence} is of attempt {newest}, the database says {self.token}. {_MEND_FENCE}")
+        write_json(self._fence, self.token)
 
     def clear_scratch(self) -> None:
         """Delete what earlier attempts left behind, none of which is ever read, and make room for this one's."""
@@ -153,6 +166,17 @@ class SweepFolder:
     def forget(self) -> None:
         """Delete the sweep: only for one that was refused before its first trial."""
         shutil.rmtree(self.path)
+
+
+def _token(fence: Path) -> int:
+    """The token that a fence was raised to; 0 where there is none."""
+    try:
+        bare = fence.read_text(errors="replace")
+    except FileNotFoundError:
+        return 0
+    return (
+        int(bare) if bare.isdecimal() else int(read_json(fence, "The next resume writes it again."))
+    )  # schema 1: bare
 
 
 def sweeps(root: Path) -> Iterator[SweepFolder]:

@@ -68,11 +68,13 @@ def stamped(spec: str) -> bytes:
     return f"# sweeper schema {SCHEMA}\n{spec}".encode()
 
 
-def check_stamp(text: str, what: str) -> None:
-    """Refuse the kept spec of a newer release; the first releases kept it without a stamp.
+def check_stamp(text: str, what: str) -> int:
+    """The schema of a kept spec; the first releases kept it without a stamp.
 
     Raises:
         UserError: a newer release wrote it.
     """
     found = _STAMP.match(text)
-    check(int(found[1]) if found else 1, what)
+    schema = int(found[1]) if found else 1
+    check(schema, what)
+    return schema

@@ -56,6 +56,7 @@ class Projector:
         self._written = False
         self._thread = threading.Thread(target=self._work, name="record", daemon=True)
         self.faults: Counter[str] = Counter()  # failed passes by kind of error
+        self.last = ""  # why the latest pass failed, as an aside for a sentence
 
     def start(self) -> None:
         """Begin, with a pass at once."""
@@ -100,6 +101,7 @@ class Projector:
 
     def _note(self, fault: Exception) -> None:
         kind = type(fault).__name__
+        self.last = f" ({kind}: {' '.join(str(fault).split())[:200]})"
         self.faults[kind] += 1
         if self.faults[kind] == 1:
             log.warning("record: %s: %s. The sweep goes on; what is missing is written later.", kind, fault)

@@ -26,11 +26,13 @@ def describe(spec: SweepSpec, folder: Path) -> dict[str, Any]:
     from trainables.data import manifest as manifests
     from trainables.data import report
 
-    dataset = data.load(spec.data)
-    manifests.manifest(dataset, folder / "manifest.csv")
+    dataset, table = data.load(spec.data), folder / "manifest.csv"
+    before = table.read_bytes() if table.exists() else None
+    manifests.manifest(dataset, table)
+    odd = before is not None and before != table.read_bytes()
     found = {
         "dataset": report.describe(dataset),
-        "notes": [report.tell(dataset)],
+        "notes": [report.tell(dataset), *[f"{table} was not as it was written; it is written again."] * odd],
         "commit": _commit(),
         "versions": {dist.name: dist.version for dist in map(metadata.distribution, PACKAGES)},
     }

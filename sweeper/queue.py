@@ -69,6 +69,7 @@ class FitQueue:
         self._failures_in_a_row = self._failed = self._told = 0  # of this attempt: whoever resumes has seen the others
         self.brake: str | None = None
         self.halt: str | None = None
+        self.notes: list[str] = []
         self.finished = 0
         self.split_hash = self._known_data()
         for proposal in study.open_proposals():
@@ -155,6 +156,7 @@ class FitQueue:
             result = self._result(order)
             if result is None:
                 self._orders.append(order)
+                self.notes += self._folder.fit(order.number, seed).passed_over()
             else:
                 self._folder.fit(order.number, seed).tidy()
                 self._settle(trial, seed, result)

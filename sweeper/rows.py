@@ -51,24 +51,40 @@ def trial(row: FrozenTrial, objectives: Sequence[str]) -> Trial:
 
 def proposed(number: int, drawn: Mapping[str, Any], params: Mapping[str, Any], baseline: str | None) -> dict[str, Any]:
     """What is stored with trial `number` when it is proposed, sealed with the coordinates that Optuna has `drawn`."""
-    plain: dict[str, Any] = json.loads(json.dumps({"params": params, "baseline": baseline}))
-    return plain | {"seal": _digest([number, drawn, plain])}
+    return sealed({"params": params, "baseline": baseline}, number, drawn)
 
 
 def told(
     row: FrozenTrial, state: TrialState, values: Sequence[float] | None, outcome: Mapping[str, Any]
 ) -> dict[str, Any]:
     """`outcome` as it is stored with `row` when that ends in `state` with `values`: plain JSON, sealed."""
-    plain: dict[str, Any] = json.loads(json.dumps(outcome))
-    return plain | {"seal": _seal(row, state, values, plain)}
+    return sealed(outcome, *_end(row, state, values))
 
 
-def _seal(row: FrozenTrial, state: TrialState, values: Sequence[float] | None, outcome: Mapping[str, Any]) -> str:
+def _end(row: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> list[Any]:
+    """What stands beside the outcome of an ended row."""
     numbers = None if values is None else [float(value) for value in values]
-    return _digest([row.number, state.name, numbers, row.params, row.user_attrs.get("proposal"), _bare(outcome)])
+    return [row.number, state.name, numbers, row.params, row.user_attrs.get("proposal")]
 
 
-def _bare(kept: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(kept: Mapping[str, Any], *beside: Any) -> dict[str, Any]:
+    """`kept` as plain JSON with its seal, which covers what stands `beside` it too."""
+    plain: dict[str, Any] = json.loads(json.dumps(kept))
+    return plain | {"seal": _digest([*beside, plain])}
+
+
+def check_seal(kept: Mapping[str, Any], name: str, *beside: Any) -> None:
+    """Nothing, where `kept` is as it was sealed, or was written by a release that did not seal.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if "seal" in kept and kept["seal"] != _digest([*beside, bare(kept)]):
+        raise ValueError(f"{name} is not what was written")
+
+
+def bare(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Without its seal."""
     return {name: value for name, value in kept.items() if name != "seal"}
 
 
@@ -79,15 +95,13 @@ def _digest(body: Any) -> str:
 def _check(row: FrozenTrial) -> None:
     """Raises ValueError where parts of the row that were written together do not fit together."""
     proposal = row.user_attrs.get("proposal", {})
-    if "seal" in proposal and proposal["seal"] != _digest([row.number, row.params, _bare(proposal)]):
-        raise ValueError(f"trial {row.number} is not what was proposed")
+    check_seal(proposal, f"the proposal of trial {row.number}", row.number, row.params)
     if not row.state.is_finished():
         return
     outcome = row.user_attrs.get("outcome")
     if outcome is None:
         raise ValueError(f"trial {row.number} has ended without an outcome")
-    if "seal" in outcome and outcome["seal"] != _seal(row, row.state, row.values, outcome):
-        raise ValueError(f"trial {row.number} is not what was told")
+    check_seal(outcome, f"the outcome of trial {row.number}", *_end(row, row.state, row.values))
     if row.system_attrs.get("constraints", outcome.get("violations")) != outcome.get("violations"):
         raise ValueError(f"trial {row.number} has other violations than were told")
 

@@ -151,5 +151,6 @@ _Dumper.add_representer(str, _text)
 
 
 def write(values: dict[str, Any]) -> str:
-    """YAML text that `read` gives back as `values`."""
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    """YAML text that `read` gives back as `values`. It ends with '...', so that one that was cut off is noticed."""
+    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    return f"{text}...\n"

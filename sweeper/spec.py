@@ -42,6 +42,7 @@ __all__ = [
     "schema",
 ]
 
+END = "\n..."  # of what `dump` writes
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 _NAME_RULE = "Use 1 to 63 of a-z, 0-9, '.', '_', '-', the first a letter or a digit."
 _OBJECTIVES: dict[str, Literal["min", "max"]] = {"accuracy": "max", "delta_f1": "min"}

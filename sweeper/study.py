@@ -72,6 +72,7 @@ class Study:
             self._study = database.beginning(url, lambda: self._create(identity or spec.identity()))
             return
         with database.reading(url):  # all of it, so that what is damaged is found before anything is built on it
+            database.beginning(url, lambda: database.check(url))
             self._study = database.beginning(url, self._load)
             self._read()
 
@@ -88,7 +89,7 @@ class Study:
         if study.user_attrs or study.get_trials(deepcopy=False):
             raise UserError(f"the database has a study '{name}' already. Choose another name.")
         self._signed = migrations.signature(identity)
-        study.set_user_attr("sweeper", self._signed)
+        study.set_user_attr("sweeper", rows.sealed(self._signed))
         return study
 
     def _load(self) -> optuna.Study:
@@ -99,14 +100,16 @@ class Study:
             raise none from None
         if not (study.user_attrs or study.get_trials(deepcopy=False)):
             raise none  # whoever began it died before it was signed; it has nothing yet
-        self._signed = migrations.migrated(self._spec.name, study.user_attrs.get("sweeper", {}))
+        born = study.user_attrs.get("sweeper", {})
+        rows.check_seal(born, f"what study '{self._spec.name}' began with")
+        self._signed = migrations.migrated(self._spec.name, rows.bare(born))
         return study
 
     def sign(self) -> None:
         """Write down that the study is in today's schema; for whoever drives the sweep."""
-        if self._study.user_attrs.get("sweeper") != self._signed:
+        if self._study.user_attrs.get("sweeper") != (signature := rows.sealed(self._signed)):
             self.guard()
-            self._study.set_user_attr("sweeper", self._signed)
+            self._study.set_user_attr("sweeper", signature)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from sweeper import database, migrations, summary
 from sweeper import spec as specs
-from sweeper.errors import UserError
+from sweeper.errors import Corrupt, UserError
 from sweeper.folder import SweepFolder
 from sweeper.lease import Holder, Lease
 from sweeper.spec import SweepSpec
@@ -15,10 +14,23 @@ from sweeper.study import NoSuchSweep, Study
 from sweeper.summary import Snapshot
 from sweeper.trial import Trial
 
+SQLITE = "sqlite:///"
+
 
 def study_url(spec: SweepSpec, folder: SweepFolder) -> str:
-    """Where the study lives: SQLite in the sweep's folder unless the spec names a server."""
-    return database.driven(spec.storage.study or f"sqlite:///{folder.path / 'study.db'}")
+    """Where the study lives: SQLite in the sweep's folder unless the spec names a server.
+
+    Raises:
+        Corrupt: the database is gone, and fits are there. To open it would make an empty one.
+    """
+    url = database.driven(spec.storage.study or f"{SQLITE}{folder.path / 'study.db'}")
+    file = Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else None
+    if file is not None and not file.exists() and (folder.path / "trials").exists():
+        raise Corrupt(
+            f"{folder.path} has fits, and {file} is missing. Put the database back; without it nobody can say which "
+            "settings those fits had."
+        )
+    return url
 
 
 def record_uri(spec: SweepSpec, root: Path) -> str:
@@ -29,10 +41,19 @@ def record_uri(spec: SweepSpec, root: Path) -> str:
 def open_spec(folder: SweepFolder) -> SweepSpec:
     """The spec of an existing sweep, with its storage where the folder is now."""
     if not folder.exists:
+        if (folder.path / "trials").exists():
+            raise Corrupt(
+                f"{folder.spec} is missing. Put it back; the record has a copy (sweep.yaml of the sweep's run)."
+            )
         raise UserError(f"no sweep in {folder.path}. 'sweeper list' shows those there are; --root says where to look.")
-    with contextlib.suppress(OSError, UnicodeDecodeError):  # `load` tells of those
-        migrations.check_stamp(folder.spec.read_text(encoding="utf-8"), f"the spec of '{folder.name}'")
-    return specs.load(folder.spec)
+    text = folder.spec.read_text(encoding="utf-8", errors="replace")  # `load` tells of what is not UTF-8
+    schema = migrations.check_stamp(text, f"the spec of '{folder.name}'")
+    if schema > 1 and not text.rstrip().endswith(specs.END):
+        raise Corrupt(f"{folder.spec} is cut off (its last line is '...'). The record has a copy, sweep.yaml.")
+    spec = specs.load(folder.spec)
+    if spec.name != folder.name:
+        raise Corrupt(f"{folder.spec} is that of a sweep '{spec.name}', in the folder of '{folder.name}'. Put it back.")
+    return spec
 
 
 def open_study(folder: SweepFolder) -> Study:
