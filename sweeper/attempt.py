@@ -205,7 +205,7 @@ class Attempt:
             from sweeper.recorder import open_record  # MLflow takes seconds to import; the record's thread pays
 
             uri = record_uri(self._spec, self._folder.path.parent)
-            return open_record(self._spec, self._study.uuid, self._folder, uri, described)
+            return open_record(self._spec, self._study.uuid, self._folder, uri, described, self._study.guard)
 
         def look() -> tuple[list[Trial], list[int]]:
             self._study.guard()  # a driver that was taken over must not write the record either

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sweeper import note, recommend, study, summary
@@ -16,8 +16,18 @@ from sweeper.tracking import Record, Source
 from sweeper.trial import Trial
 
 
-def open_record(spec: SweepSpec, uuid: str, folder: SweepFolder, uri: str, described: Mapping[str, Any]) -> Record:
-    """The record of sweep `uuid` in `folder`, at `uri`; `described` is the data, and the commit that runs it."""
+def open_record(
+    spec: SweepSpec,
+    uuid: str,
+    folder: SweepFolder,
+    uri: str,
+    described: Mapping[str, Any],
+    permit: Callable[[], None] = lambda: None,
+) -> Record:
+    """The record of sweep `uuid` in `folder`, at `uri`; `described` is the data, and the commit that runs it.
+
+    `permit` is asked before each request, and raises to forbid it.
+    """
     signs = summary.signs(spec)
     dataset = described.get("dataset") or {}
 
@@ -41,6 +51,7 @@ def open_record(spec: SweepSpec, uuid: str, folder: SweepFolder, uri: str, descr
         folded=[f"seed-{seed}" for seed in spec.search.seed_list],
         provenance=_provenance(described),
         dataset=_data(dataset),
+        permit=permit,
     )
     remote = uri.startswith(("http://", "https://"))
     return Record(source, uri, artifact_root=None if remote else folder.path.parent / "mlartifacts")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 # Before the import, since MLflow reads some of them there. A dead server shall fail in seconds, not
 # hang for minutes; whoever sets the variables knows better.
@@ -87,16 +87,40 @@ class Held:
         )
 
 
+class _Permitted:
+    """MLflow's client, each of whose requests is permitted first: a driver that was taken over says nothing more."""
+
+    def __init__(self, client: MlflowClient, permit: Callable[[], None]) -> None:
+        self._client, self._permit = client, permit
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        request = getattr(self._client, name)
+
+        def permitted(*arguments: Any, **options: Any) -> Any:
+            self._permit()
+            return request(*arguments, **options)
+
+        return permitted
+
+
 class Runs:
     """The runs of one sweep in the store at `uri`. Not for two threads at once.
 
     The experiment is called as the sweep is; in it the sweep's runs are those with its `uuid`, so that
     another sweep of that name has runs of its own.
     `artifact_root` is where a store without a server keeps files; a server decides for itself (None).
+    `permit` is asked before each request, and raises to forbid it.
     """
 
-    def __init__(self, uri: str, name: str, uuid: str, artifact_root: Path | None) -> None:
-        self.client = MlflowClient(uri)
+    def __init__(
+        self,
+        uri: str,
+        name: str,
+        uuid: str,
+        artifact_root: Path | None,
+        permit: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.client = cast(MlflowClient, _Permitted(MlflowClient(uri), permit))
         self._name, self._uuid = name, uuid
         self._artifacts = None if artifact_root is None else f"{artifact_root.resolve().as_uri()}/{name}"
         self._experiment = ""

@@ -39,7 +39,8 @@ class Source:
     `uuid` tells the sweep from others of its name. `fits` gives what there is of a trial's fits so far; `table` one
     row per trial, as `dashboards.figures.front_numbers` takes it; `hypervolume` that of the front of the given trials
     (nan where they have none); `named` the trials of the front that have a name (`knee`, ...); `note` the parent's
-    note. Charts of metrics whose prefix is `folded` are not shown at first.
+    note. Charts of metrics whose prefix is `folded` are not shown at first. `permit` is asked before each request, and
+    raises to forbid it.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Source:
     folded: Sequence[str] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     dataset: Data | None = None
+    permit: Callable[[], None] = lambda: None
 
 
 class Record:
@@ -68,7 +70,7 @@ class Record:
         self, source: Source, uri: str, *, artifact_root: Path | None = None, drawing_share: float = DRAWING_SHARE
     ) -> None:
         self.source = source
-        self._runs = Runs(uri, source.name, source.uuid, artifact_root)
+        self._runs = Runs(uri, source.name, source.uuid, artifact_root, source.permit)
         self._models = Models(self._runs.client, source.name, source.uuid)
         self._parent: Held | None = None
         self._series: list[float] = []

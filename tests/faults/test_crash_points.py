@@ -6,8 +6,10 @@ the unbroken sweep, bit for bit (`crash_run` does it; a program of its own, beca
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,8 +44,14 @@ def verdicts() -> Iterator[list[dict[str, Any]]]:
     place = MEMORY if os.access(MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="sweeper-crashes-", dir=place) as folder:
         command = [sys.executable, "-m", "tests.faults.crash_run", folder]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=880, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **pipes) as process:
+            try:
+                _, said = process.communicate(timeout=880)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # its own children too
+        assert process.returncode == 0, said[-3000:]
         lines = [line for path in Path(folder).glob("verdicts-*.jsonl") for line in path.read_text().splitlines()]
         yield [json.loads(line) for line in lines]
 

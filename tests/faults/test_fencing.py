@@ -92,3 +92,29 @@ def test_every_late_write_into_the_sweeps_folder_is_refused_and_changes_nothing(
     with pytest.raises(Fenced, match="attempt 1 was taken over by attempt 2"):
         WRITES[write](ghost, ghost.fit(0, 0))
     assert content() == before
+
+
+def test_every_late_request_to_the_record_is_refused(tmp_path: Path) -> None:
+    from sweeper.runs import Runs
+
+    holds = True
+
+    def permit() -> None:
+        if not holds:
+            raise Held("taken over")
+
+    runs = Runs(f"sqlite:///{tmp_path / 'mlflow.db'}", "a", "uuid", tmp_path, permit)
+    run = runs.create("trial", {"sweeper.role": "parent"}, begun_ms=None)
+    holds = False
+    for request in (
+        lambda: runs.create("late", {"sweeper.role": "parent"}, begun_ms=None),
+        lambda: runs.set_status(run, "FINISHED"),
+        lambda: runs.log(run, [], params={"late": "1"}, tags={}),
+        lambda: runs.keep_text(run, "late", "late.txt"),
+        runs.forget,
+    ):
+        with pytest.raises(Held):
+            request()
+    holds = True
+    parent, children = runs.find()
+    assert (parent.run_id, parent.status, children) == (run.run_id, "RUNNING", {})
