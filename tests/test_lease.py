@@ -72,8 +72,12 @@ def test_a_holder_that_lost_its_lease_learns_of_it(url: str, monkeypatch) -> Non
     monkeypatch.setattr(leases, "RENEW_S", 0.05)
     lease = Lease(url, "a")
     lease.acquire()
+    heard: list[str] = []
+    lease.then(lambda: heard.append("lost"))
     _pretend(url, token=7)
     assert lease.lost.wait(5)
+    lease._thread.join(5)
+    assert heard == ["lost"]
     lease.release()
 
 
