@@ -6,6 +6,7 @@ is read from its folder, so it makes no difference whether this process or one b
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -173,9 +174,13 @@ class FitQueue:
 
     def _known_data(self) -> str | None:
         """The hash of the split that the sweep's fits were trained on, from one that did not fail."""
-        done = (trial for trial in self._study.trials() if trial.state is State.COMPLETE)
-        results = (self._folder.fit(trial.number, self._seeds[0]).result() for trial in done)
-        return next((_split_hash(result) for result in results if result is not None), None)
+        for trial in self._study.trials():
+            if trial.state is State.COMPLETE:
+                with contextlib.suppress(Corrupt):  # the next one knows it too
+                    result = self._folder.fit(trial.number, self._seeds[0]).result()
+                    if result is not None:
+                        return _split_hash(result)
+        return None
 
     def _settle(self, trial: _Open, seed: int, result: dict[str, Any]) -> None:
         trial.results[seed] = result
