@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from dashboards.chart import Band, Chart, Panel, Rule, Scale, Series, crowded, longest
 from dashboards.style import LIGHT, Theme
@@ -175,6 +175,7 @@ def _scale(axes: Axes, which: str, scale: Scale, factor: float) -> None:
     if scale.low is not None and scale.high is not None:
         (axes.set_xlim if which == "x" else axes.set_ylim)(scale.low, scale.high)
     if scale.ticks:
+        axis.set_minor_locator(NullLocator())
         axis.set_ticks(list(scale.ticks), [f"{tick:g}" for tick in scale.ticks])
     if scale.names:
         axis.set_ticks(range(len(scale.names)), list(scale.names))

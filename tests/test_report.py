@@ -187,3 +187,16 @@ def test_a_report_of_fits_without_answers_rests_on_the_seeds(tmp_path: Path) -> 
     snapshot, trials, front, spec = view.look(folder)
     made = reporting.document(reporting.gather(snapshot, Results(folder, spec, trials, front)))
     assert "resamples of the 2 seeds it is" in words(section(made, "The answer"))
+
+
+@pytest.mark.parametrize(
+    "objectives", [{"accuracy": "max"}, {"accuracy": "max", "delta_f1": "min", "worst_group_accuracy": "max"}]
+)
+def test_one_objective_or_three_are_reported_too(objectives: dict[str, str], tmp_path: Path) -> None:
+    finished.sweep(tmp_path / "other", objectives=objectives)
+    folder = SweepFolder(tmp_path / "other")
+    snapshot, trials, front, spec = view.look(folder)
+    made = reporting.document(reporting.gather(snapshot, Results(folder, spec, trials, front)))
+    assert next(name for name in section(made, "The front").blocks[-1].head if "(" in name) == "accuracy (↑)"
+    assert ("front" in [picture.name for picture in made.pictures]) == (len(objectives) > 1)
+    assert len(writers.to_markdown(made)) > 2000
