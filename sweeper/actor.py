@@ -83,6 +83,7 @@ class FitActor(tune.Trainable):
         except UserError as fault:
             return self._give_up("bad-input", fault)
         except OSError as fault:  # the machine's fault, not the settings'
+            fault.filename = fault.filename or str(self._fit.path)  # a write does not say to where
             told = of_storage(fault)
             if told is None:
                 raise  # another process may fare better

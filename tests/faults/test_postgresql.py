@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from sweeper import database, view
 from sweeper import spec as specs
@@ -61,6 +62,24 @@ def test_a_study_whose_server_crashes_again_and_again_proposes_what_an_unbroken_
     assert over.is_set()
     assert found == unbroken
     assert [trial.state.value for trial in study.trials()] == ["complete"] * 12, "no trial was asked for twice"
+
+
+def test_a_proposal_whose_reply_was_lost_is_given_and_not_drawn_again(tmp_path: Path, monkeypatch) -> None:
+    spec, url = specs.parse(SPEC), f"sqlite:///{tmp_path / 'study.db'}"
+    study, lost = Study(spec, url, create=True), []
+    ask = study._study.ask
+
+    def asks(*args: object) -> object:
+        made = ask(*args)
+        if len(lost) < 3:
+            lost.append(made.number)
+            raise sa.exc.OperationalError("INSERT", {}, Exception("database is locked"))
+        return made
+
+    monkeypatch.setattr(study._study, "ask", asks)
+    assert [proposal.number for proposal in (study.propose(), study.propose())] == [0, 1]
+    assert lost == [0, 1], "each was asked for once, and its reply was lost"
+    assert len(study.trials()) == 2
 
 
 def test_a_lease_outlives_a_restart_of_its_server(server: Server) -> None:

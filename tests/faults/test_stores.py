@@ -1,0 +1,255 @@
+"""Stores that are away, locked or full, while fits go on: what must not wait does not, what must not be lost is not."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.server
+import os
+import sqlite3
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sweeper import attempt, database, driver, screen
+from sweeper import spec as specs
+from sweeper.attempt import Outcome
+from sweeper.errors import Paused
+from sweeper.folder import SweepFolder
+from tests.faults.audit import audit
+from tests.faults.pretend import Pretend
+from tests.faults.test_corruption import Silent
+
+SPEC = """
+name: birds
+space: {{method: [lora, fairlora], rank: [4, 8, 16, 32], learning_rate: {{low: 1e-3, high: 1e-2}}, epochs: 3}}
+search: {{sampler: random, trials: 3, seeds: 2}}
+storage: {{root: "{root}", {more}}}
+"""
+
+
+def nothing(instant: str) -> None:
+    """Nobody strikes."""
+
+
+def begin(root: Path, *, at: Callable[[str], None] = nothing, more: str = "") -> Outcome:
+    spec = specs.parse(SPEC.format(root=root / "sweeps", more=more))
+    return driver.run(spec, screen.Lines(spec), executor=Pretend(root / "ledger", at=at).executor)
+
+
+def resume(root: Path) -> Outcome:
+    folder = SweepFolder(root / "sweeps" / "birds")
+    return driver.resume(folder, screen.Lines(specs.load(folder.spec)), executor=Pretend(root / "ledger").executor)
+
+
+def end(study: Path) -> None:
+    """What the end of a process does, which these tests share with their driver: the lease's holder is no more."""
+    with contextlib.closing(sqlite3.connect(study)) as connection, connection:
+        connection.execute("UPDATE sweeper_lease SET born = 'before'")
+
+
+def faults(root: Path, **stores: str | None) -> list[str]:
+    folder, ledger = root / "sweeps" / "birds", root / "ledger"
+    return audit(folder, ledger, budget=3, seeds=(0, 1), interruptions=1, **{"record": None, **stores}).faults
+
+
+def once(instant: str, nth: int, act: Callable[[], None]) -> Callable[[str], None]:
+    """Do `act` at the n-th such instant."""
+    left = [nth]
+
+    def at(now: str) -> None:
+        left[0] -= now == instant
+        if now == instant and left[0] == 0:
+            act()
+
+    return at
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No record, where the test is not about it."""
+    monkeypatch.setattr(attempt, "Projector", Silent)
+
+
+# --- the study's SQLite file, locked by somebody else
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.1)
+    monkeypatch.setattr(database, "PATIENCE_S", 1.5)
+
+
+def lock(root: Path) -> sqlite3.Connection:
+    """Hold the study as another program would that copies it, or looks at it without ever ending."""
+    held = sqlite3.connect(root / "sweeps" / "birds" / "study.db", isolation_level=None, check_same_thread=False)
+    held.execute("BEGIN EXCLUSIVE")
+    return held
+
+
+def test_a_study_locked_for_a_moment_is_waited_for(tmp_path: Path, silent: None, monkeypatch) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.1)
+
+    def briefly() -> None:
+        threading.Timer(1.0, lock(tmp_path).close).start()
+
+    assert begin(tmp_path, at=once("tell", 3, briefly)).exit_code == 0
+    assert faults(tmp_path) == []
+
+
+def test_a_study_locked_for_too_long_pauses_the_sweep_and_nothing_is_lost(
+    tmp_path: Path, silent: None, impatient: None
+) -> None:
+    held: list[sqlite3.Connection] = []
+    with pytest.raises(Paused, match=r"study\.db does not answer .*locked.*End the process that locks it, then resume"):
+        begin(tmp_path, at=once("tell", 4, lambda: held.append(lock(tmp_path))))
+    with pytest.raises(Paused, match="locked"):
+        resume(tmp_path)
+    held[0].close()
+    end(tmp_path / "sweeps" / "birds" / "study.db")
+    assert resume(tmp_path).exit_code == 0
+    assert faults(tmp_path) == []
+
+
+# --- a full disk
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A file system of 4 MB."""
+    with tempfile.TemporaryDirectory(prefix="disk-") as name:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", name]
+        if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("a small file system can only be mounted by root")
+        try:
+            yield Path(name)
+        finally:
+            subprocess.run(["umount", "-l", name], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Take all the room there is, to the last byte."""
+    with (disk / "filler").open("ab", buffering=0) as file:
+        for size in (65536, 512, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b"\0" * size)
+
+
+@pytest.mark.parametrize("instant", ["checkpoint", "result", "tell"])
+def test_a_full_disk_under_everything_pauses_the_sweep_and_nothing_is_lost(
+    disk: Path, silent: None, instant: str
+) -> None:
+    with pytest.raises(Paused, match=r"(No space left on device|has no room).*Make room, then resume"):
+        begin(disk, at=once(instant, 2, lambda: fill(disk)))
+    (disk / "filler").unlink()
+    end(disk / "sweeps" / "birds" / "study.db")
+    assert resume(disk).exit_code == 0
+    assert faults(disk) == []
+
+
+def test_a_full_disk_under_the_study_alone_pauses_the_sweep(disk: Path, tmp_path: Path, silent: None) -> None:
+    more, url = f"study: 'sqlite:///{disk / 'study.db'}'", f"sqlite:///{disk / 'study.db'}"
+    with pytest.raises(Paused, match=rf"database {disk}/study\.db has no room .*full"):
+        begin(tmp_path, at=once("tell", 3, lambda: fill(disk)), more=more)
+    (disk / "filler").unlink()
+    end(disk / "study.db")
+    assert resume(tmp_path).exit_code == 0
+    assert faults(tmp_path, study=url) == []
+
+
+def test_a_full_disk_in_a_worker_pauses_the_sweep_instead_of_failing_its_trials(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeper.actor import FitActor
+    from sweeper.fitfolder import FitFolder
+
+    folder = SweepFolder(disk / "birds", token=1)
+    folder.claim(specs.dump(specs.parse(SPEC.format(root=disk, more=""))).encode())
+    folder.raise_fence()
+    params = {"method": "lora", "rank": 4, "learning_rate": 2e-3, "epochs": 2}
+    order = {"number": 0, "seed": 0, "kind": "fit", "params": params, "device": "cpu", "threads": 1}
+    actor = FitActor(order | {"folder": str(folder.path), "token": 1})
+    fill(disk)
+    step = actor.step()
+    assert step["done"]
+    assert os.strerror(errno.ENOSPC) in step["halt"]
+    assert str(disk) in step["halt"]
+    assert FitFolder.result(folder.fit(0, 0)) is None, "it is no failure of the fit's"
+
+
+# --- MLflow
+
+
+class Sick(http.server.BaseHTTPRequestHandler):
+    """A tracking server that answers 500 to all, or not at all until it is let go."""
+
+    hang: threading.Event | None = None
+
+    def _answer(self) -> None:
+        if self.hang is not None:
+            self.hang.wait(120)
+        with contextlib.suppress(OSError):
+            self.send_error(500, "sick")
+
+    do_GET = do_POST = _answer
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def sick(kind: str) -> Iterator[str]:
+    """The address of a tracking server that `refuses`, `hangs` or `fails`."""
+    if kind == "refuses":
+        yield "http://127.0.0.1:9"
+        return
+    release = threading.Event()
+    handler = type("Handler", (Sick,), {"hang": release if kind == "hangs" else None})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        release.set()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("kind", ["refuses", "fails", "hangs"])
+def test_no_sick_mlflow_stops_a_fit_and_what_is_missing_is_told(tmp_path: Path, kind: str, monkeypatch) -> None:
+    monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 0.5)
+    with sick(kind) as address:  # it hangs until this block ends: whatever waited for it would never end
+        outcome = begin(tmp_path, more=f"mlflow: '{address}'")
+    assert [trial.state.value for trial in outcome.trials] == ["complete"] * 3
+    assert outcome.exit_code == 1
+    (note,) = outcome.notes
+    assert "MLflow could not take everything yet" in note
+    assert "it is written at the next resume" in note
+    assert faults(tmp_path) == []
+
+
+def test_what_mlflow_missed_is_written_at_the_next_resume(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 0.5)
+    assert begin(tmp_path, more="mlflow: 'http://127.0.0.1:9'").exit_code == 1
+    folder, store = SweepFolder(tmp_path / "sweeps" / "birds"), f"sqlite:///{tmp_path / 'mlflow.db'}"
+    well = specs.changed(specs.load(folder.spec), {"storage.mlflow": store})
+    folder.spec.write_text(specs.dump(well))
+    monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 200.0)
+    assert resume(tmp_path).exit_code == 0
+    assert faults(tmp_path, record=store) == []
+
+
+def test_a_damaged_store_of_mlflow_is_named_with_its_mend_and_stops_no_fit(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 8.0)
+    (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
+    outcome = begin(tmp_path, more=f"mlflow: 'sqlite:///{tmp_path / 'mlflow.db'}'")
+    assert ([trial.state.value for trial in outcome.trials], outcome.exit_code) == (["complete"] * 3, 1)
+    (note,) = outcome.notes
+    assert "file is not a database" in note
+    assert "move it away, then sweeper rebuild-record" in note
