@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sweeper import cluster
+from sweeper import cluster, telemetry
 from sweeper.folder import SweepFolder
 from sweeper.queue import FitQueue
 from sweeper.sections import Resources
@@ -69,7 +69,8 @@ def _run(queue: FitQueue, folder: SweepFolder, resources: Resources, slots: clus
         ),
     )
     try:
-        tuner.fit()
+        with telemetry.telling(folder):
+            tuner.fit()
     except RayLost as fault:  # the attempt is over, short of its budget; what was durable is there for the next one
         log.warning("%s. Nothing that was finished is lost.", fault)
     if searcher.fault is not None:
