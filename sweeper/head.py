@@ -30,7 +30,7 @@ from sweeper import webui
 from sweeper.errors import UserError
 from sweeper.folder import write_bytes
 from sweeper.processes import here
-from sweeper.supervisor import Program, Supervisor, end_left_over, living, open_private
+from sweeper.supervisor import GRACE_S, Program, Supervisor, end_left_over, living, open_private
 
 PORT = 5000
 DATABASES = ("sweeper", "mlflow", "mlflow_auth")
@@ -89,7 +89,7 @@ class Head:
 
     def down(self) -> None:
         """End the services. Their data stays."""
-        end_left_over(self._supervisor, signal.SIGTERM)
+        end_left_over(self._supervisor, signal.SIGTERM, grace_s=3 * GRACE_S)  # it waits for two programs itself
 
     def run(self) -> None:
         """Be the supervisor, until TERM: one for the storage, whichever machine it is on.

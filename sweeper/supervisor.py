@@ -109,19 +109,19 @@ def living(record: Path) -> int | None:
     return None
 
 
-def end_left_over(record: Path, how: signal.Signals) -> None:
-    """End what `record` speaks of, if it lives: first well, then at once."""
+def end_left_over(record: Path, how: signal.Signals, *, grace_s: float = GRACE_S) -> None:
+    """End what `record` speaks of, if it lives: first well, then, after its grace, at once."""
     pid = living(record)
     if pid is not None:
-        _end_group(pid, how, lambda: living(record) is not None)
+        _end_group(pid, how, lambda: living(record) is not None, grace_s)
     record.unlink(missing_ok=True)
 
 
-def _end_group(pid: int, how: signal.Signals, lives: Callable[[], bool]) -> None:
+def _end_group(pid: int, how: signal.Signals, lives: Callable[[], bool], grace_s: float = GRACE_S) -> None:
     """Signal the program, give it time, then take its whole group: nothing it started may stay."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, how)
-    until = time.monotonic() + GRACE_S
+    until = time.monotonic() + grace_s
     while lives() and time.monotonic() < until:
         time.sleep(0.05)
     with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -168,6 +168,7 @@ def _one_finished_run_per_trial(desk: Desk) -> None:
 
 
 RAYS_OWN = {"gcs_server", "raylet", "ray::DashboardA", "ray::RuntimeEnv"}  # with the token
+CLIENT = {"10001"}  # Ray's client server, with the token too
 METRICS = {"44217", "44227"}  # Prometheus, without it: what the firewall is for
 
 
@@ -176,7 +177,7 @@ def test_what_listens_on_the_head_is_what_the_readme_says(desk: Desk) -> None:
     lines = [line.split() for line in desk.hosts.listening("head").splitlines()]
     places = [(words[3].rpartition(":"), (re.search(r'"([^"]+)"', words[-1]) or ["", "?"])[1]) for words in lines]
     to_others = {(name, port) for (host, _, port), name in places if not re.search(r"127\.0\.0\.1|::1\]", host)}
-    assert {name for name, port in to_others if port not in METRICS} <= RAYS_OWN | {"sshd"}
+    assert {name for name, port in to_others if port not in METRICS | CLIENT} <= RAYS_OWN | {"sshd"}
     here = {port for (host, _, port), _ in places if "127.0.0.1" in host}
     assert {"5000", "8265"} <= here
     assert "5432" not in {port for (_, _, port), _ in places}
