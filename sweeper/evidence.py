@@ -71,7 +71,7 @@ def _groups(results: Results, named: Mapping[int, str]) -> list[Picture | Table]
     """The chosen points and plain LoRA, group by group."""
     baselines = {t.number: f"{t.baseline} (baseline)" for t in results.trials if t.baseline and t.values}
     chosen = dict(list((dict(named) | {n: name for n, name in baselines.items() if n not in named}).items())[:5])
-    if not chosen:
+    if not chosen or results.groups_table.empty:  # fits that were measured without groups
         return []
     return [
         Picture("groups", bars.group_chart(bars.group_numbers(results.groups_table, chosen))),
