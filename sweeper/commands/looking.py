@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from sweeper.commands.shared import Add, folder_of
+from trainables.errors import UserError
 
 
 def register(add: Add) -> None:
@@ -40,15 +42,21 @@ def list_sweeps(asked: argparse.Namespace) -> int:
     """Every sweep under the root."""
     from sweeper import folder, screen, view
 
-    snapshots = [view.look(sweep)[0] for sweep in folder.sweeps(asked.root)]
+    snapshots, damaged = [], 0
+    for sweep in folder.sweeps(asked.root):
+        try:
+            snapshots.append(view.look(sweep)[0])
+        except UserError as fault:  # one that is damaged does not hide the others
+            print(f"{sweep.name}: {fault}", file=sys.stderr)
+            damaged = fault.exit_code
     if asked.json:
         print(json.dumps([snapshot.to_json() for snapshot in snapshots], indent=2))
-        return 0
+        return damaged
     for snapshot in snapshots:
         print(screen.headline(snapshot))
-    if not snapshots:
+    if not snapshots and not damaged:
         print(f"no sweeps in {asked.root.resolve()}. Begin one: sweeper demo")
-    return 0
+    return damaged
 
 
 def ui(asked: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import attempt, driver, screen, view
+from sweeper import attempt, cli, driver, screen, view
 from sweeper import spec as specs
 from sweeper.attempt import Outcome
 from sweeper.errors import Corrupt, Paused, UserError
@@ -275,3 +275,15 @@ def told(study: Study) -> tuple[object, ...]:
     """All that a search and a front are made from."""
     rows = [(t.number, t.state, t.params, t.values, t.metrics, t.feasible, t.baseline) for t in study.trials()]
     return rows, study.identity, study.uuid
+
+
+def test_a_damaged_sweep_is_named_and_does_not_hide_the_others(half: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(half, half.with_name("other"))
+    spec = specs.changed(specs.load(half / "spec.yaml"), {"name": "other"})
+    (half.with_name("other") / "spec.yaml").write_text(specs.dump(spec))
+    cut(half / "spec.yaml")
+    assert cli.main(["list", "--root", str(half.parent)]) == 3
+    heard = capsys.readouterr()
+    assert "half: " in heard.err
+    assert "spec.yaml is cut off" in heard.err
+    assert "other: " in heard.out
