@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from sweeper import database, view
+from sweeper import attempt, database, driver, screen, view
 from sweeper import spec as specs
 from sweeper.errors import Paused, UserError
 from sweeper.folder import SweepFolder
 from sweeper.lease import Lease
 from sweeper.study import Study
+from tests.faults.audit import audit
 from tests.faults.postgres import PASSWORD, Server, serving
+from tests.faults.pretend import Pretend
 
 SPEC = "name: birds\nspace: {method: [lora, fairlora]}\nsearch: {sampler: random, trials: 12, baselines: [lora]}\n"
 ROWS = [{"accuracy": 0.9, "delta_f1": 0.1}]
@@ -161,3 +163,34 @@ def test_two_drivers_that_begin_together_in_an_empty_database_are_one_holder_and
     told = [process.communicate(timeout=120) for process in both]
     assert sorted(out for out, _ in told) == ["", "1\n"], told
     assert "is being driven by process" in "".join(err for _, err in told)
+
+
+SWEEP = """
+name: birds
+space: {{method: [lora, fairlora], rank: [4, 8, 16, 32], learning_rate: {{low: 1e-3, high: 1e-2}}, epochs: 3}}
+search: {{sampler: random, trials: 4, seeds: 2}}
+storage: {{root: "{root}", study: "{study}", mlflow: "{record}"}}
+"""
+
+
+def test_a_sweep_whose_server_is_restarted_in_the_middle_ends_as_if_nothing_had_been(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 200.0)  # MLflow makes its tables first
+    study, record = server.url("sweep-study"), server.url("sweep-record")
+    left = [5]
+
+    def restart(instant: str) -> None:
+        left[0] -= instant == "tell"
+        if left[0] == 0:
+            left[0] = -1
+            server.stop("immediate")
+            threading.Timer(1.0, server.start).start()
+
+    spec = specs.parse(SWEEP.format(root=tmp_path, study=study, record=record))
+    outcome = driver.run(spec, screen.Lines(spec), executor=Pretend(tmp_path / "ledger", at=restart).executor)
+    assert (outcome.exit_code, outcome.notes) == (0, [])
+    found = audit(tmp_path / "birds", tmp_path / "ledger", budget=4, seeds=(0, 1), study=study, record=record)
+    assert found.faults == []
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "birds").rglob("*") if path.is_file())
+    assert PASSWORD.encode() not in kept
