@@ -1,4 +1,5 @@
 # make demo | test | check | faults. uv inside, so that the environment costs seconds.
+# Bytecode is written once here: a sweep is many processes, and each would compile torch and ray for itself.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -32,7 +33,7 @@ faults: $(READY)  ## every fault that has a test, then KILLS random kills and th
 $(READY): requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(BIN)/python -m uv pip sync -q --require-hashes --python $(BIN)/python requirements.txt
+	$(BIN)/python -m uv pip sync -q --require-hashes --compile-bytecode --python $(BIN)/python requirements.txt
 	$(BIN)/python -m uv pip install -q --no-deps --no-build-isolation --python $(BIN)/python -e .
 	touch $@
 
