@@ -60,7 +60,7 @@ MUTATIONS = [
         "sweeper/runs.py",
         "        runs: list[Run] = []\n",
         "        return []\n        runs: list[Run] = []\n",
-        "tests/test_tracking.py",
+        "tests/test_tracking.py::test_a_lost_reply_leaves_one_run_per_trial_and_each_number_once",
     ),
     Mutation(
         "a lost reply is a second trial",
