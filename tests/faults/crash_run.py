@@ -147,6 +147,7 @@ def main(folder: Path) -> None:
                 for index in range(number, len(cases), workers):
                     verdict = _try(folder, f"{index:04d}", cases[index], whole[cases[index].life])
                     file.write(json.dumps(asdict(verdict)) + "\n")
+                    file.flush()
             os._exit(0)
     for _ in range(workers):
         os.wait()
