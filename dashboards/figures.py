@@ -1,7 +1,7 @@
 """Tables to pictures in two steps: the numbers first, then a Chart of them, which either ink draws.
 
 Plotly for the screen (`screen`), matplotlib for paper (`paper`). No drawing depends on the network.
-This module is the door: a name for each figure, and the calls that most callers need.
+Each figure has a module of its own; here are the two that a sweep's record shows, in the calls that it needs.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable
 
 from dashboards import screen
 from dashboards.document import Block, Code, Document, Picture, Table, Text
@@ -89,8 +90,8 @@ def _markdown_table(table: Table) -> str:
     return "\n".join(lines) + (f"\n\n{_md(table.caption)}" if table.caption else "")
 
 
-def _line(cells: object) -> str:
-    return f"| {' | '.join(cells)} |"  # type: ignore[arg-type]
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _md(text: str) -> str:
