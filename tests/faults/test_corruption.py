@@ -287,3 +287,16 @@ def test_a_damaged_sweep_is_named_and_does_not_hide_the_others(half: Path, capsy
     assert "half: " in heard.err
     assert "spec.yaml is cut off" in heard.err
     assert "other: " in heard.out
+
+
+@pytest.mark.parametrize(("harm", "says"), [(cut, "is damaged"), (flip, "is damaged"), (delete, "is missing")])
+def test_weights_that_the_result_does_not_vouch_for_are_not_measured(half: Path, harm, says: str) -> None:
+    fit, made = SweepFolder(half, token=9).fit(7, 0), half / "trials" / "00007" / "0" / ".made"
+    made.mkdir(parents=True)
+    (made / "adapter_model.safetensors").write_bytes(bytes(range(64)))
+    fit.keep_weights(made)
+    fit.write_result({"weights": fit.digests()})
+    fit.check_weights()
+    harm(fit.weights / "adapter_model.safetensors")
+    with pytest.raises(Corrupt, match=rf"weights/adapter_model\.safetensors {says}.* Put back a copy"):
+        fit.check_weights()
