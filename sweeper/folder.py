@@ -123,8 +123,8 @@ class SweepFolder:
         except Corrupt as fault:  # the lease, not the fence, tells who may write
             log.warning("%s It is written again now.", fault)
             newest = 0
-        if newest > self.token:
-            raise UserError(f"{self._fence} is of attempt {newest}, the database says {self.token}. {_MEND_FENCE}")
+        if self.token < newest:  # also a ghost's: whoever drives the sweep now must not lose its folder to it
+            raise Fenced(f"{self._fence} is of attempt {newest}, the database says {self.token}. {_MEND_FENCE}")
         write_json(self._fence, self.token)
 
     def clear_scratch(self) -> None:
