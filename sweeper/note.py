@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeper import summary
+from sweeper import pictures, summary
 from sweeper.intervals import wilson
 from sweeper.spec import SweepSpec
 from sweeper.trial import Trial
@@ -52,7 +52,7 @@ def write(
     """
     head = [f"# {spec.name}", _asked(spec), _stands(spec, trials, front)]
     if front and len(spec.objectives) > 1:
-        head.append(f"![Pareto front]({place.file('front.png')})")
+        head.append(f"![Pareto front]({place.file(pictures.SMALL)})")
     tail = ["## Which one", recommended] if recommended else []
     tail += ["## Read with care", *_cares(spec, dataset)]
     for rows in range(min(len(front), _MOST_ROWS), -1, -1):

@@ -12,7 +12,8 @@ from typing import Literal
 
 import pandas as pd
 
-TABLE = "trials.json"
+TABLE, REPORT, SMALL = "trials.json", "report.html", "front-small.png"
+_SMALL_IN = 2.4  # 720 pixels: MLflow shows a note's pictures as large as they are
 
 
 def write_tables(folder: Path, table: pd.DataFrame) -> None:
@@ -34,7 +35,7 @@ def draw(
     hypervolumes: Sequence[float],
 ) -> None:
     """The front (page, PNG, SVG; needs two objectives) and how it grew."""
-    from dashboards import figures  # loads both drawing libraries
+    from dashboards import figures, paper  # load both drawing libraries
 
     figures.hypervolume_png(figures.hypervolume_numbers(hypervolumes), folder / "hypervolume.png")
     if len(objectives) > 1:
@@ -42,3 +43,4 @@ def draw(
         (folder / "front.html").write_text(figures.front_html(numbers, title=name), encoding="utf-8")
         figures.front_png(numbers, folder / "front.png")
         figures.front_png(numbers, folder / "front.svg")
+        paper.save(figures.front_chart(numbers), folder / SMALL, width_in=_SMALL_IN)

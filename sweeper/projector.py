@@ -27,8 +27,11 @@ class Record(Protocol):
     def refresh(self, trials: Sequence[Trial], front: Sequence[int]) -> int:
         """Write what the store lacks; how many trials were brought up to date. Idempotent."""
 
-    def close(self, trials: Sequence[Trial], front: Sequence[int]) -> None:
+    def close(self, trials: Sequence[Trial]) -> None:
         """Say that nobody works on the sweep now: finished, or to be gone on with."""
+
+    def illustrate(self, trials: Sequence[Trial], front: Sequence[int]) -> None:
+        """The last pictures, after everything is written: the record is whole without them."""
 
 
 class Projector:
@@ -93,7 +96,9 @@ class Projector:
             trials, front = self._state()
             self._record.refresh(trials, front)
             if ending:
-                self._record.close(trials, front)
+                self._record.close(trials)
+                self._written = True
+                self._record.illustrate(trials, front)
         except Exception as fault:  # whatever MLflow raises, the sweep goes on
             self._note(fault)
             return False

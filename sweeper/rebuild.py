@@ -44,7 +44,8 @@ def rebuild(folder: SweepFolder) -> Rebuilt:
         deleted = record.forget()
         trials, front = study.look()
         written = record.refresh(trials, front)
-        record.close(trials, front)
+        record.close(trials)
+        record.illustrate(trials, front)
         return Rebuilt(deleted, written, uri)
     finally:
         lease.release()

@@ -10,8 +10,10 @@ from sweeper import spec as specs
 from sweeper.folder import SweepFolder
 from sweeper.note import Place
 from sweeper.projection import FitView
+from sweeper.results import Results
 from sweeper.runs import Data
 from sweeper.spec import SweepSpec
+from sweeper.summary import Snapshot
 from sweeper.tracking import Record, Source
 from sweeper.trial import Trial
 
@@ -48,6 +50,8 @@ def open_record(
         hypervolume=lambda trials: summary.hypervolume(trials, spec, study.front(trials, signs)),
         named=lambda trials, front: recommend.named(trials, front, spec.objectives),
         note=tell,
+        report=lambda trials, front: _report(Results(folder, spec, trials, front)),
+        tested=lambda: sum(1 for _ in (folder.path / "held-out").rglob("*.json")),
         folded=[f"seed-{seed}" for seed in spec.search.seed_list],
         provenance=_provenance(described),
         dataset=_data(dataset),
@@ -55,6 +59,25 @@ def open_record(
     )
     remote = uri.startswith(("http://", "https://"))
     return Record(source, uri, artifact_root=None if remote else folder.path.parent / "mlartifacts")
+
+
+def _report(results: Results) -> str:
+    """The page of `sweeper report`; '' while there is no front to report."""
+    from dashboards import writers  # load both drawing libraries
+    from sweeper import reporting
+
+    if not results.front:
+        return ""
+    spec, ended = results.spec, sum(trial.state.finished for trial in results.trials)
+    snapshot = Snapshot(
+        name=spec.name,
+        state="finished" if ended >= spec.budget else "running",
+        budget=spec.budget,
+        counts=summary.counts(results.trials),
+        front=summary.front_rows(results.trials, spec, results.front),
+        hypervolume=summary.hypervolume(results.trials, spec, results.front),
+    )
+    return writers.to_html(reporting.document(reporting.gather(snapshot, results)))
 
 
 def _provenance(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,8 +39,9 @@ class Source:
     `uuid` tells the sweep from others of its name. `fits` gives what there is of a trial's fits so far; `table` one
     row per trial, as `dashboards.figures.front_numbers` takes it; `hypervolume` that of the front of the given trials
     (nan where they have none); `named` the trials of the front that have a name (`knee`, ...); `note` the parent's
-    note. Charts of metrics whose prefix is `folded` are not shown at first. `permit` is asked before each request, and
-    raises to forbid it.
+    note; `report` a page that tells all ('' where there is nothing to tell), which also changes with `tested`, the
+    number of fits measured on the test split. Charts of metrics whose prefix is `folded` are not shown at first.
+    `permit` is asked before each request, and raises to forbid it.
     """
 
     name: str
@@ -53,6 +54,8 @@ class Source:
     hypervolume: Callable[[Sequence[Trial]], float]
     named: Callable[[Sequence[Trial], Sequence[int]], Mapping[str, int]]
     note: Callable[[Sequence[Trial], Sequence[int], Place], str]
+    report: Callable[[Sequence[Trial], Sequence[int]], str] = lambda trials, front: ""
+    tested: Callable[[], int] = lambda: 0
     folded: Sequence[str] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     dataset: Data | None = None
@@ -96,14 +99,21 @@ class Record:
             raise
         return changed
 
-    def close(self, trials: Sequence[Trial], front: Sequence[int]) -> None:
-        """Nobody works on the sweep from now on: no run of it stays RUNNING, and its pictures are of today."""
+    def close(self, trials: Sequence[Trial]) -> None:
+        """Nobody works on the sweep from now on: no run of it stays RUNNING."""
         parent = self._open(trials)
-        self._draw(parent, trials, front)
         self._children.pause(trials)
-        done = len(trials) >= self.source.budget and all(trial.state.finished for trial in trials)
+        done = self._done(trials)
         last = max((trial.ended_ms or 0 for trial in trials), default=0)
         self._runs.set_status(parent, "FINISHED" if done else PAUSED, ended_ms=last or None)
+
+    def illustrate(self, trials: Sequence[Trial], front: Sequence[int]) -> None:
+        """The last pictures and report of a finished sweep; of a paused one they are drawn when it goes on."""
+        if self._done(trials):
+            self._draw(self._open(trials), trials, front)
+
+    def _done(self, trials: Sequence[Trial]) -> bool:
+        return len(trials) >= self.source.budget and all(trial.state.finished for trial in trials)
 
     def forget(self) -> int:
         """Delete the sweep's runs and models; how many runs there were."""
@@ -183,14 +193,17 @@ class Record:
         return aliases
 
     def _draw(self, parent: Held, trials: Sequence[Trial], front: Sequence[int]) -> None:
-        """The pictures, unless they show the sweep as it is."""
-        ended, wanted = self._state(trials, front)
+        """Pictures and report, unless they show the sweep as it is."""
+        ended, told = self._state(trials, front)
+        wanted = projection.digest([told, self.source.tested()])
         if not ended or parent.drawn == wanted:
             return
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="sweeper-record-") as folder:
             table = self.source.table(trials, front)
             pictures.draw(Path(folder), self.source.name, table, self.source.objectives, self._grown(ended))
+            if page := self.source.report(trials, front):
+                (Path(folder) / pictures.REPORT).write_text(page, encoding="utf-8")
             self._runs.keep_folder(parent, Path(folder))
         self._runs.log(parent, [], params={}, tags={DRAWN: wanted})
         parent.drawn = wanted

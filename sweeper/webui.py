@@ -15,7 +15,7 @@ from sweeper import views
 from sweeper.errors import UserError
 
 HOST = "127.0.0.1"
-START_S = 120.0  # a small machine needs up to 40 s
+START_S = 300.0  # a small machine needs up to 40 s, a busy one minutes; one whose server died is told at once
 
 
 def link(base_url: str, experiment_id: str, run_id: str | None = None, artifact: str | None = None) -> str:
@@ -67,7 +67,7 @@ def serve(uri: str, name: str, uuid: str, artifacts: Path, port: int) -> int:
 
     found = whereabouts(uri, name, uuid)
     if found is None:
-        raise UserError(f"MLflow has no record of '{name}' yet. 'sweeper resume {name}' writes what is missing.")
+        raise UserError(f"MLflow has no record of '{name}' yet. 'sweeper rebuild-record {name}' writes it.")
     if uri.startswith(("http://", "https://")):
         _tell(uri, uuid, *found)
         return 0
@@ -90,7 +90,7 @@ def _tell(base_url: str, uuid: str, experiment_id: str, parent: str) -> None:
     print(f"the front:  {view_link(base_url, experiment_id, uuid, views.FRONT)}")
     print(f"all trials: {view_link(base_url, experiment_id, uuid, views.ALL)}")
     print(f"the sweep:  {link(base_url, experiment_id, parent)}")
-    print(f"on a page:  {link(base_url, experiment_id, parent, 'front.html')}", flush=True)
+    print(f"its report: {link(base_url, experiment_id, parent, 'report.html')}", flush=True)
 
 
 def _wait(server: subprocess.Popen[bytes], port: int) -> None:

@@ -49,7 +49,7 @@ def test_the_note_tells_what_was_asked_where_it_stands_and_which_point_with_link
     row = "| [1](#/experiments/7/runs/run1?workflowType=machine_learning) | fairlora λ=0.5 r=8 | 0.8010 ± 0.0100 |"
     assert f"{row} 0.2010 | knee |" in text
     assert "fairlora λ=0.5 r=8 (baseline lora)" in text
-    assert "](get-artifact?path=front.png&run_uuid=parent)" in text
+    assert "](get-artifact?path=front-small.png&run_uuid=parent)" in text
     assert "**#1**, by the knee." in text
 
 
@@ -160,15 +160,17 @@ def facts(runs: list[Run]) -> list[tuple]:
 
 
 def test_a_record_made_again_is_the_record_that_was_and_a_second_time_too(
-    folder: SweepFolder, capsys: pytest.CaptureFixture[str]
+    folder: SweepFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(recorder, "_report", lambda results: "")  # seconds each; the next test has it
     spec = view.open_spec(folder)
     study = view.open_study(folder)
     kept = {"dataset": DATASET, "commit": "abc"}
     record = recorder.open_record(spec, study.uuid, folder, view.record_uri(spec, folder.path.parent), kept)
     trials, front = study.look()
     record.refresh(trials, front)
-    record.close(trials, front)
+    record.close(trials)
+    record.illustrate(trials, front)
     before = facts(recorded(folder))
     assert [row[0] for row in before].count("FINISHED") == 4
     assert {row[0] for row in before} == {"FINISHED", "SCHEDULED"}  # the open trial, and the sweep
@@ -186,6 +188,7 @@ def test_a_record_is_made_in_an_empty_store_with_the_front_named(folder: SweepFo
     assert "Recommended" not in note
     assert "**#3 " in note
     client = mlflow.MlflowClient(f"sqlite:///{folder.path.parent / 'mlflow.db'}")
+    assert "report.html" in {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert set(client.get_registered_model("a-sweep").aliases) == {"knee", "most-accurate", "fairest"}
 
 

@@ -206,7 +206,7 @@ def test_the_parent_holds_spec_data_front_pictures_and_hypervolume_by_trial(swee
     sweep.record().refresh(sweep.trials, sweep.front)
     parent = sweep.parent()
     expected = {"sweep.yaml", "provenance.json", "trials.csv", "front.csv", "front.json", "front.html", "front.png"}
-    assert expected | {"front.svg", "hypervolume.png", "trials.json"} == sweep.artifacts(parent)
+    assert expected | {"front.svg", "front-small.png", "hypervolume.png", "trials.json"} == sweep.artifacts(parent)
     local = Path(sweep.client.download_artifacts(parent.info.run_id, "front.json"))
     assert [row["number"] for row in json.loads(local.read_text())] == [1]
     steps = sweep.client.get_metric_history(parent.info.run_id, HYPERVOLUME)
@@ -303,11 +303,11 @@ def test_a_new_process_on_a_finished_sweep_searches_once_and_writes_nothing(swee
     sweep.budget = 2
     first = sweep.record()
     first.refresh(sweep.trials, sweep.front)
-    first.close(sweep.trials, sweep.front)
+    first.close(sweep.trials)
     flaky.calls.clear()
     second = sweep.record()
     assert second.refresh(sweep.trials, sweep.front) == 0
-    second.close(sweep.trials, sweep.front)
+    second.close(sweep.trials)
     assert dict(flaky.calls) == {"get_experiment_by_name": 1, "search_runs": 1}
 
 
@@ -338,7 +338,7 @@ def test_no_run_stays_running_after_an_interruption_and_a_resume_opens_it_again(
     sweep.add(2, State.RUNNING)
     record = sweep.record()
     record.refresh(sweep.trials, sweep.front)
-    record.close(sweep.trials, sweep.front)
+    record.close(sweep.trials)
     assert (sweep.children()[2].info.status, sweep.parent().info.status) == ("SCHEDULED", "SCHEDULED")
     resumed = sweep.record()
     resumed.refresh(sweep.trials, sweep.front)
@@ -346,7 +346,7 @@ def test_no_run_stays_running_after_an_interruption_and_a_resume_opens_it_again(
     sweep.add(2)
     sweep.add(3)
     resumed.refresh(sweep.trials, sweep.front)
-    resumed.close(sweep.trials, sweep.front)
+    resumed.close(sweep.trials)
     assert {run.info.status for run in sweep.runs()} == {"FINISHED"}
 
 
@@ -466,7 +466,7 @@ def test_a_store_without_models_is_told_once_and_keeps_everything_else(
     assert "adapter/seed-0" in sweep.artifacts(sweep.children()[1], "adapter")
 
 
-def test_pictures_are_paced_and_of_today_when_the_record_closes(sweep: Sweep) -> None:
+def test_pictures_are_paced_and_the_last_ones_are_of_the_finished_sweep(sweep: Sweep) -> None:
     record = sweep.record(share=1e-9)
 
     def shown() -> str:
@@ -476,9 +476,22 @@ def test_pictures_are_paced_and_of_today_when_the_record_closes(sweep: Sweep) ->
     record.refresh(sweep.trials, sweep.front)
     sweep.add(2)
     record.refresh(sweep.trials, [2])
-    assert "trial 2, on the front" not in shown()
-    record.close(sweep.trials, [2])
+    record.illustrate(sweep.trials, [2])
+    assert "trial 2, on the front" not in shown()  # paused: nobody is kept waiting
+    sweep.add(3)
+    record.refresh(sweep.trials, [2])
+    record.illustrate(sweep.trials, [2])
     assert "trial 2, on the front" in shown()
+
+
+def test_the_report_is_written_again_when_the_test_split_was_measured(sweep: Sweep) -> None:
+    sweep.budget, tested = 2, [0]
+    record = sweep.record(share=1e-9, report=lambda trials, front: f"tested: {tested[0]}", tested=lambda: tested[0])
+    record.refresh(sweep.trials, sweep.front)
+    tested[0] = 4
+    record.illustrate(sweep.trials, sweep.front)
+    path = sweep.client.download_artifacts(sweep.parent().info.run_id, "report.html")
+    assert Path(path).read_text() == "tested: 4"
 
 
 def test_two_saved_views_of_the_sweep_are_on_its_experiment(sweep: Sweep) -> None:
@@ -500,7 +513,7 @@ def test_a_sweep_that_is_forgotten_is_written_again_with_the_same_numbers_and_ti
     told = []
     for _ in range(2):
         record.refresh(sweep.trials, sweep.front)
-        record.close(sweep.trials, sweep.front)
+        record.close(sweep.trials)
         told.append(
             {n: (run.data.metrics, run.data.params, run.info.start_time) for n, run in sweep.children().items()}
         )
@@ -612,7 +625,7 @@ def test_a_first_record_says_nothing_on_the_terminal(tmp_path: Path) -> None:
         "import sys; from sweeper.runs import Runs; from pathlib import Path; "
         "Runs('sqlite:///' + sys.argv[1] + '/m.db', 'x', 'u', Path(sys.argv[1])).find()"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=280)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "m.db").exists()
 
