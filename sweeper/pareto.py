@@ -1,7 +1,7 @@
-"""Pareto dominance, hypervolume, knee and stability: pure numpy, no I/O.
+"""Pareto dominance, hypervolume and knee: pure numpy, no I/O.
 
 Greater is better in every column: multiply a column that is to be minimised by -1 first.
-Shapes: T points (trials), M objectives, S seeds. A point with a nan beats nothing and is on no front.
+Shapes: T points (trials), M objectives. A point with a nan beats nothing and is on no front.
 """
 
 from __future__ import annotations
@@ -122,24 +122,6 @@ def _scaled(points_TM: Floats) -> Floats:
     low_M, span_M = points_TM.min(axis=0), np.ptp(points_TM, axis=0)
     scaled_TM: Floats = np.where(span_M > 0, (points_TM - low_M) / np.where(span_M > 0, span_M, 1.0), 1.0)
     return scaled_TM
-
-
-def stability(values_TSM: npt.ArrayLike, *, resamples: int = 1000, seed: int = 0) -> Floats:
-    """Share [T] of resamples of the seeds in which a point is on the front: 1 is sure, 0 is never.
-
-    Each resample draws S of the S seeds with replacement, the same ones for all points (their fits
-    share seeds, so their noise is paired), and takes the front of the means. With one seed it says
-    no more than the front itself.
-    """
-    values_TSM = np.asarray(values_TSM, dtype=np.float64)
-    if values_TSM.ndim != 3 or values_TSM.shape[1] == 0 or resamples < 1:
-        raise ValueError(f"stability needs values [T, S, M] with a seed, and a resample; got {values_TSM.shape}.")
-    T, S, _ = values_TSM.shape
-    draws_BS = np.random.default_rng(seed).integers(S, size=(resamples, S))
-    on_T = np.zeros(T)
-    for draw_S in draws_BS:
-        on_T += front(values_TSM[:, draw_S].mean(axis=1))
-    return on_T / resamples
 
 
 def _table(points_TM: npt.ArrayLike) -> Floats:

@@ -177,29 +177,3 @@ def test_the_knee_is_on_the_front_whatever_the_units(points_TM: np.ndarray, scal
     assert row is not None
     assert pareto.front(points_TM)[row]
     assert pareto.knee(points_TM * scale + shift) == row
-
-
-def test_a_point_that_wins_with_every_seed_is_always_on_the_front_and_a_loser_never() -> None:
-    values_TSM = np.array([[[3, 3], [4, 4]], [[1, 1], [2, 2]]], dtype=float)
-    assert pareto.stability(values_TSM).tolist() == [1.0, 0.0]
-
-
-def test_a_point_that_wins_on_one_of_two_seeds_is_on_the_front_as_often_as_that_seed_weighs() -> None:
-    # Draws: both seeds 0 (1/4): a alone. One of each (1/2): equal means, both. Both seeds 1 (1/4): b alone.
-    values_TSM = np.array([[[2.0], [1.0]], [[1.0], [2.0]]])
-    assert pareto.stability(values_TSM, resamples=4000) == pytest.approx([0.75, 0.75], abs=0.03)
-
-
-def test_the_same_seed_resamples_alike() -> None:
-    values_TSM = np.random.default_rng(1).random((6, 3, 2))
-    assert (pareto.stability(values_TSM, resamples=50) == pareto.stability(values_TSM, resamples=50)).all()
-
-
-def test_with_one_seed_stability_is_the_front() -> None:
-    values_TSM = np.random.default_rng(2).random((8, 1, 2))
-    assert (pareto.stability(values_TSM, resamples=3) == pareto.front(values_TSM[:, 0])).all()
-
-
-def test_stability_without_a_seed_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"values \[T, S, M\]"):
-        pareto.stability(np.zeros((2, 0, 2)))

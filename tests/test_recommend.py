@@ -143,7 +143,7 @@ def test_without_answers_only_the_seeds_are_drawn() -> None:
         resamples=1500,
     )  # fmt: skip
     assert found.over == "the 2 seeds"
-    assert found.on_front[0] == pytest.approx(0.75, abs=0.04)  # as `pareto.stability` has it
+    assert found.on_front[0] == pytest.approx(0.75, abs=0.04)  # 1/4 a alone, 1/2 a tie, 1/4 b alone
 
 
 def test_with_one_seed_and_no_answers_nothing_is_claimed() -> None:
