@@ -52,7 +52,7 @@ def open_record(
         note=tell,
         report=lambda trials, front: _report(Results(folder, spec, trials, front)),
         tested=lambda: sum(1 for _ in (folder.path / "held-out").rglob("*.json")),
-        folded=[f"seed-{seed}" for seed in spec.search.seed_list],
+        folded=[f"seed-{seed}{part}" for seed in spec.search.seed_list for part in ("", "/train_loss")],
         provenance=_provenance(described),
         dataset=_data(dataset),
         permit=permit,
