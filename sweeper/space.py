@@ -139,6 +139,11 @@ class Space:
         """The ranges without points, which no grid can enumerate."""
         return [label for label, axis in self.axes.items() if axis.grid() is None]
 
+    def countable(self, method: str) -> bool:
+        """Whether the points of `method` can be told off one by one, so that chance may draw one twice."""
+        axes = [self.axes[label] for label in self.labels(method).values()]
+        return not any(isinstance(axis, Range) and not axis.integer for axis in axes)
+
     def grid(self) -> list[Point]:
         """Every point, once, in a fixed order: by method, then in the order of the table, the last fastest.
 

@@ -141,9 +141,10 @@ class Study:
         number = waiting[0].number if waiting else len(asked)
         if number >= self.budget:
             return None
-        fixed, _ = self._fixed(number)
-        if fixed is not None and not waiting:
-            self._study.enqueue_trial(self._anchors(fixed))
+        if not waiting:
+            fixed = self._fixed(number)[0] or samplers.unrepeated(self._study, self._spec, number, asked)
+            if fixed is not None:
+                self._study.enqueue_trial(self._anchors(fixed))
         self._study.sampler = self._sampler(number)
         return self._fill(self._study.ask())
 

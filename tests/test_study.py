@@ -79,6 +79,19 @@ def test_lambda_exists_only_where_the_method_is_fair_and_rank_only_where_it_is_l
         assert ("rank" in point) == point["method"].endswith("lora")
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_what_was_tried_is_not_proposed_again_while_there_is_something_else(tmp_path: Path, sampler: str) -> None:
+    text = "name: r\nspace: {method: [lora, fft], rank: [4, 8, 16]}\n"
+    points = play(study(tmp_path, specs.parse(text + f"search: {{sampler: {sampler}, trials: 4}}\n")))
+    assert sorted(str(p.get("rank", "fft")) for p in points) == ["16", "4", "8", "fft"]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_method_with_nothing_to_search_is_tried_once(tmp_path: Path, sampler: str) -> None:
+    points = play(study(tmp_path, spec(sampler, method="[fairlora, fft]", baselines="fft", trials=12)))
+    assert [point["method"] for point in points].count("fft") == 1
+
+
 def test_baselines_come_first_and_are_marked(url: str) -> None:
     memory = study(url, spec(method="fairlora", baselines="lora, fft", trials=4))
     play(memory)
