@@ -1,0 +1,128 @@
+"""A real sweep's record in a real browser: the printed links open what they say, and the front's rows lead to runs.
+
+The pictures are for a person to look at: build/browser/*.png, or the folder named by SWEEPER_PICTURES.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser.chromium import PROGRAM, Browser
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine"),
+]
+PICTURES = Path(os.environ.get("SWEEPER_PICTURES", "build/browser"))
+SPEC = """
+name: seen
+groups: cell
+space: {method: [lora, fairlora], lambda: {low: 0.1, high: 10, log: true}, rank: [4, 8, 16], epochs: 2}
+search: {sampler: random, trials: 8, seeds: 2, baselines: [lora]}
+"""
+POINTS = "document.querySelectorAll('.scatterlayer path.point').length"
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished sweep: the one that SWEEPER_SEEN names, or one made here."""
+    if "SWEEPER_SEEN" in os.environ:
+        return Path(os.environ["SWEEPER_SEEN"])
+    root = tmp_path_factory.mktemp("root")
+    (root / "seen.yaml").write_text(SPEC)
+    command = [sys.executable, "-m", "sweeper", "run", str(root / "seen.yaml"), "--root", str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+    assert done.returncode == 0, done.stderr
+    return root / "seen"
+
+
+def count(sweep: Path, table: str) -> int:
+    """The rows of one of the sweep's tables."""
+    return len((sweep / f"{table}.csv").read_text().splitlines()) - 1
+
+
+@pytest.fixture(scope="module")
+def links(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What `sweeper ui` prints, while it serves."""
+    errors = tmp_path_factory.mktemp("ui") / "errors"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "sweeper", "ui", sweep.name, "--root", str(sweep.parent), "--port", str(port)]
+    with errors.open("w") as file:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True)
+    assert server.stdout is not None
+    printed = []
+    while not printed or not printed[-1].startswith("Ctrl-C"):
+        printed.append(server.stdout.readline())
+        assert printed[-1], errors.read_text()
+    yield dict(re.findall(r"^(.*?): +(http\S+)$", "".join(printed), re.MULTILINE))
+    server.send_signal(signal.SIGINT)
+    server.wait(60)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with Browser() as page:
+        yield page
+
+
+def test_the_views_show_a_point_for_each_trial_and_for_each_member_of_the_front(
+    browser: Browser, links: dict[str, str], sweep: Path
+) -> None:
+    for name, table in {"all trials": "trials", "the front": "front"}.items():
+        browser.open(links[name])
+        browser.wait(f"{POINTS} === {count(sweep, table)}")
+        browser.wait(f"document.body.innerText.includes('{count(sweep, table)} matching run')")
+        assert "accuracy vs. delta_f1" in browser.ask("document.body.innerText")
+        browser.wait("document.body.innerText.includes('Parallel Coordinates')")
+        browser.picture(PICTURES / f"{name.replace(' ', '-')}.png")
+
+
+def test_the_note_shows_its_picture_and_its_links_lead_to_runs(
+    browser: Browser, links: dict[str, str], sweep: Path
+) -> None:
+    browser.open(links["the sweep"])
+    browser.wait("[...document.images].some(image => image.src.includes('front-small.png') && image.naturalWidth > 0)")
+    text = browser.ask("document.body.innerText")
+    trials = count(sweep, "trials")
+    assert f"{trials} complete of {trials}" in text
+    assert "Which one" in text
+    browser.ask("[...document.querySelectorAll('button')].find(b => b.innerText === 'Show more').click()")
+    browser.wait("[...document.querySelectorAll('button')].some(b => b.innerText === 'Show less')")
+    browser.picture(PICTURES / "note.png")
+    href = browser.ask("[...document.querySelectorAll('td a[href*=\"/runs/\"]')][0].href")
+    browser.open(href)
+    browser.wait("document.body.innerText.includes('provenance.commit') || document.body.innerText.includes('lambda')")
+
+
+def test_the_models_are_the_front_and_the_registered_one_has_its_aliases(
+    browser: Browser, links: dict[str, str], sweep: Path
+) -> None:
+    base = links["the sweep"].split("#")[0]
+    browser.open(f"{base}#/models/{sweep.name}?workflowType=machine_learning")
+    for alias in ("knee", "most-accurate", "fairest"):
+        browser.wait(f"document.body.innerText.includes('{alias}')")
+    browser.picture(PICTURES / "models.png")
+
+
+def test_the_pages_of_the_record_open_without_a_network_and_without_a_complaint(browser: Browser, sweep: Path) -> None:
+    pages = sorted((sweep.parent / "mlartifacts" / sweep.name).rglob("*.html"))
+    assert pages
+    offline = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    browser.call("Network.emulateNetworkConditions", **offline)
+    for page in pages:
+        browser.open(page.as_uri())
+        browser.wait("document.readyState === 'complete' && document.querySelectorAll('svg.main-svg').length > 0")
+        browser.picture(PICTURES / f"{page.stem}.png")
+        assert browser.complaints == []
+        assert [url for url in browser.requests if url.startswith("http")] == []
