@@ -262,7 +262,7 @@ class Study:
 
     def trial(self, number: int) -> Trial:
         """Trial `number` as it stands."""
-        return self.trials()[number]
+        return next(trial for trial in self.trials() if trial.number == number)
 
     def trials(self) -> list[Trial]:
         """Every trial, by number; one that is just being proposed is none yet, for it has no params."""
