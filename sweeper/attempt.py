@@ -67,6 +67,7 @@ class Attempt:
             seeds=spec.search.seed_list,
             max_failures=spec.search.max_failures,
             max_failed_share=spec.search.max_failed_share,
+            max_retries=spec.resources.max_retries,
             on_trial=self._told,
             on_stop=self._end_epochs,
         )

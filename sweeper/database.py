@@ -171,7 +171,8 @@ def _meaning(url: str, fault: BaseException) -> tuple[UserError | None, bool]:
 def _of_database(fault: BaseException | None) -> sa.exc.SQLAlchemyError | None:
     """The database's own error in or behind `fault`, whoever wrapped it."""
     while fault is not None and not isinstance(fault, (sa.exc.DBAPIError, sa.exc.TimeoutError)):
-        fault = fault.__cause__
+        asked_again = isinstance(fault, sa.exc.PendingRollbackError)  # on the connection that had just been lost
+        fault = fault.__cause__ or (fault.__context__ if asked_again else None)
     return fault
 
 

@@ -65,9 +65,10 @@ def _run(queue: FitQueue, folder: SweepFolder, resources: Resources, slots: clus
             verbose=0,
             callbacks=[RayWatch.here()],
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
-            failure_config=FailureConfig(max_failures=resources.max_retries),
+            failure_config=FailureConfig(max_failures=0),  # the queue retries: Tune does not, of an actor that starts
         ),
     )
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # a trial of Tune that died is not one of the sweep
     try:
         with telemetry.telling(folder):
             tuner.fit()

@@ -7,6 +7,7 @@ is read from its folder, so it makes no difference whether this process or one b
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from sweeper.errors import Corrupt
 from sweeper.folder import SweepFolder
 from sweeper.study import Proposal, Study
 from sweeper.trial import State, Trial
+
+log = logging.getLogger(__name__)
 
 MOST_EMPTY = 2
 ENOUGH_TO_JUDGE = 10  # trials that have ended, before their failures are a share
@@ -52,18 +55,19 @@ class FitQueue:
         seeds: tuple[int, ...],
         max_failures: int,
         max_failed_share: float = 1.0,
+        max_retries: int = 0,
         on_trial: Callable[[Trial], None] = lambda trial: None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._study = study
         self._folder = folder
         self._seeds = seeds
-        self._max_failures, self._max_failed_share = max_failures, max_failed_share
+        self._max_failures, self._max_failed_share, self._max_retries = max_failures, max_failed_share, max_retries
         self._on_trial = on_trial
         self._on_stop = on_stop
         self._open: dict[int, _Open] = {}
         self._orders: deque[Order] = deque()
-        self._empty: Counter[tuple[int, int]] = Counter()
+        self._vain: Counter[tuple[Kind, int, int, bool]] = Counter()  # orders that came back with nothing; True: died
         self._out: set[tuple[Kind, int, int]] = set()
         self._held_out_asked = False
         self._stopped = False
@@ -100,36 +104,42 @@ class FitQueue:
         """How many orders are out."""
         return len(self._out)
 
-    def done(self, order: Order, fault: str | None = None, *, halt: str | None = None) -> None:
-        """The executor is through with `order`; `fault` says how the machine failed it, if it did.
+    def done(self, order: Order, *, died: bool = False, halt: str | None = None) -> None:
+        """The executor is through with `order`; `died` says that its process or machine did not live to its end.
 
-        `halt` says why no order can be carried out before a person has mended something. An order that left
-        no result and no fault was interrupted; it is issued again on resume.
+        An order whose machine died is issued again, `max_retries` times. `halt` says why no order can be carried
+        out before a person has mended something. What a stop leaves without a result is issued again on resume.
         """
         self._out.discard((order.kind, order.number, order.seed))
         self.finished += 1
         if halt is not None:
             self.halt = self.halt or halt
             self.stop()
-        if order.kind == "held-out" or order.number not in self._open:
-            return
-        trial = self._open[order.number]
-        result = self._result(order)
-        if result is not None:
-            self._settle(trial, order.seed, result)
-        elif fault is not None:
-            self._close(trial, fault=f"seed {order.seed}: {fault}")
-        elif not self._stopped:
-            self._again(trial, order)
+        if order.kind == "held-out":
+            if died and not self._folder.held_out(order.number, order.seed).exists():
+                self._again(order, died)
+        elif order.number in self._open:
+            result = self._result(order)
+            if result is None:
+                self._again(order, died)
+            else:
+                self._settle(self._open[order.number], order.seed, result)
 
-    def _again(self, trial: _Open, order: Order) -> None:
-        """An order came back with nothing, which a fault of the storage can do: once more, then it has failed."""
-        key = (order.number, order.seed)
-        self._empty[key] += 1
-        if self._empty[key] > MOST_EMPTY:
-            self._close(trial, fault=f"seed {order.seed}: ended {MOST_EMPTY + 1} times without a result")
-        else:
+    def _again(self, order: Order, died: bool) -> None:
+        """An order came back with nothing: its machine died, or its storage has a fault. After too many it failed."""
+        if self._stopped:
+            return
+        key = (order.kind, order.number, order.seed, died)
+        self._vain[key] += 1
+        times, allowed = self._vain[key], self._max_retries if died else MOST_EMPTY
+        if times <= allowed:
             self._orders.appendleft(order)
+            if died:
+                log.warning("fit %d/%d: its worker died; another one goes on (%d of %d)", *key[1:3], times, allowed)
+        elif order.kind == "fit":
+            why = f"its worker died more often than resources.max_retries allows ({allowed})"
+            why = why if died else f"ended {times} times without a result"
+            self._close(self._open[order.number], fault=f"seed {order.seed}: {why}")
 
     def stop(self) -> None:
         """Give out no more orders; those that are out may finish."""

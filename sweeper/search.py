@@ -52,13 +52,12 @@ class FitSearcher(Searcher):
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tune is through with an order. `error` means that the machine failed, with all retries spent."""
+        """Tune is through with an order. `error` means that its actor died, in training or before it began."""
         order = self._orders.pop(trial_id, None)
         if order is None:
             return
-        died = "its worker died more often than resources.max_retries allows"
         try:
-            self._queue.done(order, died if error else None, halt=(result or {}).get("halt"))
+            self._queue.done(order, died=error, halt=(result or {}).get("halt"))
         except Exception as fault:
             self._fail(fault)
 

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 settings.register_profile("sweeper", deadline=None)
 settings.load_profile("sweeper")
 _NAMES = itertools.count()
+# Files whose tests start a Ray each: one after the other, since two of them on one machine share a port.
+RAYS = ("test_sweep", "test_readme", "test_jobs", "test_storm", "test_workers")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers (`-n 2 --dist loadgroup`) a file's tests stay together, and so do all with a Ray."""
+    for item in items:
+        group = "ray" if item.path.stem in RAYS else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -121,15 +121,51 @@ def test_a_failing_fit_fails_its_trial_with_the_reason_and_the_sweep_goes_on(ben
 
 
 def test_a_dead_machine_fails_the_trial_after_its_retries(bench: Bench) -> None:
+    queue = bench.queue(max_retries=2)
+    for _ in range(3):
+        order = queue.next()
+        assert (order.number, order.seed) == (0, 0), "a retry comes before anything new"
+        queue.done(order, died=True)
+    assert bench.study.trial(0).reason == "seed 0: its worker died more often than resources.max_retries allows (2)"
+    assert queue.next().number == 1
+
+
+def test_a_worker_that_dies_with_the_result_written_has_done_its_work(bench: Bench) -> None:
     queue = bench.queue()
-    queue.done(queue.next(), fault="its worker died")
-    assert bench.study.trial(0).reason == "seed 0: its worker died"
+    for _ in range(2):
+        order = queue.next()
+        bench.work(order)
+        queue.done(order, died=True)
+    assert bench.study.trial(0).state is State.COMPLETE
+
+
+def test_a_worker_that_dies_in_a_stop_leaves_its_fit_to_the_resume(bench: Bench) -> None:
+    queue = bench.queue()
+    order = queue.next()
+    queue.stop()
+    queue.done(order, died=True)
+    bench.reopen()
+    assert bench.queue().next() == order
+
+
+def test_a_held_out_measurement_is_retried_too(bench: Bench) -> None:
+    queue = bench.queue(max_retries=1)
+    seen = []
+    while (order := queue.next()) is not None:
+        if order.kind == "fit":
+            bench.work(order)
+        else:
+            seen.append((order.number, order.seed))
+        queue.done(order, died=order.kind == "held-out")
+    assert seen
+    assert all(seen.count(measured) == 2 for measured in seen)
+    assert queue.exhausted
 
 
 def test_a_late_result_of_a_failed_trial_changes_nothing(bench: Bench) -> None:
     queue = bench.queue()
     first, second = queue.next(), queue.next()
-    queue.done(first, fault="its worker died")
+    queue.done(first, died=True)
     bench.work(second)
     queue.done(second)
     assert bench.study.trial(0).state is State.FAILED
@@ -138,8 +174,9 @@ def test_a_late_result_of_a_failed_trial_changes_nothing(bench: Bench) -> None:
 def test_failures_in_a_row_pull_the_brake(bench: Bench) -> None:
     queue = bench.queue(max_failures=2)
     while (order := queue.next()) is not None:
-        queue.done(order, fault="no data")
-    assert queue.brake == "2 trials failed in a row; the last: seed 0: no data"
+        queue.done(order, died=True)
+    died = "seed 0: its worker died more often than resources.max_retries allows (0)"
+    assert queue.brake == f"2 trials failed in a row; the last: {died}"
     assert [t.state for t in bench.study.trials()] == [State.FAILED] * 2
 
 

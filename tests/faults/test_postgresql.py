@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from optuna.exceptions import StorageInternalError
 
 from sweeper import attempt, database, driver, screen, view
 from sweeper import spec as specs
@@ -64,6 +65,30 @@ def test_a_study_whose_server_crashes_again_and_again_proposes_what_an_unbroken_
     assert over.is_set()
     assert found == unbroken
     assert [trial.state.value for trial in study.trials()] == ["complete"] * 12, "no trial was asked for twice"
+
+
+def test_a_connection_that_is_lost_inside_optunas_own_second_try_is_waited_for_too() -> None:
+    tries = iter(range(2))
+
+    def another_query() -> None:  # where the first one has too many parameters, Optuna thinks
+        raise sa.exc.PendingRollbackError("Can't reconnect until invalid transaction is rolled back.")
+
+    def read() -> str:
+        if next(tries):
+            return "read"
+        try:
+            try:
+                raise sa.exc.OperationalError("SELECT", {}, Exception("server closed the connection unexpectedly"))
+            except sa.exc.OperationalError:
+                another_query()
+        except sa.exc.SQLAlchemyError as fault:
+            raise StorageInternalError("An exception is raised during the commit.") from fault
+
+    def understood() -> str:
+        with database.reading("postgresql://127.0.0.1/a"):
+            return read()
+
+    assert database.wait("postgresql://127.0.0.1/a", understood) == "read"
 
 
 def test_a_proposal_whose_reply_was_lost_is_given_and_not_drawn_again(tmp_path: Path, monkeypatch) -> None:

@@ -32,7 +32,7 @@ from trainables.errors import UserError
 from trainables.metrics import Evaluation
 from trainables.params import Params
 
-NAME, SEEDS, RETRIES = "tiny", (0, 1), 3
+NAME, SEEDS = "tiny", (0, 1)
 DATA = {"name": "tiny", "split_hash": "tiny", "root": "nowhere", "splits": {"val": {"n": 1}}}
 SPEC = """
 name: tiny
@@ -117,15 +117,14 @@ def work_off(queue: FitQueue, folder: SweepFolder) -> None:
         config = {"folder": str(folder.path), "token": folder.token, "device": "cpu", "threads": 1}
         config |= {"number": order.number, "seed": order.seed, "kind": order.kind, "params": dict(order.params)}
         config |= {"split_hash": queue.split_hash}
-        deaths, report = 0, {"done": False}
-        while not report["done"] and deaths <= RETRIES:
-            try:
-                actor = _aimed(actor, config)
-                while not report["done"]:
-                    report = actor.step()
-            except Exception:
-                actor, deaths = None, deaths + 1
-        queue.done(order, None if report["done"] else "its worker died", halt=report.get("halt"))
+        report: dict[str, Any] = {"done": False}
+        try:
+            actor = _aimed(actor, config)
+            while not report["done"]:
+                report = actor.step()
+        except Exception:
+            actor = None
+        queue.done(order, died=not report["done"], halt=report.get("halt"))
 
 
 def _aimed(actor: FitActor | None, config: dict[str, Any]) -> FitActor:

@@ -1,0 +1,50 @@
+"""A tiny sweep on a real Ray whose first actor dies as it starts, and whose next one as it is aimed at another fit.
+
+    python -m tests.faults.dying FOLDER
+
+A program of its own: Ray is started for it, and its actors train `tests.faults.tiny`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from sweeper import actor, driver
+from sweeper.actor import FitActor
+from tests.faults import tiny
+
+
+class Dying(FitActor):
+    """Dies once at each moment at which it trains nothing."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """In a worker's process, which is made tiny first."""
+        _die_once("start", config)
+        tiny.make_tiny()
+        super().setup(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Between two fits: Tune calls an actor's fault here final, whatever its retries."""
+        _die_once("reset", new_config)
+        return super().reset_config(new_config)
+
+
+def _die_once(moment: str, config: dict[str, Any]) -> None:
+    scar = Path(config["folder"]).parent / f"died-at-{moment}"
+    if not scar.exists():
+        scar.touch()
+        os._exit(1)
+
+
+def main(root: Path) -> int:
+    """Run the sweep; its exit code."""
+    tiny.make_tiny()
+    actor.FitActor = Dying  # type: ignore[misc]
+    return driver.run(tiny.spec(root, more="resources: {max_concurrent: 1, max_retries: 1}\n"), tiny.Silent()).exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
