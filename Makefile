@@ -15,7 +15,7 @@ demo: $(READY)  ## create the environment and run the demo sweep
 test: check  ## everything CI holds us to
 
 check: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check .

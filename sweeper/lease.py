@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import sqlalchemy as sa
 
 from sweeper import database
 from sweeper.errors import UserError
+from sweeper.processes import born, here
 
 log = logging.getLogger(__name__)
 
@@ -58,29 +57,10 @@ class Holder:
     @property
     def alive(self) -> bool:
         """False where the holder's process is certainly gone or its time has run out."""
-        return self.seconds_left > 0 and not (self.host == _host() and _born(self.pid) != self.born)
+        return self.seconds_left > 0 and not (self.host == here() and born(self.pid) != self.born)
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host.split('/')[0]}"
-
-
-def _host() -> str:
-    """This boot of this machine, and this space of process ids: a number means nothing in another."""
-    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    parts = [boot.read_text().strip() if boot.exists() else "", os.readlink(space) if space.exists() else ""]
-    return "/".join([socket.gethostname(), *parts])
-
-
-def _born(pid: int) -> str:
-    """When the process began, in the kernel's ticks; '' when it is gone (process ids are used again)."""
-    with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if fields[0] == "Z" else fields[19]
-    if not Path("/proc").is_dir():  # no /proc on this system: signal 0 says whether it lives
-        with contextlib.suppress(OSError):
-            os.kill(pid, 0)
-            return "alive"
-    return ""
 
 
 def _has_written(connection: sa.Connection) -> bool:
@@ -129,7 +109,7 @@ class Lease:
             if self._engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             row = connection.execute(self._row().with_for_update()).first()
-            mine = {"host": _host(), "pid": os.getpid(), "born": _born(os.getpid()), "expires": self._now + TTL_S}
+            mine = {"host": here(), "pid": os.getpid(), "born": born(os.getpid()), "expires": self._now + TTL_S}
             if row is None:
                 self.token = 1
                 connection.execute(sa.insert(_LEASES).values(study=self._study, token=1, **mine))

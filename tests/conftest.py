@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from tests.faults.postgres import Server
@@ -18,13 +19,27 @@ settings.load_profile("sweeper")
 _NAMES = itertools.count()
 # Files whose tests start a Ray each: one after the other, since two of them on one machine share a port.
 RAYS = ("test_sweep", "test_readme", "test_jobs", "test_storm", "test_workers")
+LONG = (*RAYS, "test_crash_points")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (`-n 2 --dist loadgroup`) a file's tests stay together, and so do all with a Ray."""
-    for item in items:
-        group = "ray" if item.path.stem in RAYS else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+class Rooms(LoadScopeScheduling):
+    """With several workers (`-n 2`) the tests of a file stay together, and so do all that start a Ray."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if Path(file).stem in RAYS else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """The scheduler of the tests."""
+    config.option.loadscopereorder = False
+    return Rooms(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several workers, two begin with what takes longest."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(scope="session")

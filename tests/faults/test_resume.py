@@ -75,10 +75,10 @@ def test_a_finished_sweep_takes_a_larger_budget_and_keeps_its_trials(tmp_path: P
 
 def test_status_says_why_a_sweep_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = killed(tmp_path, monkeypatch)
-    monkeypatch.setattr(lease, "_born", lambda pid: "gone")
+    monkeypatch.setattr(lease, "born", lambda pid: "gone")
     held = lease.Lease(view.study_url(view.open_spec(folder), folder), tiny.NAME)
     held.acquire()
-    monkeypatch.setattr(lease, "_born", lambda pid: "")
+    monkeypatch.setattr(lease, "born", lambda pid: "")
     assert view.look(folder)[0].why == f"its driver died: {held.holder()}"
     held.release()
 
