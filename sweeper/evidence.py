@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dashboards import bars, curves, growth, importance, parallel, surface
+from dashboards import bars, curves, growth, importance, parallel, reliability, surface
 from dashboards.chart import COLUMN, Chart
 from dashboards.document import Picture, Section, Table, Text
 from dashboards.figures import front_chart, front_numbers
@@ -31,6 +31,7 @@ def sections(results: Results, by: Rule, named: Mapping[int, str]) -> list[Secti
     made = [
         Section("Methods side by side", tuple(methods(results, by))),
         Section("Groups", tuple(_groups(results, named))),
+        Section("Calibration", tuple(_calibration(results))),
         Section("What it depends on", tuple(_dependence(results))),
         Section("How the search went", tuple(_search(results))),
     ]
@@ -89,6 +90,11 @@ def _group_table(groups: pd.DataFrame, number: int, name: str) -> Table:
         rows.append((str(kind), str(group), f"{n:,}", f"{accuracy:.3f}" if n else "–", f"{low:.3f} … {high:.3f}"))
     caption = f"Trial {number} ({name}) on validation: mean over the seeds; Wilson's 95 % interval for n examples."
     return Table(("kind", "group", "n", "accuracy", "95 %"), tuple(rows), caption, words=(0, 1))
+
+
+def _calibration(results: Results) -> list[Picture | Text]:
+    found = CHARTS["calibration"](results)
+    return [] if found is None else [Picture("calibration", found)]
 
 
 def _dependence(results: Results) -> list[Picture | Text]:
@@ -150,6 +156,14 @@ def _chosen_groups(results: Results) -> Chart | None:
     return bars.group_chart(bars.group_numbers(results.groups_table, chosen)) if chosen else None
 
 
+def _reliability(results: Results) -> Chart | None:
+    chosen = {number: name for name, number in reversed(results.named().items())}
+    bins = results.calibration_table
+    if not bins["number"].isin(list(chosen)).any():  # no front, or fits from before bins were kept
+        return None
+    return reliability.reliability_chart(reliability.reliability_numbers(bins, chosen))
+
+
 def _importance(results: Results) -> Chart | None:
     found = importance.importance_numbers(results.trials_table, _parameters(results), list(results.spec.objectives))
     return None if found is None else importance.importance_chart(found)
@@ -178,6 +192,7 @@ CHARTS: dict[str, Callable[[Results], Chart | None]] = {
     "lambda": _curve("lambda"),
     "rank": _curve("rank"),
     "groups": _chosen_groups,
+    "calibration": _reliability,
     "importance": _importance,
     "parallel": _parallel,
     "surface": _surface,

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,42 @@ from sweeper.view import look
 from trainables.params import Params
 
 
-def pull(folder: SweepFolder, which: str, out: Path, *, merge: bool = False) -> Path:
-    """Write one fit of a sweep to the new folder `out`, and give that folder.
+@dataclass(frozen=True)
+class Point:
+    """One fit of a sweep: the typical seed of a chosen trial. `tried` is how many trials there were to choose from."""
 
-    `which`: `knee`, `most-accurate`, `fairest` of the front as it is now, or a trial's number. Of the trial's seeds
-    the typical one is taken, whose validation numbers lie nearest to their means over the seeds.
+    spec: SweepSpec
+    trial: Trial
+    seed: int
+    fit: FitFolder
+    tried: int
+
+
+def find(folder: SweepFolder, which: str) -> Point:
+    """`knee`, `most-accurate`, `fairest` of the front as it is now, or a trial's number.
+
+    Raises:
+        UserError: there is no such point, or its weights were not kept.
+    """
+    _, trials, front, spec = look(folder)
+    trial = _chosen(trials, front, spec, which)
+    seed, fit = _fit(folder, spec, trial)
+    return Point(spec, trial, seed, fit, len(trials))
+
+
+def pull(folder: SweepFolder, which: str, out: Path, *, merge: bool = False) -> Path:
+    """Write one fit of a sweep (`find` says which) to the new folder `out`, and give that folder.
 
     Raises:
         UserError: there is no such point, its weights were not kept, or `out` holds something.
     """
-    _, trials, front, spec = look(folder)
-    trial = _chosen(trials, front, spec, which)
+    point = find(folder, which)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} holds something already. Give the name of a new folder.")
-    seed, fit = _fit(folder, spec, trial)
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        _write(draft, folder, spec, trial, seed, fit, asked=which, tried=len(trials), merge=merge)
+        _write(draft, folder, point, asked=which, merge=merge)
         draft.chmod(0o755)
         if out.exists():
             out.rmdir()
@@ -63,7 +82,7 @@ def _chosen(trials: Sequence[Trial], front: Sequence[int], spec: SweepSpec, whic
 
 
 def _fit(folder: SweepFolder, spec: SweepSpec, trial: Trial) -> tuple[int, FitFolder]:
-    """The typical fit of those whose weights are there."""
+    """The fit whose validation numbers lie nearest to their means over the seeds."""
     fits = {seed: folder.fit(trial.number, seed) for seed in spec.search.seed_list}
     values = {seed: _result(fit)["values"] for seed, fit in fits.items()}
     seed = typical(values, list(spec.objectives))
@@ -82,20 +101,10 @@ def _result(fit: FitFolder) -> dict[str, Any]:
     return found
 
 
-def _write(
-    out: Path,
-    folder: SweepFolder,
-    spec: SweepSpec,
-    trial: Trial,
-    seed: int,
-    fit: FitFolder,
-    *,
-    asked: str,
-    tried: int,
-    merge: bool,
-) -> None:
+def _write(out: Path, folder: SweepFolder, point: Point, *, asked: str, merge: bool) -> None:
     from trainables import serving  # loads torch
 
+    spec, trial, seed, fit = point.spec, point.trial, point.seed, point.fit
     described = provenance.kept(spec, folder.path)
     dataset: Mapping[str, Any] = described["dataset"]
     packed = serving.pack(
@@ -112,7 +121,7 @@ def _write(
         trial=trial,
         seed=seed,
         asked=asked,
-        tried=tried,
+        tried=point.tried,
         merged=(out / serving.WHOLE).exists(),
         code=packed.code,
         base=packed.base,

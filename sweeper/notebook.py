@@ -101,7 +101,7 @@ class Sweep:
     # --- pictures
 
     def figure(self, which: str = "front") -> go.Figure:
-        """A plotly figure: front, growth, lambda, rank, groups, importance, parallel or surface.
+        """A plotly figure: front, growth, lambda, rank, groups, calibration, importance, parallel or surface.
 
         Raises:
             UserError: no figure of that name, or too little to draw it.

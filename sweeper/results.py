@@ -37,10 +37,11 @@ class FitResult:
     seconds: float
     error: Mapping[str, Any] | None
     answers: Answers | None
+    calibration: Sequence[Mapping[str, Any]]
 
     @classmethod
     def from_json(cls, number: int, seed: int, body: Mapping[str, Any]) -> FitResult:
-        """From the body of a fit's result, also of one from before answers were kept."""
+        """From the body of a fit's result, also of one from before answers and calibration were kept."""
         answers = body.get("answers")
         return cls(
             number=number,
@@ -53,6 +54,7 @@ class FitResult:
             seconds=body["seconds"],
             error=body["error"],
             answers=None if answers is None else Answers.from_json(answers),
+            calibration=body.get("calibration", ()),
         )
 
 
@@ -124,6 +126,13 @@ class Results:
         rows = [{"number": fit.number, "seed": fit.seed, **row} for fit in self.fits for row in fit.groups]
         columns = ["number", "seed", "kind", "name", "n", "accuracy", "loss", "recall", "f1"]
         return pd.DataFrame(rows).reindex(columns=columns) if rows else pd.DataFrame(columns=columns)
+
+    @cached_property
+    def calibration_table(self) -> pd.DataFrame:
+        """One row per fit and bin of confidence that has examples: see `trainables.metrics.calibration.table`."""
+        rows = [{"number": fit.number, "seed": fit.seed, **row} for fit in self.fits for row in fit.calibration]
+        columns = ["number", "seed", "of", "kind", "name", "bin", "n", "hits", "confidence"]
+        return pd.DataFrame(rows, columns=columns)
 
     @cached_property
     def epochs_table(self) -> pd.DataFrame:

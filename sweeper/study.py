@@ -66,7 +66,7 @@ class Study:
         self.guard, self._vouch = guard, vouch
         self._given: set[int] = set()  # the open trials that whoever asked has heard of
         self._signs = tuple(1.0 if sense == "max" else -1.0 for sense in spec.objectives.values())
-        self._seen: dict[int, Trial] = {}
+        self._ended: dict[int, Trial] = {}
         self._points = spec.space.grid() if spec.search.sampler == "grid" else None
         if create:
             self._study = database.beginning(url, lambda: self._create(identity or spec.identity()))
@@ -255,14 +255,11 @@ class Study:
             # One fact, two writes: the outcome first, so that a finished trial always has one.
             kept = rows.told(row, state, values, outcome)
             self._study._storage.set_trial_user_attr(row._trial_id, "outcome", kept)
-            self._study.tell(number, values, state=state)
-        return self.trial(number)
+            row = self._study.tell(number, values, state=state)
+        with database.reading(self.url):
+            return self._view(row)
 
     # --- look
-
-    def trial(self, number: int) -> Trial:
-        """Trial `number` as it stands."""
-        return next(trial for trial in self.trials() if trial.number == number)
 
     def trials(self) -> list[Trial]:
         """Every trial, by number; one that is just being proposed is none yet, for it has no params."""
@@ -274,12 +271,15 @@ class Study:
         found = self._study.get_trials(deepcopy=False)
         if [row.number for row in found] != list(range(len(found))):
             raise ValueError("rows of trials are missing")
-        return [self._view(row) for row in found if "proposal" in row.user_attrs]
+        ended = self._ended
+        return [ended.get(row.number) or self._view(row) for row in found if "proposal" in row.user_attrs]
 
     def _view(self, row: FrozenTrial) -> Trial:
-        if row.number not in self._seen or not self._seen[row.number].state.finished:
-            self._seen[row.number] = rows.trial(row, list(self._spec.objectives))
-        return self._seen[row.number]
+        """The trial of a row; one that has ended is understood once."""
+        trial = rows.trial(row, list(self._spec.objectives))
+        if trial.state.finished:
+            self._ended[row.number] = trial
+        return trial
 
     def look(self) -> tuple[list[Trial], list[int]]:
         """Every trial, and the numbers of the front among these very trials: one moment, one read."""

@@ -49,7 +49,7 @@ def sweep(
     answers: bool = True,
     **changes: object,
 ) -> SweepSpec:
-    """Write a finished sweep called `path.name` into `path`. `answers=False`: as before answers were kept."""
+    """Write a finished sweep called `path.name` into `path`. `answers=False`: as before they were kept."""
     given = {"search.trials": len(right), "storage.root": str(path.parent)} | changes
     spec = specs.changed(specs.parse(SPEC.format(name=path.name)), given)
     folder = SweepFolder(path, token=1)
@@ -91,7 +91,8 @@ def _fits(
         body["error"] = {"reason": "diverged", "message": "the loss became nan", "trace": ""}
         if counts is not None:
             found = evaluate(judged(*counts, seed)).to_json()
-            body = found if answers else {name: part for name, part in found.items() if name != "answers"}
+            later = () if answers else ("answers", "calibration")
+            body = {part: value for part, value in found.items() if part not in later}
             body |= {"error": None, "provenance": _provenance(seed, params), "history": _history(number, found)}
             weights = folder.fit(number, seed).path / ".weights-new"
             weights.mkdir(parents=True)

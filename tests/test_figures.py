@@ -14,7 +14,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards import bars, curves, figures, growth, importance, paper, parallel, screen, surface
+from dashboards import (
+    bars,
+    curves,
+    exposure,
+    figures,
+    growth,
+    importance,
+    paper,
+    parallel,
+    reliability,
+    screen,
+    surface,
+)
 from dashboards.chart import COLUMN, SCREEN, Chart
 from dashboards.labels import CHARACTER, LINE, Box, place
 from dashboards.style import DARK, LIGHT, Theme, looks, readable
@@ -408,6 +420,36 @@ def test_too_few_trials_are_not_asked_what_is_important() -> None:
     assert importance.importance_numbers(five(), ["rank"], list(SENSES)) is None
 
 
+def bins(*rows: tuple[int, str, str, int, int, int, float], of: str = "answer") -> pd.DataFrame:
+    """Number, kind, name, bin, n, hits, sum of confidences."""
+    columns = ["number", "kind", "name", "bin", "n", "hits", "confidence"]
+    return pd.DataFrame(rows, columns=columns).assign(of=of, seed=0)
+
+
+def test_a_reliability_diagram_adds_up_the_seeds_and_shows_the_worst_group() -> None:
+    told = bins(
+        (7, "all", "all", 8, 10, 6, 5.5),
+        (7, "all", "all", 8, 10, 8, 5.5),  # another seed
+        (7, "all", "all", 14, 20, 20, 19.0),
+        (7, "attribute", "land", 14, 20, 20, 19.0),
+        (7, "attribute", "water", 8, 20, 14, 11.0),
+        (9, "all", "all", 14, 40, 30, 38.0),
+    )
+    numbers = reliability.reliability_numbers(told, {7: "knee", 9: "fairest"})
+    assert [title for title, _ in numbers.panels] == ["all examples", "worst calibrated: water"]
+    knee, fairest = numbers.panels[0][1]
+    assert (knee.confidence, knee.hits, knee.share) == ((11 / 20, 19 / 20), (14 / 20, 1.0), (0.5, 0.5))
+    assert (fairest.name, fairest.n) == ("fairest", (40,))
+    assert [curve.name for curve in numbers.panels[1][1]] == ["knee"], "the other one has no examples there"
+
+
+def test_of_two_classes_the_positive_ones_probability_is_shown() -> None:
+    told = pd.concat([bins((7, "all", "all", 8, 10, 6, 5.5)), bins((7, "all", "all", 1, 10, 1, 1.0), of="positive")])
+    numbers = reliability.reliability_numbers(told, {7: "knee"})
+    assert numbers.panels[0][1][0].hits == (0.1,)
+    assert reliability.reliability_chart(numbers).panels[0].x.title == "P(positive)"
+
+
 def every_chart() -> dict[str, Chart]:
     rows, one = five().assign(name=five()["label"]), fits((0, 0, 0.8, 0.2), (0, 1, 0.9, 0.3))
     return {
@@ -418,6 +460,12 @@ def every_chart() -> dict[str, Chart]:
         "bars": bars.bar_chart(bars.bar_numbers(rows.iloc[:3], SENSES)),
         "groups": bars.group_chart(bars.group_numbers(groups(3), {1: "knee"})),
         "parallel": parallel.parallel_chart(parallel.parallel_numbers(five(), ["rank"], SENSES)),
+        "roc": exposure.roc_chart(
+            exposure.roc_numbers({"lira": {"others": 100, "roc": {"fpr": [0.01, 0.1, 1.0], "tpr": [0.0, 0.3, 1.0]}}})
+        ),
+        "calibration": reliability.reliability_chart(
+            reliability.reliability_numbers(bins((1, "all", "all", 8, 10, 6, 5.5)), {1: "knee"})
+        ),
     }
 
 

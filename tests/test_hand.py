@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweeper import card, cli, hand, provenance, view
+from sweeper import auditing, card, cli, hand, provenance, view
 from sweeper import spec as specs
 from sweeper.errors import UserError
 from sweeper.folder import SweepFolder, write_json
@@ -212,6 +212,21 @@ def test_pull_and_predict_from_the_command_line(
     (answer,) = json.loads(capsys.readouterr().out)
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
+
+
+def test_an_audit_is_said_and_written_beside_the_sweep(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    root = str(sweep.folder.path.parent)
+    assert cli.main(["audit", "tiny@0", "--shadows", "2", "--root", root]) == 0
+    said = capsys.readouterr().out
+    assert "shadow model 2 of 2" in said
+    (lira,) = re.findall(r"^lira: (.*)$", said, re.MULTILINE)
+    assert re.fullmatch(r"area 0\.\d{3} .*, 119 members, 600 others; at 0\.1% .* unknown .*at 1\.0% .* are found", lira)
+    place = sweep.folder.path / "audits" / "membership-0-2.json"
+    written = json.loads(place.read_text())
+    assert (written["sweep"], written["trial"], written["seed"], written["shadows"]) == ("tiny", 0, 2, 2)
+    assert place.with_suffix(".png").stat().st_size > 3000
+    with pytest.raises(UserError, match="--shadows is 1"):
+        auditing.membership(sweep.folder, "0", shadows=1)
 
 
 def test_what_is_no_image_and_what_is_no_model_are_said(tmp_path: Path) -> None:

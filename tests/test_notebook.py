@@ -61,7 +61,10 @@ def test_a_recommendation_takes_bounds_by_name(sweep: Sweep) -> None:
         sweep.recommend(acuracy=0.9)
 
 
-@pytest.mark.parametrize("which", ["front", "growth", "lambda", "rank", "groups", "parallel", "surface"])
+FIGURES = ["front", "growth", "lambda", "rank", "groups", "calibration", "parallel", "surface"]
+
+
+@pytest.mark.parametrize("which", FIGURES)
 def test_each_figure_is_drawn_for_the_screen(sweep: Sweep, which: str) -> None:
     assert len(sweep.figure(which).data) > 0
 

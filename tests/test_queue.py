@@ -90,7 +90,7 @@ def test_a_resumed_queue_runs_only_what_has_no_result(bench: Bench) -> None:
     bench.reopen()
     before = len(bench.ran)
     again = bench.queue()
-    assert bench.study.trial(1).state is State.COMPLETE, "what has its results is told at once"
+    assert bench.study.trials()[1].state is State.COMPLETE, "what has its results is told at once"
     bench.drain(again)
     assert fits(bench)[before:] == [(2, 0), (2, 1), (3, 0), (3, 1)]
     assert len(bench.study.trials()) == 4
@@ -102,7 +102,7 @@ def test_an_interrupted_order_is_given_again_after_a_resume_and_not_before(bench
     queue.stop()
     queue.done(order)
     assert (queue.exhausted, queue.next()) == (True, None)
-    assert bench.study.trial(0).state is State.RUNNING
+    assert bench.study.trials()[0].state is State.RUNNING
     bench.reopen()
     assert bench.queue().next() == order
 
@@ -116,7 +116,7 @@ def test_a_failing_fit_fails_its_trial_with_the_reason_and_the_sweep_goes_on(ben
         queue.done(order)
     states = [t.state for t in bench.study.trials()]
     assert states == [State.COMPLETE, State.FAILED, State.COMPLETE, State.COMPLETE]
-    assert bench.study.trial(1).reason == "seed 0: diverged: loss is nan"
+    assert bench.study.trials()[1].reason == "seed 0: diverged: loss is nan"
     assert (1, 1) not in fits(bench), "the other seeds of a failed trial are pointless"
 
 
@@ -126,7 +126,7 @@ def test_a_dead_machine_fails_the_trial_after_its_retries(bench: Bench) -> None:
         order = queue.next()
         assert (order.number, order.seed) == (0, 0), "a retry comes before anything new"
         queue.done(order, died=True)
-    assert bench.study.trial(0).reason == "seed 0: its worker died more often than resources.max_retries allows (2)"
+    assert bench.study.trials()[0].reason == "seed 0: its worker died more often than resources.max_retries allows (2)"
     assert queue.next().number == 1
 
 
@@ -136,7 +136,7 @@ def test_a_worker_that_dies_with_the_result_written_has_done_its_work(bench: Ben
         order = queue.next()
         bench.work(order)
         queue.done(order, died=True)
-    assert bench.study.trial(0).state is State.COMPLETE
+    assert bench.study.trials()[0].state is State.COMPLETE
 
 
 def test_a_worker_that_dies_in_a_stop_leaves_its_fit_to_the_resume(bench: Bench) -> None:
@@ -168,7 +168,7 @@ def test_a_late_result_of_a_failed_trial_changes_nothing(bench: Bench) -> None:
     queue.done(first, died=True)
     bench.work(second)
     queue.done(second)
-    assert bench.study.trial(0).state is State.FAILED
+    assert bench.study.trials()[0].state is State.FAILED
 
 
 def test_failures_in_a_row_pull_the_brake(bench: Bench) -> None:
@@ -210,7 +210,7 @@ def test_an_order_that_comes_back_empty_is_given_again_and_then_fails(bench: Ben
         order = queue.next()
         assert (order.number, order.seed) == (0, 0)
         queue.done(order)
-    assert bench.study.trial(0).reason == "seed 0: ended 3 times without a result"
+    assert bench.study.trials()[0].reason == "seed 0: ended 3 times without a result"
 
 
 def test_a_fault_of_telling_ends_the_search_instead_of_hanging_it(bench: Bench, monkeypatch) -> None:
@@ -229,4 +229,4 @@ def test_a_fault_of_telling_ends_the_search_instead_of_hanging_it(bench: Bench, 
     monkeypatch.undo()
     bench.reopen()
     bench.queue()
-    assert bench.study.trial(0).state is State.COMPLETE, "nothing was lost"
+    assert bench.study.trials()[0].state is State.COMPLETE, "nothing was lost"

@@ -35,6 +35,7 @@ ELSEWHERE = {
     "compare",  # needs a second sweep: tests/test_compare.py
     "pull",  # tests/test_hand.py, and so predict
     "predict",
+    "audit",  # sixteen trainings: tests/test_hand.py, tests/audits
     "rebuild-record",  # tests/test_record.py
 }
 

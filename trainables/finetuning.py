@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from trainables import adapters, backbones, data
 from trainables.batches import derived
-from trainables.data.base import Ints
+from trainables.data.base import Dataset, Ints
 from trainables.data.cache import Images, Transform
 from trainables.errors import UserError
 from trainables.fit import Fit
 from trainables.methods import METHODS
 from trainables.methods.base import GroupInfo
 from trainables.metrics import Evaluation, Predictions, evaluate
+from trainables.metrics.base import Floats
 from trainables.params import Params
 from trainables.refit import measured, refit_head
 from trainables.runtime import Runtime
@@ -70,8 +71,10 @@ class FineTuning:
         for split in ("train", "val"):
             self._split(split)
 
-    def aim(self, params: Params, seed: int) -> None:
+    def aim(self, params: Params, seed: int, rows: Ints | None = None) -> None:
         """Start a fresh fit: backbone as pre-trained, adapter and head from `seed`; a zero-shot head stays.
+
+        It sees the whole training split, or these `rows` of it alone.
 
         Raises:
             FitError: the adapter has no effect (`dead-adapter`), or memory ran out.
@@ -84,7 +87,9 @@ class FineTuning:
                 _reset(model.get_submodule(self._backbone.head))
             model = adapters.wrap(model, self._backbone, params)
             self._prove(model, params)
-        found = self._split("train").groups
+        everybody = self._split("train")
+        self._seen = everybody if rows is None else everybody.part(rows)
+        found = self._seen.groups
         groups = GroupInfo(found.names, tuple(found.counts_G.tolist()))
         objective = METHODS[params.method].load()(params=params, groups=groups, reduction=self.task.train.reduction)
         self._current = Fit(model, objective, params, seed, self.task.train, self.runtime)
@@ -108,7 +113,7 @@ class FineTuning:
             FitError: `diverged`, `dead-adapter`, `out-of-memory`, or `bad-data` of a refit.
         """
         began = time.perf_counter()
-        logs = self._fit.train_epoch(self._split("train"))
+        logs = self._fit.train_epoch(self._seen)
         if self.done:
             logs |= refit_head(self._fit, self._backbone.head, self._split("val"))
         return {"seconds": time.perf_counter() - began, **logs}
@@ -135,6 +140,15 @@ class FineTuning:
             penalised=self.task.groups,
         )
         return evaluate(predictions)
+
+    @property
+    def dataset(self) -> Dataset:
+        """What is trained on: without the records whose image cannot be read."""
+        return self._data
+
+    def log_probs(self, split: str, rows: Ints) -> Floats:
+        """Log-probabilities of the classes for these examples of a split, `[K, C]`."""
+        return self._fit.log_probs(self._split(split).part(rows))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that going on needs: tensors on the CPU (weights, AdamW's moments, the method's own) and JSON."""

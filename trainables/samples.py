@@ -8,6 +8,7 @@ Shapes: N examples, B of a batch, H and W pixels, three colours.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 
@@ -41,6 +42,16 @@ class Samples:
         self._scale_311 = (1 / (255 * torch.tensor(std))).view(3, 1, 1).to(device)
         self._shift_311 = (-torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1).to(device)
         self._device = device
+        self._rows_N: Tensor | None = None
+
+    def part(self, rows_K: npt.NDArray[np.int64]) -> Samples:
+        """The examples `rows_K` alone, in that order; the images are shared."""
+        made = copy.copy(self)
+        rows = torch.from_numpy(np.ascontiguousarray(rows_K))
+        made._rows_N = rows.to(self.images_device) if self._rows_N is None else self._rows_N[rows]
+        made.groups = Groups(self.groups.kind, self.groups.names, self.groups.index_N[rows_K])
+        made.labels_N, made.groups_N = self.labels_N[rows], self.groups_N[rows]
+        return made
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -52,7 +63,7 @@ class Samples:
 
     def take(self, index_B: Tensor | slice) -> Tensor:
         """Normalised images, `[B, 3, H, W]` float32 on the device."""
-        pixels_B3HW = self.images_N3HW[index_B]
+        pixels_B3HW = self.images_N3HW[index_B if self._rows_N is None else self._rows_N[index_B]]
         if self._device.type == "cuda" and not pixels_B3HW.is_cuda:
             pixels_B3HW = pixels_B3HW.pin_memory()  # or the copy would wait
         pixels_B3HW = pixels_B3HW.to(self._device, non_blocking=True)

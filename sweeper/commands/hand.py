@@ -18,6 +18,9 @@ def register(add: Add) -> None:
     asked = add("predict", predict)
     asked.add_argument("folder", type=Path, metavar="DIR", help="what 'sweeper pull' wrote")
     asked.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files to look at")
+    asked = add("audit", audit)
+    asked.add_argument("point", metavar="NAME@POINT", help="knee, most-accurate, fairest, or a trial's number")
+    asked.add_argument("--shadows", type=int, default=16, help="models that are trained to compare with (default: 16)")
 
 
 def pull(asked: argparse.Namespace) -> int:
@@ -41,4 +44,19 @@ def predict(asked: argparse.Namespace) -> int:
         return 0
     for answer in answers:
         print(f"{answer.image}: {answer.label} ({answer.probabilities[answer.label]:.1%})")
+    return 0
+
+
+def audit(asked: argparse.Namespace) -> int:
+    """Try to tell from a point's answers whom it was trained on: membership inference with shadow models."""
+    from sweeper import auditing
+
+    def heard(done: int) -> None:
+        if not asked.json:
+            print(f"shadow model {done} of {asked.shadows}", flush=True)
+
+    asked.sweep, _, which = asked.point.partition("@")
+    place, found = auditing.membership(folder_of(asked), which or "knee", shadows=asked.shadows, heard=heard)
+    lines = [*auditing.sentences(found), f"{place}: by class, attribute and cell; {place.stem}.png: the curves"]
+    print(json.dumps(found, indent=2) if asked.json else "\n".join(lines))
     return 0

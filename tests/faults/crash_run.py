@@ -1,9 +1,10 @@
 """Kill a tiny sweep at each of its durable acts, resume it, and hold every store against the ledger.
 
-    python -m tests.faults.crash_run FOLDER
+    python -m tests.faults.crash_run FOLDER [some]
 
-writes one JSON line per case to FOLDER/verdicts.jsonl. A program of its own, since it forks: a child for
-each life of a sweep, from a process that has no threads and has paid all imports.
+writes one JSON line per case to FOLDER/verdicts-*.jsonl; with `some` for the first, the last and a few between of
+each kind. A program of its own, since it forks: a child for each life of a sweep, from a process that has no
+threads and has paid all imports.
 """
 
 from __future__ import annotations
@@ -125,8 +126,8 @@ HANGS = {"sleeps": sleeps, "holds the lock": holds_the_lock}
 LIVES = {"run": Life(run, TRIALS), "paused": Life(paused, TRIALS), "extended": Life(extended, MORE, before=run)}
 
 
-def main(folder: Path) -> None:
-    """All cases, on as many processes as there are cores."""
+def main(folder: Path, *, some: bool) -> None:
+    """All cases, or some of each kind, on as many processes as there are cores."""
     MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
     tiny.make_tiny()
     _remember_scripts()
@@ -135,7 +136,7 @@ def main(folder: Path) -> None:
     gc.freeze()
     whole = {name: _unbroken(folder, name) for name in LIVES}
     cases = [case for name in LIVES for case in _cases(name, (folder / name / "trail").read_text().splitlines())]
-    cases += _second_deaths(cases)
+    cases = [*(_some(cases) if some else cases), *_second_deaths(cases)[: 4 if some else SAMPLES]]
     with (folder / "verdicts-hangs.jsonl").open("w") as file:
         for name, hang in HANGS.items():
             file.write(json.dumps(asdict(_hang(folder, name, hang))) + "\n")
@@ -167,6 +168,14 @@ def _cases(life: str, names: list[str]) -> list[Case]:
         return cases
     own = {"paused": "stop", "extended": "spec.yaml"}[life]  # the rest is as in a run
     return [case for case in cases if case.name == own] + random.Random(SEED).sample(cases, 3)
+
+
+def _some(cases: list[Case]) -> list[Case]:
+    """Of the deaths that have a kind of act, a moment and a life in common: the first, the last and each eighth."""
+    alike: dict[tuple[str, str, str], list[Case]] = {}
+    for case in cases:
+        alike.setdefault((case.life, case.name, case.when), []).append(case)
+    return [case for own in alike.values() for case in dict.fromkeys([*own[::8], own[-1]])]
 
 
 def _second_deaths(cases: list[Case]) -> list[Case]:
@@ -284,4 +293,4 @@ def _remember_scripts() -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), some="some" in sys.argv[2:])

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.timeout(900)  # three minutes on two cores; the first test pays for all
+pytestmark = pytest.mark.timeout(900)  # the first test pays for all: a minute and a half on two cores, slow four
 ROOT = Path(__file__).parents[2]
 MEMORY = Path("/dev/shm")  # thousands of small syncs; what a power cut takes is simulated, not left to the disk
 KINDS = {
@@ -43,12 +43,18 @@ KINDS = {
 }
 
 
+@pytest.fixture(scope="module", params=["some", pytest.param("all", marks=pytest.mark.slow)])
+def share(request: pytest.FixtureRequest) -> str:
+    """How many of the cases: in everyday tests the first and the last of each kind, and a few between."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def verdicts() -> Iterator[list[dict[str, Any]]]:
+def verdicts(share: str) -> Iterator[list[dict[str, Any]]]:
     """What came of every case."""
     place = MEMORY if os.access(MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="sweeper-crashes-", dir=place) as folder:
-        command = [sys.executable, "-m", "tests.faults.crash_run", folder]
+        command = [sys.executable, "-m", "tests.faults.crash_run", folder, share]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         with subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **pipes) as process:
             try:
@@ -67,9 +73,12 @@ def faults(verdicts: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_death_at_any_durable_act_loses_nothing_and_shows_nowhere(verdicts: list[dict[str, Any]], kind: str) -> None:
+def test_a_death_at_any_durable_act_loses_nothing_and_shows_nowhere(
+    verdicts: list[dict[str, Any]], share: str, kind: str
+) -> None:
     own = [v for v in verdicts if v["case"]["name"] == kind and v["case"]["life"] == "run" and not v["case"]["again"]]
-    assert len(own) >= KINDS[kind], "the sweep does not write that any more"
+    least = KINDS[kind] if share == "all" else 2
+    assert len(own) >= least, "the sweep does not write that any more"
     assert faults(own) == []
 
 

@@ -1,4 +1,4 @@
-"""A small storm of kills: the promises of `make faults`, on a smaller scale. And what its table says."""
+"""A small storm of kills: the promises of `make faults`, on a scale for every day. And what its table says."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ def struck(tmp_path: Path, *, kills: int, lanes: int, trials: int, seed: int) ->
     return storm.storm(arms.sweeper(trials=trials), tmp_path / "storm", **how)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_three_kills_lose_nothing_and_cost_an_epoch_at_most(tmp_path: Path) -> None:
     sweeps = struck(tmp_path, kills=3, lanes=1, trials=2, seed=16956)  # an actor at its start, the driver, and again

@@ -12,14 +12,14 @@ from hypothesis import given
 from tests.metrics.cases import cases, predictions
 from trainables.metrics import METRICS, Answers, Predictions, evaluate
 
-LOSSES = ("loss", "loss_variance")
+OF_PROBABILITIES = ("loss", "loss_variance", "ece", "ece_positive", "worst_group_ece")  # right and wrong alone are kept
 
 
 @given(cases)
-def test_all_examples_taken_once_give_every_metric_but_the_losses(judged: Predictions) -> None:
+def test_all_examples_taken_once_give_every_metric_but_those_of_probabilities(judged: Predictions) -> None:
     kept = Answers.from_json(json.loads(json.dumps(Answers.of(judged).to_json(), allow_nan=False)))
     again = evaluate(kept.take(np.arange(len(kept)))).values
-    expected = {name: value for name, value in evaluate(judged).values.items() if name not in LOSSES}
+    expected = {name: value for name, value in evaluate(judged).values.items() if name not in OF_PROBABILITIES}
     assert {name: again[name] for name in expected} == pytest.approx(expected, nan_ok=True)
 
 

@@ -8,26 +8,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from trainables.metrics import classwise, groupwise, overall, parity
+from trainables.metrics import calibration, classwise, groupwise, overall, parity
 from trainables.metrics.answers import Answers
 from trainables.metrics.base import Metric, Predictions, Row, Value
 
 __all__ = ["METRICS", "Answers", "Evaluation", "Metric", "Predictions", "Value", "evaluate"]
 
-METRICS: dict[str, Metric] = {**overall.METRICS, **classwise.METRICS, **parity.METRICS, **groupwise.METRICS}
+METRICS: dict[str, Metric] = {
+    **overall.METRICS,
+    **classwise.METRICS,
+    **parity.METRICS,
+    **groupwise.METRICS,
+    **calibration.METRICS,
+}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every metric of one split: values (nan where undefined), the reasons, one row for each group, the answers."""
+    """Every metric of one split: values (nan where undefined), the reasons, one row for each group, the answers.
+
+    `calibration` has one row for each bin of confidence with examples (`calibration.table`).
+    """
 
     values: dict[str, float]
     reasons: dict[str, str]
     groups: list[Row]
     answers: Answers | None = None
+    calibration: list[Row] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Strict JSON: None where there is no finite number."""
@@ -36,17 +46,19 @@ class Evaluation:
             "reasons": dict(self.reasons),
             "groups": [_to_none(row) for row in self.groups],
             "answers": None if self.answers is None else self.answers.to_json(),
+            "calibration": list(self.calibration),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
-        """What `to_json` wrote, also before answers were kept."""
+        """What `to_json` wrote, also before answers and bins of confidence were kept."""
         answers = data.get("answers")
         return cls(
             values=_to_nan(data["values"]),
             reasons=dict(data["reasons"]),
             groups=[_to_nan(row) for row in data["groups"]],
             answers=None if answers is None else Answers.from_json(answers),
+            calibration=list(data.get("calibration", ())),
         )
 
 
@@ -58,6 +70,7 @@ def evaluate(predictions: Predictions) -> Evaluation:
         reasons={name: value.reason for name, value in found.items() if value.reason is not None},
         groups=[row for kind in predictions.kinds for row in groupwise.table(predictions, kind)],
         answers=Answers.of(predictions),
+        calibration=calibration.table(predictions),
     )
 
 

@@ -1,0 +1,106 @@
+"""Membership inference: can one tell, from a model's answers, which examples it was trained on?
+
+Two attacks of On Fairness of LoRA, section 2.4. LOSS (Yeom et al., 2018) calls an example a member where its loss is
+low. Offline LiRA (Carlini et al., 2022) asks how unusual the model's confidence is beside that of shadow models which
+never saw the example; the paper's test is one-sided, its authors' code is two-sided, and here are both.
+
+An attack is told by its true-positive rate at a low false-positive rate: to be sure of one person is the breach, not
+to be a little better than chance about all. Where fewer than `LEAST` non-members may be called members, a rate is
+undefined.
+
+Shapes: M members, K others, N examples, C classes, T shadow models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+RATES = (0.001, 0.01)  # false-positive rates of the paper's figures
+LEAST = 5
+CURVE = 60  # points of a ROC that are kept
+_SMALLEST = 1e-12
+
+
+def log_odds(log_probs_NC: Floats, labels_N: Ints) -> Floats:
+    """log p_y - log(sum of the others), `[N]`: what LiRA takes for normally distributed."""
+    true_N: Floats = log_probs_NC[np.arange(len(labels_N)), labels_N].astype(np.float64)
+    others_NC = log_probs_NC.astype(np.float64).copy()
+    others_NC[np.arange(len(labels_N)), labels_N] = -np.inf
+    top_N = others_NC.max(1)
+    others_N: Floats = top_N + np.log(np.exp(others_NC - top_N[:, None]).sum(1))
+    return true_N - others_N
+
+
+def loss_scores(log_probs_NC: Floats, labels_N: Ints) -> Floats:
+    """The LOSS attack: the greater, the likelier a member."""
+    return log_probs_NC[np.arange(len(labels_N)), labels_N].astype(np.float64)
+
+
+def lira_scores(target_N: Floats, shadows_TN: Floats, *, two_sided: bool = False) -> Floats:
+    """Offline LiRA: how unusual the target's `log_odds` are beside those of models that never saw the example.
+
+    One-sided: standard deviations above the shadows' mean. Two-sided: minus the log density, as in the
+    authors' code. The deviation is each example's own.
+
+    Raises:
+        ValueError: fewer than two shadow models, of which no deviation is known.
+    """
+    if len(shadows_TN) < 2:
+        raise ValueError(f"{len(shadows_TN)} shadow models. At least two are needed.")
+    mean_N, deviation_N = shadows_TN.mean(0), np.maximum(shadows_TN.std(0), _SMALLEST)
+    z_N = (target_N - mean_N) / deviation_N
+    surprise_N: Floats = z_N**2 / 2 + np.log(deviation_N) if two_sided else z_N
+    return surprise_N
+
+
+def operating_points(members_M: Floats, others_K: Floats) -> dict[str, Any]:
+    """Area under the ROC, the true-positive rate at each of `RATES`, and the curve; strict JSON.
+
+    A rate is None, with its reason, where there are too few non-members to know it.
+    """
+    if not len(members_M) or not len(others_K):
+        missing = "members" if not len(members_M) else "non-members"
+        return {"members": len(members_M), "others": len(others_K), "auc": None, "reasons": {"auc": f"no {missing}"}}
+    sorted_K = np.sort(others_K)
+    reasons = {
+        str(rate): f"{len(others_K)} non-members: {len(others_K) * rate:.1f} may be called members, {LEAST} are needed"
+        for rate in RATES
+        if len(others_K) * rate < LEAST
+    }
+    rates = {str(rate): None if str(rate) in reasons else _tpr(members_M, sorted_K, rate) for rate in RATES}
+    below_M = np.searchsorted(sorted_K, members_M, "left") + np.searchsorted(sorted_K, members_M, "right")
+    grid = np.unique(np.geomspace(1 / len(others_K), 1, CURVE))
+    return {
+        "members": len(members_M),
+        "others": len(others_K),
+        "auc": float(below_M.mean() / (2 * len(others_K))),
+        "tpr_at_fpr": rates,
+        "reasons": reasons,
+        "roc": {"fpr": grid.tolist(), "tpr": [_tpr(members_M, sorted_K, rate) for rate in grid]},
+    }
+
+
+def _tpr(members_M: Floats, sorted_K: Floats, rate: float) -> float:
+    """The greatest share of members above a threshold that at most `rate` of the others are above."""
+    allowed = math.floor(rate * len(sorted_K) + 1e-9)
+    if allowed >= len(sorted_K):
+        return 1.0
+    return float(np.mean(members_M > sorted_K[len(sorted_K) - 1 - allowed]))
+
+
+def by_group(
+    members_M: Floats, others_K: Floats, member_groups_M: Ints, other_groups_K: Ints, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """`operating_points` of each group by itself, with its name."""
+    return [
+        {"name": name} | operating_points(members_M[member_groups_M == g], others_K[other_groups_K == g])
+        for g, name in enumerate(names)
+    ]

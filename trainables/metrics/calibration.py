@@ -1,0 +1,119 @@
+"""How far confidence is from the share of right answers: the expected calibration error (ECE).
+
+Confidences fall into `BINS` equal bins of [0, 1], closed on the right; ECE is the mean, over examples, of
+|share of hits - mean confidence| of their bin. Its groups are the values of the sensitive attribute: among the
+examples of one true class even a calibrated model is not calibrated. It is biased upward where examples are few
+(perfectly calibrated answers show .06 to .13 for 50 of them, .01 to .03 for 1,000), so each goes with its count.
+
+Shapes: N examples, G groups, B bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.data.base import Groups
+from trainables.metrics.base import Floats, Ints, Metric, Predictions, Row, Value, ratio, rows, summary, undefined
+
+BINS = 15  # Guo et al., 2017
+Mask = npt.NDArray[np.bool_]
+_PAPER = "On Fairness of LoRA, section 2.3"
+
+
+def _bin_N(confidence_N: Floats) -> Ints:
+    return np.clip(np.ceil(confidence_N * BINS).astype(np.int64) - 1, 0, BINS - 1)
+
+
+def ece_G(confidence_N: Floats, hit_N: Mask, groups: Groups) -> Floats:
+    """ECE of each group, nan where it has no examples; confidences in [0, 1]."""
+    shape = len(groups.names), BINS
+    key_N = groups.index_N * BINS + _bin_N(confidence_N)
+    surplus_GB = np.bincount(key_N, hit_N - confidence_N, shape[0] * BINS).reshape(shape)  # hits less what was promised
+    return ratio(np.abs(surplus_GB).sum(1), groups.counts_G)
+
+
+def table(predictions: Predictions) -> list[Row]:
+    """What reliability diagrams and confidence histograms are drawn from: one row for each bin with examples.
+
+    `of` is `answer`, and `positive` too where there are two classes; `kind` and `name` say whose (all, or a value of
+    the attribute); `bin` counts from 0; `n` examples, `hits` among them, the sum of their confidences.
+    """
+    looked_at = {"answer": _answer(predictions)}
+    if len(predictions.classes) == 2:
+        looked_at["positive"] = _positive(predictions)
+    return [
+        {"of": of, "kind": groups.kind, "name": groups.names[g], "bin": b, "n": n, **sums}
+        for of, (confidence_N, hit_N) in looked_at.items()
+        if np.isfinite(confidence_N).all()
+        for groups in _groups(predictions)
+        for g, b, n, sums in _filled(confidence_N, hit_N, groups)
+    ]
+
+
+def _filled(confidence_N: Floats, hit_N: Mask, groups: Groups) -> Iterator[tuple[int, int, int, Row]]:
+    key_N = groups.index_N * BINS + _bin_N(confidence_N)
+    n_K, hits_K, sum_K = (np.bincount(key_N, weights_N) for weights_N in (None, hit_N, confidence_N))
+    for key in np.flatnonzero(n_K):
+        yield (
+            int(key) // BINS,
+            int(key) % BINS,
+            int(n_K[key]),
+            {"hits": int(hits_K[key]), "confidence": float(sum_K[key])},
+        )
+
+
+def _groups(predictions: Predictions) -> list[Groups]:
+    together = Groups("all", ("all",), np.zeros(len(predictions), dtype=np.int64))
+    return [together] if predictions.attributes_N is None else [together, predictions.groups("attribute")]
+
+
+def _answer(predictions: Predictions) -> tuple[Floats, Mask]:
+    """The answer's own probability, and where it is right."""
+    log_prob_N = predictions.log_probs_NC[np.arange(len(predictions)), predictions.predicted_N]
+    return np.exp(log_prob_N.astype(np.float64)), predictions.correct_N
+
+
+def _positive(predictions: Predictions) -> tuple[Floats, Mask]:
+    """The probability of the second of two classes, and where it is the true one."""
+    return np.exp(predictions.log_probs_NC[:, 1].astype(np.float64)), predictions.labels_N == 1
+
+
+def ece(predictions: Predictions) -> Value:
+    """Of the answer's own probability, which should be the share of right answers."""
+    return _judged(predictions, *_answer(predictions))
+
+
+def ece_positive(predictions: Predictions) -> Value:
+    """Of the second class's probability, which should be that class's share. For two classes."""
+    if len(predictions.classes) != 2:
+        return undefined("defined for two classes; see ece")
+    return _judged(predictions, *_positive(predictions))
+
+
+def worst_group_ece(predictions: Predictions) -> Value:
+    """The highest `ece` of a value of the sensitive attribute."""
+    found = ece(predictions)
+    if predictions.attributes_N is None or found.reason is not None:
+        return undefined(found.reason or "the data has no sensitive attribute")
+    values_G = np.array([row["value"] for row in found.groups])
+    return summary(values_G, np.max, found.groups, what="value of the attribute with examples", least=1)
+
+
+def _judged(predictions: Predictions, confidence_N: Floats, hit_N: Mask) -> Value:
+    if not len(predictions) or not np.isfinite(confidence_N).all():
+        return undefined(
+            "the answers' probabilities are not known" if len(predictions) else "the split has no examples"
+        )
+    together, *more = _groups(predictions)
+    parts = [rows(by.names, {"n": by.counts_G}, ece_G(confidence_N, hit_N, by)) for by in more]
+    return Value(float(ece_G(confidence_N, hit_N, together)[0]), None, parts[0] if parts else ())
+
+
+METRICS: dict[str, Metric] = {
+    "ece": Metric("min", ece, "expected calibration error of the answer, 15 bins", _PAPER),
+    "ece_positive": Metric("min", ece_positive, "expected calibration error of the positive class, 15 bins", _PAPER),
+    "worst_group_ece": Metric("min", worst_group_ece, "highest ece of a value of the attribute", _PAPER),
+}
