@@ -32,7 +32,7 @@ def roc_chart(numbers: RocNumbers) -> Chart:
     """One line an attack; what lies on the diagonal is chance."""
     styles = looks([name for name, _, _ in numbers.curves])
     ends = (numbers.least, 1.0)
-    chance = Series("chance", ends, ends, "line", PLAIN, thick=1.0)
+    chance = Series("chance", ends, ends, "line", PLAIN, thick=1.0, size=0.0)
     lines = tuple(Series(name, fpr, tpr, "line", styles[name]) for name, fpr, tpr in numbers.curves)
     across, up = (Scale(f"{which}-positive rate", *ends, log=True) for which in ("false", "true"))
     caption = "The further above the diagonal at the left end, the more surely a member is recognised."

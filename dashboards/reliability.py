@@ -75,11 +75,11 @@ def reliability_chart(numbers: ReliabilityNumbers) -> Chart:
     """A diagram for each reader, and how often each confidence occurs among all examples."""
     styles = looks(list(dict.fromkeys(curve.name for _, curves in numbers.panels for curve in curves)))
     what = Scale("P(positive)" if numbers.of == "positive" else "confidence", 0, 1)
-    diagonal = Series("perfect calibration", (0.0, 1.0), (0.0, 1.0), "line", PLAIN, thick=1.0)
+    diagonal = Series("perfect calibration", (0.0, 1.0), (0.0, 1.0), "line", PLAIN, thick=1.0, size=0.0)
     panels = [
         Panel(
             what, Scale("share that came true", 0, 1.02), title=title,
-            series=(diagonal, *(drawn for curve in curves for drawn in _line(curve, styles[curve.name]))),
+            series=(diagonal, *(_line(curve, styles[curve.name]) for curve in curves)),
         )
         for title, curves in numbers.panels
     ]  # fmt: skip
@@ -88,14 +88,14 @@ def reliability_chart(numbers: ReliabilityNumbers) -> Chart:
         for curve in numbers.panels[0][1]
     )
     panels.append(Panel(what, Scale("share of all examples", 0, 1.02), often, title="how often"))
-    caption = f"Validation split, {BINS} bins, the seeds together. Below the diagonal: overconfident. Small bins vary."
+    sign = "flatter than" if numbers.of == "positive" else "below"
+    caption = f"Validation split, {BINS} bins, the seeds together. Overconfident: {sign} the diagonal. Small bins vary."
     return Chart(tuple(panels), caption, WIDE)
 
 
-def _line(curve: Curve, look: Look) -> tuple[Series, Series]:
+def _line(curve: Curve, look: Look) -> Series:
     hover = [
         f"{curve.name}\n{promised:.3f} promised, {true:.3f} came true, n = {n:,}"
         for promised, true, n in zip(curve.confidence, curve.hits, curve.n, strict=True)
     ]
-    line = Series(curve.name, curve.confidence, curve.hits, "line", look, key=False)
-    return line, Series(curve.name, curve.confidence, curve.hits, "points", look, hover=hover, size=6.0)
+    return Series(curve.name, curve.confidence, curve.hits, "line", look, hover=hover)
