@@ -38,7 +38,7 @@ def _outline(numbers: FrontNumbers) -> list[Series]:
     if not numbers.outline:
         return []
     xs, ys = zip(*numbers.outline, strict=True)
-    return [Series("front", xs, ys, "line", Look(NEUTRAL, CIRCLE), size=0, thick=1.5)]
+    return [Series("front", xs, ys, "line", Look(NEUTRAL, CIRCLE), size=0, thick=2)]
 
 
 def _clouds(numbers: FrontNumbers) -> list[Series]:

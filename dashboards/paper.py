@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from dashboards.chart import Band, Chart, Panel, Rule, Scale, Series, crowded, longest
-from dashboards.style import LIGHT, Theme
+from dashboards.style import LIGHT, SPREAD_OPACITY, Theme
 
 DPI = 100  # at which a pixel of the canvas is a pixel of the picture
 COLUMN_IN, PAGE_IN = 3.35, 6.9  # widths of a column and of a page, in inches, as conferences set them
@@ -107,7 +107,7 @@ def _series(axes: Axes, series: Series, theme: Theme, scale: float, place: tuple
         _bar(axes, series, colour, scale, place)
         return
     line = "none" if series.draw == "points" else _DASH[series.look.dash]
-    axes.errorbar(
+    _, caps, lines = axes.errorbar(
         list(series.x),
         list(series.y),
         xerr=_lengths(series.x_error),
@@ -125,6 +125,8 @@ def _series(axes: Axes, series: Series, theme: Theme, scale: float, place: tuple
         alpha=series.opacity,
         zorder=4 if series.draw == "points" and series.opacity == 1 else 3 if series.opacity == 1 else 2,
     )
+    for part in (*caps, *lines):
+        part.set_alpha(SPREAD_OPACITY * series.opacity)
 
 
 def _bar(axes: Axes, series: Series, colour: str, scale: float, place: tuple[int, int]) -> None:

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from dashboards.chart import Band, Chart, Panel, Rule, Scale, Series, crowded
-from dashboards.style import DARK, LIGHT, Theme
+from dashboards.style import DARK, LIGHT, SPREAD_OPACITY, Theme
 
 MARGIN = {"l": 80, "r": 20, "t": 60, "b": 70}
 _CONTROLS = {
@@ -125,12 +125,16 @@ def _bars(lengths: Sequence[float], colour: str) -> dict[str, Any] | None:
     if not len(lengths) or all(math.isnan(length) for length in lengths):
         return None
     array = [None if math.isnan(length) else length for length in lengths]
-    return {"array": array, "color": colour, "thickness": 1.2, "width": 3}
+    return {"array": array, "color": _faded(colour, SPREAD_OPACITY), "thickness": 1.2, "width": 3}
+
+
+def _faded(colour: str, opacity: float) -> str:
+    return "rgba({},{},{},{})".format(*(int(colour[i : i + 2], 16) for i in (1, 3, 5)), opacity)
 
 
 def _area(band: Band, theme: Theme) -> list[go.Scatter]:
     shape = {"width": 0, "shape": "hv" if band.steps else "linear"}
-    fill = "rgba({},{},{},0.18)".format(*(int(theme.colour(band.look.colour)[i : i + 2], 16) for i in (1, 3, 5)))
+    fill = _faded(theme.colour(band.look.colour), 0.18)
     common = {"mode": "lines", "line": shape, "hoverinfo": "skip", "showlegend": False, "legendgroup": band.name}
     return [
         go.Scatter(x=list(band.x), y=list(band.low), **common),

@@ -11,6 +11,7 @@ INK, MUTED, GRID = "#222222", "#6B6B6B", "#E3E3E3"  # on white
 # Okabe and Ito, "Color Universal Design" (2008), without yellow, which is lost on white.
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "blue", "vermillion", "green", "purple", "orange", "sky"
 NEUTRAL, FAINT = "neutral", "faint"  # what belongs to no method
+SPREAD_OPACITY = 0.45  # of error bars, beside their points: a line beneath them still shows
 
 
 @dataclass(frozen=True)
