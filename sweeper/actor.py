@@ -17,8 +17,9 @@ from ray import tune
 
 from sweeper import migrations
 from sweeper import spec as specs
-from sweeper.errors import Corrupt, of_storage
+from sweeper.errors import Corrupt, Paused, of_storage
 from sweeper.folder import Fenced, SweepFolder
+from sweeper.mirror import SHOWN_S
 from sweeper.watchdog import Watchdog
 from trainables.errors import FitError, UserError
 from trainables.metrics import Evaluation
@@ -43,7 +44,9 @@ class FitActor(tune.Trainable):
         try:
             from trainables.finetuning import FineTuning
 
-            spec = specs.load(Path(config["folder"]) / "spec.yaml")
+            sweep = _sweep(config)
+            sweep.arrive()
+            spec = specs.load(sweep.spec)
             self._watchdog = Watchdog(spec.resources.epoch_timeout_s, beat=self._beat, hangs=self._hang)
             self._tuning = FineTuning(spec.task(), device=config["device"], threads=config["threads"])
             self._tuning.prepare()
@@ -59,27 +62,36 @@ class FitActor(tune.Trainable):
 
     def _take(self, config: dict[str, Any]) -> None:
         self._order = config
-        self._sweep = SweepFolder(Path(config["folder"]), token=config["token"])
+        self._sweep = _sweep(config)
         self._fit = self._sweep.fit(config["number"], config["seed"])
         self._history: list[dict[str, Any]] = []
-        self._seconds = 0.0
-        self._aimed = False
+        self._seconds = self._shown_s = 0.0
+        self._fetched = self._aimed = False
 
     # --- one step is some epochs: as many as end within REPORT_EVERY_S, at least one
 
     def step(self) -> dict[str, Any]:
         """Go on with the order; done when it is, or when the sweep was asked to stop."""
         try:
-            if self._order["kind"] == "held-out":
-                return self._measure_held_out()
-            return self._train()
+            return self._go_on()
         except Fenced as fault:  # a ghost: whoever holds the sweep now does this order, so there is nothing to retry
             log.warning("fit %s/%s: %s", self._order["number"], self._order["seed"], fault)
             return {"done": True, "epoch": 0}
+        except Paused as fault:  # damage, or a store that is away
+            return self._halt(str(fault))
+
+    def _go_on(self) -> dict[str, Any]:
+        try:
+            if not self._fetched:
+                self._sweep.fetch(self._order["number"], self._order["seed"])
+                self._fetched = True
+            if self._order["kind"] == "held-out":
+                return self._measure_held_out()
+            return self._train()
         except FitError as fault:
             return self._give_up(fault.reason, fault)
-        except Corrupt as fault:
-            return self._halt(str(fault))
+        except (Fenced, Paused):
+            raise
         except UserError as fault:
             return self._give_up("bad-input", fault)
         except OSError as fault:  # the machine's fault, not the settings'
@@ -112,12 +124,16 @@ class FitActor(tune.Trainable):
         until = time.perf_counter() + REPORT_EVERY_S
         while not tuning.done:
             self._watched_epoch(tuning)
-            if tuning.done or time.perf_counter() >= until or self._sweep.stop_file.exists():
+            if stopped := not tuning.done and self._sweep.stopping:
+                self._fit.unmark()
+            self._share()
+            if stopped or time.perf_counter() >= until:
                 break
-        stopped = not tuning.done and self._sweep.stop_file.exists()
-        if stopped:
-            self._fit.unmark()
         return {"done": tuning.done or stopped, "epoch": tuning.epoch}
+
+    def _share(self) -> None:
+        """Only now is the epoch durable where nodes share no disk. Its time is not the epoch's: a store may be away."""
+        self._sweep.share(self._order["number"], self._order["seed"])
 
     def _watched_epoch(self, tuning: FineTuning) -> None:
         """One epoch, within its time limit, noted as in flight until it is durable."""
@@ -132,6 +148,9 @@ class FitActor(tune.Trainable):
         if self._order["kind"] == "fit":
             cpus, gpus = self._order.get("cpus", 1.0), self._order.get("gpus", 0.0)
             self._fit.mark(len(self._history) + 1, elapsed_s, cpus=cpus, gpus=gpus)
+            if not 0 < elapsed_s - self._shown_s < SHOWN_S:
+                self._shown_s = elapsed_s
+                self._sweep.share_mark(self._order["number"], self._order["seed"])
 
     def _hang(self, stack: str) -> None:
         """The epoch takes longer than it may: told, and not retried, for it would hang again."""
@@ -216,6 +235,7 @@ class FitActor(tune.Trainable):
             empty: dict[str, Any] = {"values": {}, "reasons": {}, "groups": [], "provenance": {}}
             empty["params"] = self._order["params"]
             self._fit.write_result(empty | {"history": self._history, "seconds": self._seconds, "error": error})
+            self._share()
         return {"done": True, "epoch": len(self._history)}
 
     def _halt(self, why: str) -> dict[str, Any]:
@@ -240,6 +260,10 @@ class FitActor(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing from Tune either."""
+
+
+def _sweep(config: dict[str, Any]) -> SweepFolder:
+    return SweepFolder(Path(config["folder"]), token=config["token"], store=config.get("store"))
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

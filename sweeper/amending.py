@@ -49,8 +49,11 @@ def amended(spec: SweepSpec, wanted: SweepSpec) -> tuple[SweepSpec, list[str]]:
     wanted = anchored(wanted)
     if wanted.storage.study not in (None, spec.storage.study):
         raise UserError(f"storage.study is {spec.storage.study}, and cannot change: the sweep's memory is there.")
+    if wanted.storage.fits not in (None, spec.storage.fits or wanted.storage.fits):
+        raise UserError(f"storage.fits is {spec.storage.fits}, and cannot change: the fits' checkpoints are there.")
     kept: dict[str, Any] = {"name": spec.name, "storage.root": spec.storage.root, "storage.study": spec.storage.study}
     kept |= {"storage.mlflow": wanted.storage.mlflow or spec.storage.mlflow}
+    kept |= {"storage.fits": wanted.storage.fits or spec.storage.fits}
     if wanted.search.population == Search.default_population(wanted.search.sampler, wanted.search.trials):
         kept["search.population"] = spec.search.population
     wanted = specs.changed(wanted, kept)

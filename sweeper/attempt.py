@@ -93,8 +93,8 @@ class Attempt:
 
     def _end_epochs(self) -> None:
         """Ask the fits to end with the epoch they are in. Without room for that file they find it out themselves."""
-        with contextlib.suppress(OSError):
-            self._folder.stop_file.touch()
+        with contextlib.suppress(OSError, Paused):
+            self._folder.ask_to_stop()
 
     def _told(self, trial: Trial) -> None:
         if self._projector is not None:
@@ -158,7 +158,7 @@ class Attempt:
         for trial in trials:
             if trial.state.finished and trial.number not in front and trial.baseline is None:
                 for seed in self._spec.search.seed_list:
-                    self._folder.fit(trial.number, seed).drop_weights()
+                    self._folder.drop_weights(trial.number, seed)
 
     def _exit_code(self, trials: list[Trial], *, short: bool) -> int:
         if self._interrupts.number is not None:

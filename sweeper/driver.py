@@ -18,12 +18,14 @@ from sweeper.amending import amended, anchored, extended
 from sweeper.attempt import Attempt, Listener, Outcome
 from sweeper.errors import Paused, UserError, storage_told
 from sweeper.executor import Execute, Executor, ray_tune
-from sweeper.folder import Fenced, FitFolder, SweepFolder
+from sweeper.folder import Fenced, SweepFolder
 from sweeper.interrupts import Interrupts
 from sweeper.lease import Held, Lease
+from sweeper.mirror import SHOWN_S
 from sweeper.spec import SweepSpec
 from sweeper.study import NoSuchSweep, Study
 from sweeper.view import open_spec, study_url
+from sweeper.watchdog import BEAT_S
 
 RESERVED = ("mlartifacts", "mlflow.db")  # the record's, beside the sweeps
 
@@ -35,8 +37,10 @@ def run(spec: SweepSpec, listener: Listener, *, executor: Executor = ray_tune) -
     Raises:
         UserError: the name is taken, or the data, weights or resources are not there.
     """
-    folder = SweepFolder(Path(spec.storage.root) / spec.name)
+    folder = SweepFolder(Path(spec.storage.root) / spec.name, store=spec.storage.fits)
     spec = anchored(spec)
+    if folder.stored:
+        raise UserError(f"{spec.storage.fits} has a sweep '{spec.name}' already. Choose another name.")
     _claim(folder, spec)
     try:
         return _attempt(spec, folder, listener, executor, begin=True)
@@ -98,16 +102,17 @@ def _attempt(
 ) -> Outcome:
     url = study_url(spec, folder)
     lease = Lease(url, spec.name)
-    folder = SweepFolder(folder.path, token=lease.acquire())
+    folder = SweepFolder(folder.path, token=lease.acquire(), store=spec.storage.fits)
     try:
         folder.raise_fence()
         folder.clear_scratch()
         if (written := migrations.stamped(specs.dump(spec))) != folder.spec.read_bytes():
             folder.write(folder.spec, written)
+        folder.meet()
         with Interrupts().caught() as interrupts, _machines_and_data(spec, folder, executor) as (execute, described):
             study = _open_study(spec, folder, url, lease, described["dataset"]["split_hash"], begin=begin)
             if not begin:
-                notes = [*notes, str(interruption.settle(_unfinished(spec, folder, study)))]
+                notes = [*notes, _cost(spec, folder, study)]
             attempt = Attempt(spec, folder, study, listener, interrupts)
             lease.then(attempt.stop)
             return attempt.run(execute, described | {"notes": [*described["notes"], *notes]})
@@ -126,10 +131,11 @@ def _machines_and_data(
             yield execute, data.result()
 
 
-def _unfinished(spec: SweepSpec, folder: SweepFolder, study: Study) -> list[FitFolder]:
-    """The fits of trials that have come to nothing yet."""
+def _cost(spec: SweepSpec, folder: SweepFolder, study: Study) -> str:
+    """What the interruption cost: the epochs in flight of trials that have come to nothing yet."""
     open_trials = [trial for trial in study.trials() if not trial.state.finished]
-    return [folder.fit(trial.number, seed) for trial in open_trials for seed in spec.search.seed_list]
+    fits = [folder.fit(trial.number, seed) for trial in open_trials for seed in spec.search.seed_list]
+    return str(interruption.settle(fits, SHOWN_S if spec.storage.fits else BEAT_S))
 
 
 def _open_study(spec: SweepSpec, folder: SweepFolder, url: str, lease: Lease, split_hash: str, *, begin: bool) -> Study:

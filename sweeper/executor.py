@@ -50,6 +50,7 @@ def _run(queue: FitQueue, folder: SweepFolder, resources: Resources, slots: clus
     shared: dict[str, Any] = {
         "folder": str(folder.path),
         "token": folder.token,
+        "store": folder.store,
         "device": slots.device,
         "threads": slots.threads,
     }

@@ -69,17 +69,17 @@ class FitFolder:
         """Note that `epoch` has been worked at for `elapsed_s`. Not synced: it is worth no more than a second."""
         self.check()
         self.path.mkdir(parents=True, exist_ok=True)
-        self._mark.write_text(json.dumps({"epoch": epoch, "elapsed_s": elapsed_s, "cpus": cpus, "gpus": gpus}))
+        self.mark_file.write_text(json.dumps({"epoch": epoch, "elapsed_s": elapsed_s, "cpus": cpus, "gpus": gpus}))
 
     def unmark(self) -> None:
         """Nothing of the fit is in flight."""
         self.check()
-        self._mark.unlink(missing_ok=True)
+        self.mark_file.unlink(missing_ok=True)
 
     def in_flight(self) -> dict[str, float] | None:
         """What `mark` noted last; without numbers where that was torn; None where nothing was in flight."""
         try:
-            noted = json.loads(self._mark.read_text())
+            noted = json.loads(self.mark_file.read_text())
         except FileNotFoundError:
             return None
         except ValueError:
@@ -87,7 +87,8 @@ class FitFolder:
         return noted if isinstance(noted, dict) else {}
 
     @property
-    def _mark(self) -> Path:
+    def mark_file(self) -> Path:
+        """Where `mark` notes."""
         return self.path / "in-flight.json"
 
     def save_checkpoint(self, epoch: int, payload: bytes) -> None:
@@ -158,7 +159,7 @@ class FitFolder:
         self.check()
         for path in self.path.glob(".*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        for path in [*self._checkpoints(), self._mark, self.stuck] if self._result.exists() else ():
+        for path in [*self._checkpoints(), self.mark_file, self.stuck] if self._result.exists() else ():
             path.unlink(missing_ok=True)
 
     def drop_weights(self) -> None:

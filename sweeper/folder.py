@@ -12,10 +12,13 @@
 <root>/<name>/attempts/<token>/            scratch of one run or resume; never read back
 <root>/<name>/stopped.txt                  why it is paused, for `status`
 <root>/<name>/fence                        the newest lease token; older writers are refused
+
+Where nodes share no disk (storage.fits), spec, fence, trials and held-out numbers are on an object store too: `mirror`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -25,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.durable import read_json, sync_directory, write_bytes, write_json
-from sweeper.errors import Corrupt, UserError
+from sweeper.errors import Corrupt, Paused, UserError
 from sweeper.fitfolder import FitFolder
+from sweeper.mirror import Alone, Mirror
 
 __all__ = ["Fenced", "FitFolder", "SweepFolder", "read_json", "sweeps", "write_bytes", "write_json"]
 
@@ -41,12 +45,16 @@ class Fenced(UserError):
 
 
 class SweepFolder:
-    """All paths of one sweep. `token` is the lease under which to write; None reads only."""
+    """All paths of one sweep. `token` is the lease under which to write; None reads only.
 
-    def __init__(self, path: Path, *, token: int | None = None) -> None:
+    `store` is the URL of the object store that has a copy of it, if one has.
+    """
+
+    def __init__(self, path: Path, *, token: int | None = None, store: str | None = None) -> None:
         self.path = path.resolve()
         self.name = path.name
-        self.token = token
+        self.token, self.store = token, store
+        self._mirror = Mirror(self.path, store) if store else Alone()
 
     @property
     def spec(self) -> Path:
@@ -109,6 +117,7 @@ class SweepFolder:
         """
         self.check()
         write_json(self.held_out(number, seed), body, permit=self.check)
+        self._mirror.put(self.held_out(number, seed))
 
     def raise_fence(self) -> None:
         """From now on writers with an older token are refused.
@@ -118,6 +127,7 @@ class SweepFolder:
         """
         if self.token is None:
             raise Fenced("this view of the sweep is read-only")
+        self._mirror.get(self._fence)
         try:
             newest = _token(self._fence)
         except Corrupt as fault:  # the lease, not the fence, tells who may write
@@ -126,6 +136,7 @@ class SweepFolder:
         if self.token < newest:  # also a ghost's: whoever drives the sweep now must not lose its folder to it
             raise Fenced(f"{self._fence} is of attempt {newest}, the database says {self.token}. {_MEND_FENCE}")
         write_json(self._fence, self.token)
+        self._mirror.put(self._fence)
 
     def clear_scratch(self) -> None:
         """Delete what earlier attempts left behind, none of which is ever read, and make room for this one's."""
@@ -133,6 +144,62 @@ class SweepFolder:
         shutil.rmtree(self.path / "attempts", ignore_errors=True)
         self._stopped.unlink(missing_ok=True)
         self.attempt.mkdir(parents=True)
+
+    # --- its copy on an object store; nothing of this does anything where there is none
+
+    @property
+    def stored(self) -> bool:
+        """Whether the store has a sweep of this name."""
+        return self._mirror.holds(self.spec)
+
+    def meet(self) -> None:
+        """Make folder and store one, at the beginning of an attempt. The store is right, once it has the sweep."""
+        for part in (self.path / "trials", self.path / "held-out"):
+            self._mirror.fetch(part) if self.stored else self._mirror.share(part)
+        self._mirror.put(self.spec)  # last: with it the store has the sweep
+
+    def arrive(self) -> None:
+        """Bring the spec to a node that may never have seen the sweep."""
+        self._mirror.get(self.spec)
+
+    def fetch(self, number: int, seed: int) -> None:
+        """Make a fit's folder and its test numbers as the store has them."""
+        self._mirror.fetch(self.fit(number, seed).path)
+        self._mirror.get(self.held_out(number, seed))
+
+    def share(self, number: int, seed: int) -> None:
+        """Make the store's copy of a fit as it is here.
+
+        Raises:
+            Fenced: a newer attempt holds the sweep.
+        """
+        self._mirror.get(self._fence)
+        self.check()
+        self._mirror.share(self.fit(number, seed).path)
+
+    def share_mark(self, number: int, seed: int) -> None:
+        """Show the store what a fit noted of its epoch in flight, if it answers at once."""
+        with contextlib.suppress(Paused):
+            self._mirror.put(self.fit(number, seed).mark_file, patient=False)
+
+    def drop_weights(self, number: int, seed: int) -> None:
+        """Forget a fit's weights (of a trial that can never be on the front)."""
+        fit = self.fit(number, seed)
+        if fit.weights.exists():
+            self._mirror.drop(fit.weights)
+            fit.drop_weights()
+
+    def ask_to_stop(self) -> None:
+        """Ask the fits of this attempt to stop after the epoch they are in."""
+        self.stop_file.touch()
+        self._mirror.put(self.stop_file)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the fits of this attempt were asked to stop."""
+        return self.stop_file.exists() or self._mirror.holds(self.stop_file)
+
+    # --- why it is paused
 
     @property
     def why(self) -> str | None:
@@ -165,6 +232,7 @@ class SweepFolder:
 
     def forget(self) -> None:
         """Delete the sweep: only for one that was refused before its first trial."""
+        self._mirror.drop(self.path)
         shutil.rmtree(self.path)
 
 

@@ -13,7 +13,7 @@ from sweeper.watchdog import BEAT_S
 class Cost:
     """How many fits were in flight, and the seconds of processors that are paid again, at most.
 
-    A fit notes every `BEAT_S` how long its epoch has taken by its own clock, so a bound needs no clock of
+    A fit notes now and then how long its epoch has taken by its own clock, so a bound needs no clock of
     another machine. `unknown` fits had a note that was torn.
     """
 
@@ -31,8 +31,11 @@ class Cost:
         return f"resumed: {self.fits} fit{plural} in flight; at most {paid} are paid again{torn}"
 
 
-def settle(fits: Iterable[FitFolder]) -> Cost:
-    """The cost of the interruption that left `fits` unfinished. It is counted once: their notes are taken away."""
+def settle(fits: Iterable[FitFolder], every_s: float = BEAT_S) -> Cost:
+    """The cost of the interruption that left `fits` unfinished. It is counted once: their notes are taken away.
+
+    `every_s` is how often a fit's note reached this folder.
+    """
     notes = []
     for fit in fits:
         note = fit.in_flight()
@@ -42,7 +45,7 @@ def settle(fits: Iterable[FitFolder]) -> Cost:
     known = [note for note in notes if "elapsed_s" in note]
     return Cost(
         fits=len(notes),
-        gpu_s=sum((note["elapsed_s"] + BEAT_S) * note["gpus"] for note in known),
-        cpu_s=sum((note["elapsed_s"] + BEAT_S) * note["cpus"] for note in known),
+        gpu_s=sum((note["elapsed_s"] + every_s) * note["gpus"] for note in known),
+        cpu_s=sum((note["elapsed_s"] + every_s) * note["cpus"] for note in known),
         unknown=len(notes) - len(known),
     )

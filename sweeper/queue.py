@@ -111,6 +111,7 @@ class FitQueue:
         out before a person has mended something. What a stop leaves without a result is issued again on resume.
         """
         self._out.discard((order.kind, order.number, order.seed))
+        self._folder.fetch(order.number, order.seed)
         self.finished += 1
         if halt is not None:
             self.halt = self.halt or halt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +26,7 @@ from trainables.methods import METHODS
 from trainables.metrics import METRICS
 
 _BOUND = re.compile(r"^\s*(>=|<=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*$")
+_STORES = ("s3", "gs", "abfs", "abfss")
 _PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&]password=")
 
 
@@ -74,6 +76,16 @@ def _url(value: str) -> str:
     return value
 
 
+def _store(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in _STORES or not parts.netloc:
+        allowed = ", ".join(f"{scheme}://" for scheme in _STORES)
+        raise ValueError(f"Use the URL of a folder in an object store ({allowed}), such as s3://bucket/sweeps")
+    if "@" in parts.netloc and parts.scheme in ("s3", "gs"):
+        raise ValueError("Keys do not belong in a spec: take them out, and use the node's own role or the environment")
+    return value
+
+
 def true_directions(objectives: dict[str, str]) -> dict[str, str]:
     """Refuse an objective that looks for the worse end of its metric.
 
@@ -99,6 +111,7 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
 Amount = Annotated[float, Field(strict=True, ge=0), AfterValidator(_amount)]
 Url = Annotated[str, AfterValidator(_url)]
+Store = Annotated[str, AfterValidator(_store)]
 
 
 class Bound(Part):
@@ -233,6 +246,10 @@ class Storage(Part):
     )
     study: Annotated[Url | None, Field(description="database URL of the study. Default: SQLite in the folder")] = None
     mlflow: Annotated[Url | None, Field(description="MLflow tracking URI. Default: SQLite under root")] = None
+    fits: Annotated[
+        Store | None,
+        Field(description="URL of an object store for checkpoints, weights and results, where nodes share no disk"),
+    ] = None
     keep_weights: Annotated[
         Literal["all", "front"], Field(description="whose adapters are kept when the sweep ends")
     ] = "front"

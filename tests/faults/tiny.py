@@ -110,11 +110,15 @@ def in_process(resources: Resources) -> Iterator[Execute]:
     yield work_off
 
 
-def work_off(queue: FitQueue, folder: SweepFolder) -> None:
-    """What Ray Tune would do with the queue's orders: an actor that raises is dead, and another one tries."""
+def work_off(queue: FitQueue, folder: SweepFolder, *, at: Path | None = None) -> None:
+    """What Ray Tune would do with the queue's orders: an actor that raises is dead, and another one tries.
+
+    `at` is the sweep's folder on the actors' node, where that has a disk of its own.
+    """
     actor = None
     while (order := queue.next()) is not None:
-        config = {"folder": str(folder.path), "token": folder.token, "device": "cpu", "threads": 1}
+        config: dict[str, Any] = {"folder": str(at or folder.path), "store": folder.store, "token": folder.token}
+        config |= {"device": "cpu", "threads": 1}
         config |= {"number": order.number, "seed": order.seed, "kind": order.kind, "params": dict(order.params)}
         config |= {"split_hash": queue.split_hash}
         report: dict[str, Any] = {"done": False}
