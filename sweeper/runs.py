@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ STEPS, DRAWN, NAMED = "sweeper.steps", "sweeper.drawn", "sweeper.named"
 NOTE, TABLES = "mlflow.note.content", "mlflow.loggedArtifacts"
 PAUSED = "SCHEDULED"  # begun, nobody works on it now, a resume goes on with it
 _METRICS, _TEXTS, _PAGE = 900, 100, 1000  # MLflow's limits: 1000 entities a request, 100 texts, 1000 runs a page
+_SQLITE = "sqlite:///"
 _PROFILE = 60_000  # characters, below MLflow's 65,535
 
 log = logging.getLogger(__name__)
@@ -103,6 +105,28 @@ class _Permitted:
         return permitted
 
 
+def make_whole(file: Path) -> None:
+    """Make a SQLite store with all of MLflow's tables, where there is none, under another name first.
+
+    A process that dies while MLflow makes them, or a disk that fills, would leave a file that MLflow can never use.
+    """
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    made = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        MlflowClient(f"{_SQLITE}{made}").search_experiments(max_results=1)
+        os.link(made, file)
+    except Exception:
+        if not file.exists():  # else another sweep of this root was quicker
+            raise
+    finally:
+        for own in file.parent.glob(f"{made.name}*"):
+            own.unlink(missing_ok=True)
+    for left in file.parent.glob(f".{file.name}.*"):  # by whoever died; one who is still at it finds the store made
+        left.unlink(missing_ok=True)
+
+
 class Runs:
     """The runs of one sweep in the store at `uri`. Not for two threads at once.
 
@@ -120,6 +144,8 @@ class Runs:
         artifact_root: Path | None,
         permit: Callable[[], None] = lambda: None,
     ) -> None:
+        if uri.startswith(_SQLITE):
+            make_whole(Path(uri.removeprefix(_SQLITE)))
         self.client = cast(MlflowClient, _Permitted(MlflowClient(uri), permit))
         self._name, self._uuid = name, uuid
         self._artifacts = None if artifact_root is None else f"{artifact_root.resolve().as_uri()}/{name}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import http.server
 import os
 import sqlite3
 import subprocess
@@ -180,76 +179,3 @@ def test_a_full_disk_in_a_worker_pauses_the_sweep_instead_of_failing_its_trials(
     assert os.strerror(errno.ENOSPC) in step["halt"]
     assert str(disk) in step["halt"]
     assert FitFolder.result(folder.fit(0, 0)) is None, "it is no failure of the fit's"
-
-
-# --- MLflow
-
-
-class Sick(http.server.BaseHTTPRequestHandler):
-    """A tracking server that answers 500 to all, or not at all until it is let go."""
-
-    hang: threading.Event | None = None
-
-    def _answer(self) -> None:
-        if self.hang is not None:
-            self.hang.wait(120)
-        with contextlib.suppress(OSError):
-            self.send_error(500, "sick")
-
-    do_GET = do_POST = _answer
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
-
-
-@contextlib.contextmanager
-def sick(kind: str) -> Iterator[str]:
-    """The address of a tracking server that `refuses`, `hangs` or `fails`."""
-    if kind == "refuses":
-        yield "http://127.0.0.1:9"
-        return
-    release = threading.Event()
-    handler = type("Handler", (Sick,), {"hang": release if kind == "hangs" else None})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        release.set()
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.mark.parametrize("kind", ["refuses", "fails", "hangs"])
-def test_no_sick_mlflow_stops_a_fit_and_what_is_missing_is_told(tmp_path: Path, kind: str, monkeypatch) -> None:
-    monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 0.5)
-    with sick(kind) as address:  # it hangs until this block ends: whatever waited for it would never end
-        outcome = begin(tmp_path, more=f"mlflow: '{address}'")
-    assert [trial.state.value for trial in outcome.trials] == ["complete"] * 3
-    assert outcome.exit_code == 1
-    (note,) = outcome.notes
-    assert "MLflow could not take everything yet" in note
-    assert "it is written at the next resume" in note
-    assert faults(tmp_path) == []
-
-
-def test_what_mlflow_missed_is_written_at_the_next_resume(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 0.5)
-    assert begin(tmp_path, more="mlflow: 'http://127.0.0.1:9'").exit_code == 1
-    folder, store = SweepFolder(tmp_path / "sweeps" / "birds"), f"sqlite:///{tmp_path / 'mlflow.db'}"
-    well = specs.changed(specs.load(folder.spec), {"storage.mlflow": store})
-    folder.spec.write_text(specs.dump(well))
-    monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 200.0)
-    assert resume(tmp_path).exit_code == 0
-    assert faults(tmp_path, record=store) == []
-
-
-def test_a_damaged_store_of_mlflow_is_named_with_its_mend_and_stops_no_fit(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 8.0)
-    (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
-    outcome = begin(tmp_path, more=f"mlflow: 'sqlite:///{tmp_path / 'mlflow.db'}'")
-    assert ([trial.state.value for trial in outcome.trials], outcome.exit_code) == (["complete"] * 3, 1)
-    (note,) = outcome.notes
-    assert "file is not a database" in note
-    assert "move it away, then sweeper rebuild-record" in note
