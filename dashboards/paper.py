@@ -122,6 +122,7 @@ def _series(axes: Axes, series: Series, theme: Theme, scale: float, place: tuple
         markeredgewidth=0.8 * scale if series.ringed else 0,
         elinewidth=scale,
         capsize=2 * scale,
+        capthick=scale,
         alpha=series.opacity,
         zorder=4 if series.draw == "points" and series.opacity == 1 else 3 if series.opacity == 1 else 2,
     )
