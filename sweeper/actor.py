@@ -68,7 +68,7 @@ class FitActor(tune.Trainable):
         self._seconds = self._shown_s = 0.0
         self._fetched = self._aimed = False
 
-    # --- one step is some epochs: as many as end within REPORT_EVERY_S, at least one
+    # --- one step is some epochs: as many as end within REPORT_EVERY_S and before a comparison, at least one
 
     def step(self) -> dict[str, Any]:
         """Go on with the order; done when it is, or when the sweep was asked to stop."""
@@ -121,15 +121,16 @@ class FitActor(tune.Trainable):
         tuning = self._ready()
         if not self._aimed:
             self._aim(tuning)
-        until = time.perf_counter() + REPORT_EVERY_S
+        until, rungs = time.perf_counter() + REPORT_EVERY_S, self._order.get("rungs", ())
         while not tuning.done:
             self._watched_epoch(tuning)
             if stopped := not tuning.done and self._sweep.stopping:
                 self._fit.unmark()
             self._share()
-            if stopped or time.perf_counter() >= until:
+            if stopped or time.perf_counter() >= until or tuning.epoch in rungs:
                 break
-        return {"done": tuning.done or stopped, "epoch": tuning.epoch}
+        reached = self._history[-1] if tuning.epoch in rungs else {}
+        return reached | {"done": tuning.done or stopped, "epoch": tuning.epoch}
 
     def _share(self) -> None:
         """Only now is the epoch durable where nodes share no disk. Its time is not the epoch's: a store may be away."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +13,9 @@ from typing import Any, Protocol
 from sweeper import heldout, summary
 from sweeper.errors import Corrupt, Paused
 from sweeper.executor import Execute
+from sweeper.fitfolder import metrics
 from sweeper.folder import SweepFolder
+from sweeper.halving import Halving
 from sweeper.interrupts import Interrupts
 from sweeper.projector import Projector, Record
 from sweeper.queue import FitQueue
@@ -50,6 +53,19 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
+def _halving(spec: SweepSpec, folder: SweepFolder, study: Study) -> Halving | None:
+    """The rule that stops fits early, if the spec has one, with what the fits of earlier attempts had reached."""
+    if spec.search.stopping is None:
+        return None
+    signs = dict(zip(spec.objectives, summary.signs(spec), strict=True))
+    rule = Halving(spec.search.stopping.first, spec.search.stopping.factor, signs)
+    for number, seed in itertools.product((trial.number for trial in study.trials()), spec.search.seed_list):
+        with contextlib.suppress(Corrupt):  # it is told of elsewhere; here it is one less to compare with
+            for epoch, row in enumerate(folder.fit(number, seed).history(), start=1):
+                rule.note(number, seed, epoch, metrics(row))
+    return rule
+
+
 class Attempt:
     """The parts of one attempt and how they work together."""
 
@@ -68,6 +84,7 @@ class Attempt:
             max_failures=spec.search.max_failures,
             max_failed_share=spec.search.max_failed_share,
             max_retries=spec.resources.max_retries,
+            halving=_halving(spec, folder, study),
             on_trial=self._told,
             on_stop=self._end_epochs,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
-from sweeper.dimensions import Range, no_points, place
+from sweeper.dimensions import Choice, Dimension, Fixed, Range, no_points, place
 from sweeper.errors import Fault, dotted, nearest
 from trainables.backbones import BACKBONES, FAMILIES
 from trainables.data import DATASETS, misplaced
@@ -94,6 +94,24 @@ def _points(spec: SweepSpec) -> Iterator[Fault]:
             yield Fault(path, f"{text} Remove it, use a list of values, or use sampler: grid.")
 
 
+def _stopping(spec: SweepSpec) -> Iterator[Fault]:
+    stopping = spec.search.stopping
+    longest = max((_most(spec.space.axes[spec.space.labels(m)["epochs"]]) for m in spec.space.methods), default=0)
+    if stopping is not None and stopping.first >= longest:
+        text = f"search.stopping.first is {stopping.first}, but fits have {longest:g} epochs at most. Use less."
+        yield Fault(("search", "stopping", "first"), text)
+
+
+def _most(dimension: Dimension) -> float:
+    match dimension:
+        case Fixed(value):
+            return float(value)
+        case Choice(values):
+            return max(map(float, values))
+        case Range(high=high):
+            return high
+
+
 def _reference(spec: SweepSpec) -> Iterator[Fault]:
     for name in (spec.search.reference or {}).keys() - spec.objectives.keys():
         text = f"search.reference.{name} is not an objective. Use {', '.join(spec.objectives)}."
@@ -107,6 +125,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Fault]]], ..
     (("search",), _repeated),
     (("search",), _budget),
     (("search",), _population),
+    (("search", "space"), _stopping),
     (("search", "space"), _grid),
     (("search", "space"), _exhausted),
     (("search", "space"), _points),

@@ -46,6 +46,7 @@ def _run(queue: FitQueue, folder: SweepFolder, resources: Resources, slots: clus
     from sweeper.actor import FitActor
     from sweeper.raywatch import RayLost, RayWatch
     from sweeper.search import FitSearcher
+    from sweeper.stopping import Stopping
 
     shared: dict[str, Any] = {
         "folder": str(folder.path),
@@ -59,7 +60,7 @@ def _run(queue: FitQueue, folder: SweepFolder, resources: Resources, slots: clus
     searcher = FitSearcher(queue, shared, limit=slots.count, ahead=ahead)
     tuner = Tuner(
         tune.with_resources(FitActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
-        tune_config=TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),
+        tune_config=TuneConfig(search_alg=searcher, scheduler=Stopping(searcher), num_samples=-1, reuse_actors=True),
         run_config=RunConfig(
             name="tune",
             storage_path=str(folder.attempt),

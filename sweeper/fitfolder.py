@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,15 @@ class FitFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """One row for each finished epoch, from the result or the newest checkpoint's header."""
-        result = self.result()
-        if result is not None:
-            return list(result["history"])
+        return list((self.result() or self._reached())["history"])
+
+    def _reached(self) -> dict[str, Any]:
+        """What the newest readable checkpoint says beside its tensors; of no epoch where there is none."""
         for path in self._checkpoints():
             with contextlib.suppress(OSError, ValueError, KeyError, struct.error):
-                return list(json.loads(_header(path)["meta"])["history"])
-        return []
+                meta: dict[str, Any] = json.loads(_header(path)["meta"])
+                return {"history": list(meta["history"]), "seconds": meta["seconds"]}
+        return {"history": [], "seconds": 0.0}
 
     @property
     def stuck(self) -> Path:
@@ -154,6 +156,13 @@ class FitFolder:
         write_json(self._result, body, permit=self.check)
         self.tidy()
 
+    def stop(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Seal the fit at its newest checkpoint: it is not trained further. Its result has a history and no values."""
+        body = self._reached() | {"params": dict(params), "error": None}
+        body |= {"values": {}, "reasons": {}, "groups": [], "provenance": {}, "stopped": len(body["history"])}
+        self.write_result(body)
+        return body
+
     def tidy(self) -> None:
         """Delete what a crash has left of unfinished writes, and of a sealed fit its checkpoints."""
         self.check()
@@ -169,6 +178,11 @@ class FitFolder:
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.path.glob("checkpoint-*.safetensors"), reverse=True)
+
+
+def metrics(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """The validation metrics of one epoch of a fit's history."""
+    return {name.removeprefix("val_"): value for name, value in row.items() if name.startswith("val_")}
 
 
 def _whole(path: Path) -> bytes | None:

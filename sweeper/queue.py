@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sweeper.errors import Corrupt
+from sweeper.fitfolder import metrics
 from sweeper.folder import SweepFolder
+from sweeper.halving import Halving
 from sweeper.study import Proposal, Study
 from sweeper.trial import State, Trial
 
@@ -56,6 +58,7 @@ class FitQueue:
         max_failures: int,
         max_failed_share: float = 1.0,
         max_retries: int = 0,
+        halving: Halving | None = None,
         on_trial: Callable[[Trial], None] = lambda trial: None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
@@ -77,6 +80,7 @@ class FitQueue:
         self.notes: list[str] = []
         self.finished = 0
         self.split_hash = self._known_data()
+        self._halving, self._early = halving, set[tuple[int, int]]()
         for proposal in study.open_proposals():
             self._take(proposal)
 
@@ -84,13 +88,36 @@ class FitQueue:
 
     def next(self) -> Order | None:
         """The next order, or None when there is none now (see `exhausted`)."""
-        if not self._orders and not self._stopped:
-            self._refill()
-        if not self._orders or self._stopped:
-            return None
-        order = self._orders.popleft()
+        order = None
+        while order is None or self._ends_here(order):
+            if not self._orders and not self._stopped:
+                self._refill()
+            if not self._orders or self._stopped:
+                return None
+            order = self._orders.popleft()
         self._out.add((order.kind, order.number, order.seed))
         return order
+
+    def rungs(self, order: Order) -> tuple[int, ...]:
+        """After how many epochs the fit of `order` is compared with others."""
+        if self._halving is None or order.kind == "held-out":
+            return ()
+        return self._halving.rungs(int(order.params["epochs"]))
+
+    def goes_on(self, order: Order, epoch: int, values: Mapping[str, float | None]) -> bool:
+        """Whether the fit of `order` is worth more than the `epoch` epochs after which its metrics are `values`.
+
+        If not, its actor shall leave it as it is and the executor say `done`.
+        """
+        if epoch not in self.rungs(order):
+            return True
+        assert self._halving is not None
+        self._halving.note(order.number, order.seed, epoch, values)
+        trial = self._open.get(order.number)
+        if trial is not None and (trial.proposal.baseline or not self._halving.stops(order.number, order.seed, epoch)):
+            return True
+        self._early.add((order.number, order.seed))
+        return False
 
     @property
     def exhausted(self) -> bool:
@@ -119,11 +146,13 @@ class FitQueue:
         if order.kind == "held-out":
             if died and not self._folder.held_out(order.number, order.seed).exists():
                 self._again(order, died)
-        elif order.number in self._open:
+        elif (early := (order.number, order.seed) in self._early) or order.number in self._open:
             result = self._result(order)
+            if result is None and early:
+                result = self._stop_early(order)
             if result is None:
                 self._again(order, died)
-            else:
+            elif order.number in self._open:
                 self._settle(self._open[order.number], order.seed, result)
 
     def _again(self, order: Order, died: bool) -> None:
@@ -173,6 +202,19 @@ class FitQueue:
                 self._folder.fit(order.number, seed).tidy()
                 self._settle(trial, seed, result)
 
+    def _ends_here(self, order: Order) -> bool:
+        """An order whose fit was left just where it is compared, by an attempt that did not live to say so."""
+        history = self._folder.fit(order.number, order.seed).history() if self.rungs(order) else []
+        if not history or self.goes_on(order, len(history), metrics(history[-1])):
+            return False
+        self._settle(self._open[order.number], order.seed, self._stop_early(order))
+        return True
+
+    def _stop_early(self, order: Order) -> dict[str, Any]:
+        result = self._folder.fit(order.number, order.seed).stop(order.params)
+        self._folder.share(order.number, order.seed)
+        return result
+
     def _result(self, order: Order) -> dict[str, Any] | None:
         fit = self._folder.fit(order.number, order.seed)
         result = fit.result()
@@ -200,16 +242,20 @@ class FitQueue:
         error = result.get("error")
         if error:
             self._close(trial, fault=f"seed {seed}: {error['reason']}: {error['message']}")
+        elif result.get("stopped"):
+            self._close(trial, stopped=f"after epoch {result['stopped']} of seed {seed}: others were ahead")
         elif not trial.missing:
             self._close(trial)
 
-    def _close(self, trial: _Open, fault: str | None = None) -> None:
-        """Tell the study, once; the trial's other fits are pointless after a failure."""
+    def _close(self, trial: _Open, fault: str | None = None, stopped: str | None = None) -> None:
+        """Tell the study, once; the trial's other fits are pointless after a failure or an early stop."""
         number = trial.proposal.number
         self._orders = deque(o for o in self._orders if o.number != number)
         if number not in self._open:
             return
-        if fault is None:
+        if stopped is not None:
+            told = self._study.prune(number, stopped)
+        elif fault is None:
             told = self._study.complete(number, [trial.results[seed]["values"] for seed in self._seeds])
         else:
             told = self._study.fail(number, fault)

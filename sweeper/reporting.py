@@ -204,6 +204,8 @@ def _tried(facts: Facts) -> list[Text | Table]:
     methods = [str(t.params.get("method")) for t in trials]
     counted = ", ".join(f"{methods.count(m)} {m}" for m in dict.fromkeys(methods))
     blocks: list[Text | Table] = [Text(f"{len(trials)} configurations: {counted}."), _every(trials, spec.objectives)]
+    if early := sum(t.stopped is not None for t in trials):
+        blocks.append(Text(f"{early} of them were stopped early, where others were ahead; they have no numbers."))
     failed = [t for t in trials if t.reason]
     if failed:
         rows = tuple((str(t.number), t.label, str(t.state), str(t.reason)) for t in failed)

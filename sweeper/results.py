@@ -25,7 +25,10 @@ from trainables.metrics import Answers
 
 @dataclass(frozen=True)
 class FitResult:
-    """One fit with an end: one training of a trial's params with one seed. Undefined metrics are nan."""
+    """One fit with an end: one training of a trial's params with one seed. Undefined metrics are nan.
+
+    `stopped`: after how many epochs it was stopped early; it has no metrics then.
+    """
 
     number: int
     seed: int
@@ -36,6 +39,7 @@ class FitResult:
     provenance: Mapping[str, Any]
     seconds: float
     error: Mapping[str, Any] | None
+    stopped: int | None
     answers: Answers | None
     calibration: Sequence[Mapping[str, Any]]
 
@@ -53,6 +57,7 @@ class FitResult:
             provenance=body["provenance"],
             seconds=body["seconds"],
             error=body["error"],
+            stopped=body.get("stopped"),
             answers=None if answers is None else Answers.from_json(answers),
             calibration=body.get("calibration", ()),
         )
@@ -114,7 +119,7 @@ class Results:
             {"number": fit.number, "seed": fit.seed}
             | dict(params[fit.number])
             | dict(fit.values)
-            | {"seconds": fit.seconds, "error": (fit.error or {}).get("reason")}
+            | {"seconds": fit.seconds, "error": (fit.error or {}).get("reason"), "stopped": fit.stopped}
             | _flat(fit.provenance, "provenance")
             for fit in self.fits
         ]

@@ -44,6 +44,7 @@ def trial(row: FrozenTrial, objectives: Sequence[str]) -> Trial:
         feasible=all(v <= 0 for v in outcome.get("violations", ())),
         baseline=proposal.get("baseline"),
         reason=outcome.get("reason"),
+        stopped=outcome.get("stopped"),
         started_ms=_milliseconds(row.datetime_start) or int(time.time() * 1e3),
         ended_ms=_milliseconds(row.datetime_complete),
     )

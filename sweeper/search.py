@@ -11,6 +11,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from sweeper.fitfolder import metrics
 from sweeper.queue import FitQueue, Order
 
 
@@ -49,7 +50,19 @@ class FitSearcher(Searcher):
             "kind": order.kind,
             "params": dict(order.params),
             "split_hash": self._queue.split_hash,
+            "rungs": self._queue.rungs(order),
         }
+
+    def goes_on(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Whether the fit that reports is worth its next epochs."""
+        order, values = self._orders.get(trial_id), metrics(result)
+        if order is None or not values:
+            return True
+        try:
+            return self._queue.goes_on(order, result["epoch"], values)
+        except Exception as fault:
+            self._fail(fault)
+            return False
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tune is through with an order. `error` means that its actor died, in training or before it began."""

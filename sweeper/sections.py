@@ -152,6 +152,16 @@ class Bound(Part):
         return max(below, above)
 
 
+class Stopping(Part):
+    """Successive halving: fits that fall behind are not trained to their end."""
+
+    first: Annotated[Count, Field(description="epochs after which a fit is compared with others for the first time")]
+    factor: Annotated[
+        Annotated[int, Field(strict=True, ge=2)],
+        Field(description="one of so many goes on; the next comparison comes after so many times the epochs"),
+    ] = 3
+
+
 class Search(Part):
     """Who proposes points, how many, and how often each is trained."""
 
@@ -171,6 +181,11 @@ class Search(Part):
     population: Annotated[
         Annotated[int, Field(strict=True, ge=2)] | None,
         Field(description="of nsga2; smaller than trials. Default: a quarter of the trials, 2 to 50"),
+    ] = None
+    stopping: Annotated[
+        Stopping | None,
+        says("Use a mapping such as {first: 2, factor: 3}: whole numbers, first from 1 and factor from 2"),
+        Field(description="end fits early that others beat. Default: every fit is trained to its end"),
     ] = None
     max_failures: Annotated[Count, Field(description="the sweep stops after so many failed trials in a row")] = 5
     max_failed_share: Annotated[

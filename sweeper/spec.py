@@ -113,7 +113,7 @@ class SweepSpec(Part):
         """What makes trials comparable, as plain JSON: all but resources, storage, budget, stop rule and reference."""
         values = self.model_dump(mode="json", exclude={"name", "resources", "storage"})
         values["objectives"] = [f"{name}: {sense}" for name, sense in self.objectives.items()]  # their order counts
-        for free in ("trials", "max_failures", "max_failed_share", "reference"):
+        for free in ("trials", "max_failures", "max_failed_share", "reference", "stopping"):
             del values["search"][free]
         del values["data"]["root"]  # the split's hash says whether it is the same data, wherever it lies
         return values

@@ -67,6 +67,7 @@ class Study:
         self._given: set[int] = set()  # the open trials that whoever asked has heard of
         self._signs = tuple(1.0 if sense == "max" else -1.0 for sense in spec.objectives.values())
         self._ended: dict[int, Trial] = {}
+        self._flat = spec.search.sampler in ("gp", "nsga2")
         self._points = spec.space.grid() if spec.search.sampler == "grid" else None
         if create:
             self._study = database.beginning(url, lambda: self._create(identity or spec.identity()))
@@ -152,8 +153,7 @@ class Study:
     def open_proposals(self) -> list[Proposal]:
         """Trials that were proposed and have come to nothing yet, for whoever resumes.
 
-        A trial that was begun but got no parameters before a crash gets them now, from the same
-        random stream as it would have had.
+        One that got no parameters before a crash gets them now, from the same random stream as it would have had.
         """
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return [self._take_up(row) for row in running]
@@ -202,8 +202,7 @@ class Study:
     def _anchors(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
         """What the sampler learns of a fixed point: its coordinates inside the space.
 
-        A flat sampler needs every coordinate; one that the point lacks is put at the near edge
-        (no lambda is the limit of a small lambda).
+        A flat sampler needs all; one that the point lacks is put at the near edge (no lambda: a small one's limit).
         """
         found = {}
         coordinates = self._spec.space.coordinates(fixed)
@@ -215,10 +214,6 @@ class Study:
             elif self._flat:
                 found[name] = dimension.values[0] if isinstance(dimension, Choice) else dimension.low
         return found
-
-    @property
-    def _flat(self) -> bool:
-        return self._spec.search.sampler in ("gp", "nsga2")
 
     def _sampler(self, number: int, place: int = 0) -> BaseSampler:
         return samplers.build(self._spec.search, number, place, constrained=bool(self._spec.constraints))
@@ -245,6 +240,11 @@ class Study:
     def fail(self, number: int, reason: str) -> Trial:
         """Tell that trial `number` came to nothing, and why."""
         return self._tell(number, TrialState.FAIL, None, {"reason": reason})
+
+    def prune(self, number: int, where: str) -> Trial:
+        """Tell that trial `number` was stopped early, and where; what half-trained fits reached is not told."""
+        unknown = [bound.violation(math.nan) for bound in self._spec.constraints.values()]
+        return self._tell(number, TrialState.PRUNED, None, {"stopped": where, "violations": unknown})
 
     @database.patient
     def _tell(self, number: int, state: TrialState, values: list[float] | None, outcome: dict[str, Any]) -> Trial:

@@ -30,7 +30,8 @@ class Trial:
     """One configuration. `values` are means over the seeds of the objectives, in the metrics' own units.
 
     `metrics` and `spread` hold every validation metric: mean and sample standard deviation over the
-    seeds (`spread` is nan for one seed: it is unknown, not zero). Times are milliseconds since 1970.
+    seeds (`spread` is nan for one seed: it is unknown, not zero). `reason` says why it failed, `stopped` where
+    it was stopped early; either has no metrics. Times are milliseconds since 1970.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Trial:
     feasible: bool = True
     baseline: str | None = None
     reason: str | None = None
+    stopped: str | None = None
     started_ms: int = 0
     ended_ms: int | None = None
 

@@ -173,3 +173,24 @@ def test_a_killed_driver_loses_nothing_and_the_resumed_sweep_equals_the_unbroken
     assert code == 0, err
     assert trials(root, "killed") == unbroken
     assert sorted(runs(root, "killed")) == [(str(n), "FINISHED") for n in range(4)]
+
+
+EARLY = """
+name: early
+objectives: {accuracy: max, min_f1: max}
+space: {method: lora, rank: [4, 8], learning_rate: [2e-3, 1e-6], epochs: 3}
+search: {sampler: grid, trials: 4, seeds: 1, stopping: {first: 1, factor: 2}}
+resources: {max_concurrent: 1}
+"""
+
+
+def test_a_fit_that_falls_behind_is_stopped_and_its_actor_takes_the_next(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "early.yaml").write_text(EARLY)
+    code, _, err = sweeper("run", str(tmp_path / "early.yaml"), root=root)
+    assert code == 0, err
+    found = trials(root, "early")
+    untrained = [row["state"] for row in found if float(row["learning_rate"]) < 1e-3]
+    assert untrained == ["pruned", "pruned"]
+    assert all(row["state"] == "complete" for row in found if float(row["learning_rate"]) > 1e-3)
+    assert sorted(status for _, status in runs(root, "early")) == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
+    assert not list((root / "early" / "trials").rglob("checkpoint-*"))

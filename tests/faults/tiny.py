@@ -23,6 +23,7 @@ from sweeper import attempt, driver, pictures, provenance
 from sweeper import spec as specs
 from sweeper.actor import FitActor
 from sweeper.executor import Execute
+from sweeper.fitfolder import metrics
 from sweeper.folder import SweepFolder
 from sweeper.projector import Projector
 from sweeper.queue import FitQueue
@@ -120,12 +121,14 @@ def work_off(queue: FitQueue, folder: SweepFolder, *, at: Path | None = None) ->
         config: dict[str, Any] = {"folder": str(at or folder.path), "store": folder.store, "token": folder.token}
         config |= {"device": "cpu", "threads": 1}
         config |= {"number": order.number, "seed": order.seed, "kind": order.kind, "params": dict(order.params)}
-        config |= {"split_hash": queue.split_hash}
+        config |= {"split_hash": queue.split_hash, "rungs": queue.rungs(order)}
         report: dict[str, Any] = {"done": False}
         try:
             actor = _aimed(actor, config)
             while not report["done"]:
                 report = actor.step()
+                if not report["done"] and not queue.goes_on(order, report["epoch"], metrics(report)):
+                    break
         except Exception:
             actor = None
         queue.done(order, died=not report["done"], halt=report.get("halt"))
