@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(made.missing() != "", reason=made.missing()),
 ]
 
-TRIALS, EPOCHS = 6, 30
+TRIALS, EPOCHS = 6, 400  # a fit of a minute or two: long enough to be struck while it runs
 SPEC = f"""
 name: storm
 groups: cell
