@@ -31,6 +31,8 @@ def running(file: str) -> list[str]:
 def take_down(file: str) -> None:
     """End the head's services where the head will stay, then everything that Ray started.
 
+    On workers that stay, Ray ends by itself, a minute after it has missed its head.
+
     Raises:
         UserError: `ray down` failed.
     """

@@ -93,12 +93,19 @@ def down(asked: argparse.Namespace) -> int:
         print(
             f"running there: {', '.join(running)}. Pause first (sweeper stop NAME), or pay up to an epoch of each fit."
         )
-    if not asked.yes and input(f"take {file} down? [y/N] ").strip().lower() not in ("y", "yes"):
-        print("left as it is.")
+    if not asked.yes and not _agreed(f"take {file} down? [y/N] "):
+        print("left as it is. Without a terminal: --yes")
         return 1
     takedown.take_down(file)
     print(f"down. Sweeps, record and database are on the shared storage; 'ray up {file}' finds them there.")
     return 0
+
+
+def _agreed(question: str) -> bool:
+    """Whether somebody said yes; where nobody can answer, nobody did."""
+    with contextlib.suppress(EOFError):
+        return input(question).strip().lower() in ("y", "yes")
+    return False
 
 
 # --- the same command, there

@@ -61,12 +61,19 @@ class Hosts:
     def kill(self, name: str, what: str) -> int:
         """SIGKILL the host's processes that have `what` on their command line; how many."""
         killed = 0
+        for pid in self.running(name, what):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+        return killed
+
+    def running(self, name: str, what: str) -> list[int]:
+        """The host's processes that have `what` on their command line."""
+        found = []
         for pid in self.pids(name):
             with contextlib.suppress(OSError):
-                if what in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "):
-                    os.kill(pid, signal.SIGKILL)
-                    killed += 1
-        return killed
+                found += [pid] if what in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") else []
+        return found
 
     def link(self, name: str, *, up: bool) -> None:
         """Plug its cable in, or pull it."""
