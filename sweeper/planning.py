@@ -27,6 +27,7 @@ class Plan:
     epoch_s: Mapping[str, float]
     prepare_s: float
     total_s: float
+    stops_early: bool = False
 
     @property
     def fits(self) -> int:
@@ -48,7 +49,7 @@ class Plan:
             f"{self.name}: {self.trials} trials x {self.seeds} seeds = {self.fits} fits, {self.slots} at once on "
             f"{self.device}: {self.waves} waves\n"
             f"one epoch, measured here: {epochs}; about {self.epochs:g} epochs a fit\n"
-            f"about {_minutes(self.total_s)} in all, and {self.prepare_s:.0f} s to prepare each worker once"
+            f"{'at most' if self.stops_early else 'about'} {_minutes(self.total_s)} in all, and {self.prepare_s:.0f} s to prepare each worker once"
         )
 
 
@@ -72,7 +73,8 @@ def plan(spec: SweepSpec) -> Plan:
     seeds = len(spec.search.seed_list)
     mean_epoch = sum(epoch_s.values()) / len(epoch_s)
     total = math.ceil(spec.budget * seeds / slots.count) * epochs * mean_epoch + prepare_s
-    return Plan(spec.name, spec.budget, seeds, slots.count, slots.device, epochs, epoch_s, prepare_s, total)
+    early = spec.search.stopping is not None
+    return Plan(spec.name, spec.budget, seeds, slots.count, slots.device, epochs, epoch_s, prepare_s, total, early)
 
 
 def _methods(spec: SweepSpec) -> list[str]:
