@@ -45,11 +45,12 @@ class Plan:
 
     def __str__(self) -> str:
         epochs = ", ".join(f"{method} {seconds:.2f} s" for method, seconds in self.epoch_s.items())
+        bound = "at most" if self.stops_early else "about"
         return (
             f"{self.name}: {self.trials} trials x {self.seeds} seeds = {self.fits} fits, {self.slots} at once on "
             f"{self.device}: {self.waves} waves\n"
             f"one epoch, measured here: {epochs}; about {self.epochs:g} epochs a fit\n"
-            f"{'at most' if self.stops_early else 'about'} {_minutes(self.total_s)} in all, and {self.prepare_s:.0f} s to prepare each worker once"
+            f"{bound} {_minutes(self.total_s)} in all, and {self.prepare_s:.0f} s to prepare each worker once"
         )
 
 
