@@ -6,6 +6,8 @@ import contextlib
 import json
 import logging
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -314,3 +316,29 @@ def test_a_store_that_goes_away_pauses_the_sweep_and_fails_no_trial(
     assert done.exit_code == 0
     assert front(done) == front(tiny.begin(tmp_path / "plain"))
     assert json.loads((tmp_path / "head" / NAME / "fence").read_text())
+
+
+DIGITS = """
+name: cloudy
+space: {{method: [lora, fairlora], rank: [4, 8], learning_rate: 2e-3, epochs: 3}}
+search: {{sampler: random, trials: 3, seeds: 1, baselines: [lora]}}
+storage: {{fits: "{url}"}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_real_sweep_that_is_killed_and_loses_its_fits_disk_goes_on_from_the_store(tmp_path: Path, url: str) -> None:
+    (tmp_path / "cloudy.yaml").write_text(DIGITS.format(url=url))
+    command = [sys.executable, "-m", "sweeper"]
+    run = subprocess.Popen([*command, "run", "cloudy.yaml"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    assert any("trial 1 complete" in line for line in run.stderr)
+    run.kill()
+    run.communicate()
+    shutil.rmtree(tmp_path / "sweeps" / "cloudy" / "trials")
+    resume = subprocess.run([*command, "resume", "cloudy"], cwd=tmp_path, capture_output=True, text=True)
+    assert resume.returncode == 0, resume.stderr
+    assert "trial 0" not in resume.stderr
+    assert "trial 1" not in resume.stderr
+    assert "trial 2 complete" in resume.stderr
