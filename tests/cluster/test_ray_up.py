@@ -166,7 +166,7 @@ def _one_finished_run_per_trial(desk: Desk) -> None:
     """In PostgreSQL, asked on the head."""
     sql = "select t.value, r.status from runs r join tags t on t.run_uuid = r.run_uuid and t.key = 'sweeper.trial'"
     sql += " where r.lifecycle_stage = 'active' order by 1"
-    ask = f'psql -h ~/.sweeper/head/socket -XtAc "{sql}" mlflow'
+    ask = f'psql -h ~/.sweeper/head/socket -P pager=off -XtAc "{sql}" mlflow'
     ask = "$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)/" + ask
     said = desk.type(ray(), "exec", str(desk.file), ask).stdout
     assert re.findall(r"^(\d+)\|(\w+)", said, re.MULTILINE) == [(str(n), "FINISHED") for n in range(TRIALS)]
