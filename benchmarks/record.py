@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sweeper import pictures, recorder, summary
+from sweeper import frontier, pictures, recorder, summary
 from sweeper import spec as specs
-from sweeper import study as studies
 from sweeper.folder import SweepFolder
 from sweeper.projection import FitView
 from sweeper.spec import SweepSpec
@@ -94,14 +93,14 @@ class Bench:
 
     def refresh(self) -> float:
         """Seconds of one pass."""
-        front = studies.front(self.trials, self._signs)
+        front = frontier.front(self.trials, self._signs)
         began = time.perf_counter()
         self._record.refresh(self.trials, front)
         return time.perf_counter() - began
 
     def draw(self) -> float:
         """Seconds to draw everything once."""
-        front = studies.front(self.trials, self._signs)
+        front = frontier.front(self.trials, self._signs)
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             table = self._source.table(self.trials, front)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sweeper import note, recommend, study, summary
+from sweeper import frontier, note, recommend, summary
 from sweeper import spec as specs
 from sweeper.folder import SweepFolder
 from sweeper.note import Place
@@ -47,7 +47,7 @@ def open_record(
         budget=spec.budget,
         fits=lambda number: list(_fits(folder, number, spec.search.seed_list)),
         table=lambda trials, front: summary.table(trials, spec, front),
-        hypervolume=lambda trials: summary.hypervolume(trials, spec, study.front(trials, signs)),
+        hypervolume=lambda trials: summary.hypervolume(trials, spec, frontier.front(trials, signs)),
         named=lambda trials, front: recommend.named(trials, front, spec.objectives),
         note=tell,
         report=lambda trials, front: _report(Results(folder, spec, trials, front)),

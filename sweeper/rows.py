@@ -50,6 +50,12 @@ def trial(row: FrozenTrial, objectives: Sequence[str]) -> Trial:
     )
 
 
+def params(row: FrozenTrial) -> dict[str, Any]:
+    """The params that were proposed in `row`; none where it was not proposed yet."""
+    found: dict[str, Any] = row.user_attrs.get("proposal", {}).get("params", {})
+    return found
+
+
 def proposed(number: int, drawn: Mapping[str, Any], params: Mapping[str, Any], baseline: str | None) -> dict[str, Any]:
     """What is stored with trial `number` when it is proposed, sealed with the coordinates that Optuna has `drawn`."""
     return sealed({"params": params, "baseline": baseline}, number, drawn)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,8 +67,8 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
-def unrepeated(study: optuna.Study, spec: SweepSpec, number: int, asked: Sequence[FrozenTrial]) -> Point | None:
-    """Proposal `number`, drawn again while it is among those `asked` for; None where chance repeats nothing.
+def unrepeated(study: optuna.Study, spec: SweepSpec, number: int, tried: Sequence[Mapping[str, Any]]) -> Point | None:
+    """Proposal `number`, drawn again while it is among those `tried`; None where chance repeats nothing.
 
     A method with nothing to search, or with a few ranks, is otherwise proposed again and again. Whoever asks
     finds the same point: each drawing has a stream of its own.
@@ -76,7 +76,6 @@ def unrepeated(study: optuna.Study, spec: SweepSpec, number: int, asked: Sequenc
     search, space = spec.search, spec.space
     if search.sampler not in ("tpe", "random") or not any(space.countable(method) for method in space.methods):
         return None
-    tried = [row.user_attrs["proposal"]["params"] for row in asked if "proposal" in row.user_attrs]
     places, row = list(space.axes), create_trial(state=TrialState.RUNNING)
     row.number = number
 

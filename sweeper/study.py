@@ -12,18 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import optuna
 import sqlalchemy as sa
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper import database, migrations, pareto, rows, samplers
+from sweeper import database, migrations, rows, samplers
 from sweeper.errors import UserError
+from sweeper.frontier import Frontier
 from sweeper.space import Choice, Dimension, Fixed
 from sweeper.spec import SweepSpec
-from sweeper.trial import State, Trial, mean_and_spread, without_nan
+from sweeper.trial import Trial, mean_and_spread, without_nan
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
@@ -65,7 +65,7 @@ class Study:
         self.url = url
         self.guard, self._vouch = guard, vouch
         self._given: set[int] = set()  # the open trials that whoever asked has heard of
-        self._signs = tuple(1.0 if sense == "max" else -1.0 for sense in spec.objectives.values())
+        self._frontier = Frontier([1.0 if sense == "max" else -1.0 for sense in spec.objectives.values()])
         self._ended: dict[int, Trial] = {}
         self._flat = spec.search.sampler in ("gp", "nsga2")
         self._points = spec.space.grid() if spec.search.sampler == "grid" else None
@@ -135,15 +135,17 @@ class Study:
         """The next configuration, remembered before it is given; None when the budget is asked for."""
         self.guard()
         asked = self._study.get_trials(deepcopy=False)
-        for row in asked:
+        ended, living = self._ended, [row for n, row in enumerate(asked) if n not in self._ended]
+        for row in living:
             if row.state is TrialState.RUNNING and row.number not in self._given:
                 return self._take_up(row)  # it was asked for, and the database's reply was lost
-        waiting = [row for row in asked if row.state is TrialState.WAITING]
+        waiting = [row for row in living if row.state is TrialState.WAITING]
         number = waiting[0].number if waiting else len(asked)
         if number >= self.budget:
             return None
         if not waiting:
-            fixed = self._fixed(number)[0] or samplers.unrepeated(self._study, self._spec, number, asked)
+            tried = [t.params for t in ended.values()] + [rows.params(row) for row in living]
+            fixed = self._fixed(number)[0] or samplers.unrepeated(self._study, self._spec, number, tried)
             if fixed is not None:
                 self._study.enqueue_trial(self._anchors(fixed))
         self._study.sampler = self._sampler(number)
@@ -249,12 +251,13 @@ class Study:
     @database.patient
     def _tell(self, number: int, state: TrialState, values: list[float] | None, outcome: dict[str, Any]) -> Trial:
         self.guard()
-        row = self._study.get_trials(deepcopy=False)[number]
+        storage = self._study._storage
+        row = storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
         if not row.state.is_finished():
             self._study.sampler = self._sampler(number)  # it writes the constraints beside the values
             # One fact, two writes: the outcome first, so that a finished trial always has one.
             kept = rows.told(row, state, values, outcome)
-            self._study._storage.set_trial_user_attr(row._trial_id, "outcome", kept)
+            storage.set_trial_user_attr(row._trial_id, "outcome", kept)
             row = self._study.tell(number, values, state=state)
         with database.reading(self.url):
             return self._view(row)
@@ -268,11 +271,12 @@ class Study:
 
     @database.patient
     def _read(self) -> list[Trial]:
-        found = self._study.get_trials(deepcopy=False)
+        found, ended = self._study.get_trials(deepcopy=False), self._ended
         if [row.number for row in found] != list(range(len(found))):
             raise ValueError("rows of trials are missing")
-        ended = self._ended
-        return [ended.get(row.number) or self._view(row) for row in found if "proposal" in row.user_attrs]
+        return [
+            ended.get(n) or self._view(row) for n, row in enumerate(found) if n in ended or "proposal" in row.user_attrs
+        ]
 
     def _view(self, row: FrozenTrial) -> Trial:
         """The trial of a row; one that has ended is understood once."""
@@ -284,17 +288,8 @@ class Study:
     def look(self) -> tuple[list[Trial], list[int]]:
         """Every trial, and the numbers of the front among these very trials: one moment, one read."""
         trials = self.trials()
-        return trials, front(trials, self._signs)
+        return trials, self._frontier.of(trials)
 
     def front(self) -> list[int]:
         """The numbers of the feasible complete trials that no other beats everywhere."""
         return self.look()[1]
-
-
-def front(trials: Sequence[Trial], signs: Sequence[float]) -> list[int]:
-    """The numbers of the trials on the Pareto front; `signs` is +1 for an objective to maximise, -1 to minimise."""
-    able = [t for t in trials if t.state is State.COMPLETE and t.feasible]
-    if not able:
-        return []
-    points_TM = np.array([list(t.values.values()) for t in able]) * np.asarray(signs)
-    return [t.number for t, on in zip(able, pareto.front(points_TM), strict=True) if on]

@@ -48,8 +48,8 @@ class Snapshot:
 
 def counts(trials: Sequence[Trial]) -> dict[str, int]:
     """Trials by state, every state named."""
-    found = Counter(trial.state.value for trial in trials)
-    return {state.value: found[state.value] for state in State}
+    found = Counter(trial.state for trial in trials)
+    return {state.value: found[state] for state in State}
 
 
 def signs(spec: SweepSpec) -> list[float]:
