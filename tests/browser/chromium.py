@@ -102,7 +102,7 @@ class Browser:
     def wait(self, script: str, patience_s: float = PATIENCE_S) -> Any:
         """The value of a script as soon as it is true."""
         until = time.monotonic() + patience_s
-        while not (value := self.ask(script)):
+        while not (value := self.ask(f"document.body !== null && ({script})")):  # null: a page on its way
             assert time.monotonic() < until, f"never true: {script}\n{self.ask('document.body.innerText')[:3000]}"
             time.sleep(0.3)
         return value
