@@ -53,7 +53,7 @@ class FitFolder:
         for path in self._checkpoints():
             with contextlib.suppress(OSError, ValueError, KeyError, struct.error):
                 meta: dict[str, Any] = json.loads(_header(path)["meta"])
-                return {"history": list(meta["history"]), "seconds": meta["seconds"]}
+                return {"history": list(meta["history"]), "seconds": meta.get("seconds", 0.0)}
         return {"history": [], "seconds": 0.0}
 
     @property
