@@ -102,7 +102,7 @@ def test_the_note_shows_its_picture_and_its_links_lead_to_runs(
     browser.picture(PICTURES / "note.png")
     href = browser.ask("[...document.querySelectorAll('td a[href*=\"/runs/\"]')][0].href")
     browser.open(href)
-    browser.wait("document.body.innerText.includes('provenance.commit') || document.body.innerText.includes('lambda')")
+    browser.wait("document.body.innerText.includes('val_accuracy')")
 
 
 def test_the_models_are_the_front_and_the_registered_one_has_its_aliases(
