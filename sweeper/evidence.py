@@ -177,8 +177,8 @@ def _parallel(results: Results) -> Chart | None:
 
 def _surface(results: Results) -> Chart | None:
     objectives = results.spec.objectives
-    if len(objectives) < 2 or not results.front:
-        return None
+    if len(objectives) < 2 or not any(fit.number in results.front and fit.values for fit in results.fits):
+        return None  # also where the results of all of them are gone
     return surface.surface_chart(surface.surface_numbers(results.fits_table, objectives, results.front))
 
 
