@@ -106,12 +106,13 @@ def address() -> str:
 
 
 class Server:
-    """A real MLflow server over a SQLite file, which can be killed and begun again."""
+    """A real MLflow server with all of its files in `folder`, which can be killed and begun again."""
 
-    def __init__(self, store: str, address: str) -> None:
+    def __init__(self, folder: Path, address: str) -> None:
         host, _, port = address.partition(":")
-        self.address = f"http://{address}"
-        options = ["--backend-store-uri", store, "--host", host, "--port", port, "--workers", "1"]
+        self.address, self.store = f"http://{address}", f"sqlite:///{folder / 'mlflow.db'}"
+        options = ["--backend-store-uri", self.store, "--artifacts-destination", str(folder / "mlartifacts")]
+        options += ["--host", host, "--port", port, "--workers", "1"]
         self._command = [sys.executable, "-m", "mlflow", "server", *options]
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -143,8 +144,7 @@ def test_a_server_that_dies_and_comes_back_inside_an_attempt_misses_nothing(
     tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 120.0)
-    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    server = Server(store, address)
+    server = Server(tmp_path, address)
     killed = threading.Event()
 
     def dies() -> None:
@@ -160,7 +160,7 @@ def test_a_server_that_dies_and_comes_back_inside_an_attempt_misses_nothing(
         server.kill()
     assert killed.is_set()
     assert (outcome.exit_code, outcome.notes) == (0, [])
-    assert faults(tmp_path, record=store) == []
+    assert faults(tmp_path, record=server.store) == []
 
 
 @pytest.mark.parametrize("room", [0, 300, None], ids=["no room", "room for half of its tables", "room for its tables"])
