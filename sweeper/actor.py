@@ -233,9 +233,8 @@ class FitActor(tune.Trainable):
         log.warning("fit %s/%s: %s", self._order["number"], self._order["seed"], trace)
         if self._order["kind"] == "fit":
             error = {"reason": reason, "message": str(fault) or type(fault).__name__, "trace": trace}
-            empty: dict[str, Any] = {"values": {}, "reasons": {}, "groups": [], "provenance": {}}
-            empty["params"] = self._order["params"]
-            self._fit.write_result(empty | {"history": self._history, "seconds": self._seconds, "error": error})
+            told = {"history": self._history, "seconds": self._seconds, "error": error}
+            self._fit.end_without_numbers(self._order["params"], **told)
             self._share()
         return {"done": True, "epoch": len(self._history)}
 

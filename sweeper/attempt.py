@@ -61,8 +61,9 @@ def _halving(spec: SweepSpec, folder: SweepFolder, study: Study) -> Halving | No
     rule = Halving(spec.search.stopping.first, spec.search.stopping.factor, signs)
     for number, seed in itertools.product((trial.number for trial in study.trials()), spec.search.seed_list):
         with contextlib.suppress(Corrupt):  # it is told of elsewhere; here it is one less to compare with
-            for epoch, row in enumerate(folder.fit(number, seed).history(), start=1):
-                rule.note(number, seed, epoch, metrics(row))
+            history = folder.fit(number, seed).history()
+            for epoch in rule.rungs(len(history) + 1):
+                rule.note(number, seed, epoch, metrics(history[epoch - 1]))
     return rule
 
 

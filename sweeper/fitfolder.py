@@ -157,9 +157,13 @@ class FitFolder:
         self.tidy()
 
     def stop(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Seal the fit at its newest checkpoint: it is not trained further. Its result has a history and no values."""
-        body = self._reached() | {"params": dict(params), "error": None}
-        body |= {"values": {}, "reasons": {}, "groups": [], "provenance": {}, "stopped": len(body["history"])}
+        """Seal the fit at its newest checkpoint: it is not trained further."""
+        reached = self._reached()
+        return self.end_without_numbers(params, **reached, error=None, stopped=len(reached["history"]))
+
+    def end_without_numbers(self, params: Mapping[str, Any], **told: Any) -> dict[str, Any]:
+        """Seal a fit that came to no numbers; `told` is its history, its seconds, and why."""
+        body = {"values": {}, "reasons": {}, "groups": [], "provenance": {}, "params": dict(params)} | told
         self.write_result(body)
         return body
 

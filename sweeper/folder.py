@@ -154,8 +154,9 @@ class SweepFolder:
 
     def meet(self) -> None:
         """Make folder and store one, at the beginning of an attempt. The store is right, once it has the sweep."""
+        equal = self._mirror.fetch if self.stored else self._mirror.share
         for part in (self.path / "trials", self.path / "held-out"):
-            self._mirror.fetch(part) if self.stored else self._mirror.share(part)
+            equal(part)
         self._mirror.put(self.spec)  # last: with it the store has the sweep
 
     def arrive(self) -> None:
@@ -163,8 +164,11 @@ class SweepFolder:
         self._mirror.get(self.spec)
 
     def fetch(self, number: int, seed: int) -> None:
-        """Make a fit's folder and its test numbers as the store has them."""
+        """Make a fit's folder as the store has it."""
         self._mirror.fetch(self.fit(number, seed).path)
+
+    def fetch_held_out(self, number: int, seed: int) -> None:
+        """Bring the test numbers of a chosen fit."""
         self._mirror.get(self.held_out(number, seed))
 
     def share(self, number: int, seed: int) -> None:
@@ -186,8 +190,8 @@ class SweepFolder:
         """Forget a fit's weights (of a trial that can never be on the front)."""
         fit = self.fit(number, seed)
         if fit.weights.exists():
-            self._mirror.drop(fit.weights)
             fit.drop_weights()
+            self._mirror.drop(fit.weights)
 
     def ask_to_stop(self) -> None:
         """Ask the fits of this attempt to stop after the epoch they are in."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sweeper import pareto
+from sweeper.trial import with_nan
 
 
 class Halving:
@@ -39,7 +40,8 @@ class Halving:
 
     def note(self, number: int, seed: int, epoch: int, values: Mapping[str, float | None]) -> None:
         """The objectives of a fit after `epoch` epochs; an undefined one is None or nan."""
-        point = [sign * _number(values.get(name)) for name, sign in self._signs.items()]
+        known = with_nan(values)
+        point = [sign * known.get(name, math.nan) for name, sign in self._signs.items()]
         self._seen.setdefault((seed, epoch), {})[number] = point
 
     def stops(self, number: int, seed: int, epoch: int) -> bool:
@@ -62,7 +64,3 @@ def _among_the_better(points_TM: Sequence[Sequence[float]], enough: int) -> bool
         kept += int(on_T.sum())
         left_TM = left_TM[~on_T]
     return False
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value

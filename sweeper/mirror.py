@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from sweeper.durable import write_bytes
 from sweeper.errors import Paused
 
 if TYPE_CHECKING:
@@ -128,13 +128,7 @@ class Mirror(Alone):
     def _download(self, file: Path) -> None:
         with self._files.open_input_file(self._name(file)) as there:
             data = there.readall()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_bytes(file, data)
 
     def _delete(self, file: Path) -> None:
         with contextlib.suppress(FileNotFoundError):

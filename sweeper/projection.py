@@ -70,7 +70,7 @@ def tags(trial: Trial, *, on_front: bool) -> dict[str, str]:
         "baseline": trial.baseline or "none",
         "state": trial.state.value,
         "feasible": truth(trial.feasible),
-        "reason": _cut(trial.reason or trial.stopped or ""),
+        "reason": _cut(trial.why or ""),
         "pareto": truth(on_front),
     }
 

@@ -138,7 +138,8 @@ class FitQueue:
         out before a person has mended something. What a stop leaves without a result is issued again on resume.
         """
         self._out.discard((order.kind, order.number, order.seed))
-        self._folder.fetch(order.number, order.seed)
+        fetch = self._folder.fetch if order.kind == "fit" else self._folder.fetch_held_out
+        fetch(order.number, order.seed)
         self.finished += 1
         if halt is not None:
             self.halt = self.halt or halt

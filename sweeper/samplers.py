@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
-def unrepeated(study: optuna.Study, spec: SweepSpec, number: int, tried: Sequence[Mapping[str, Any]]) -> Point | None:
+def unrepeated(study: optuna.Study, spec: SweepSpec, number: int, tried: Iterable[Mapping[str, Any]]) -> Point | None:
     """Proposal `number`, drawn again while it is among those `tried`; None where chance repeats nothing.
 
     A method with nothing to search, or with a few ranks, is otherwise proposed again and again. Whoever asks
@@ -76,7 +76,7 @@ def unrepeated(study: optuna.Study, spec: SweepSpec, number: int, tried: Sequenc
     search, space = spec.search, spec.space
     if search.sampler not in ("tpe", "random") or not any(space.countable(method) for method in space.methods):
         return None
-    places, row = list(space.axes), create_trial(state=TrialState.RUNNING)
+    known, places, row = list(tried), list(space.axes), create_trial(state=TrialState.RUNNING)
     row.number = number
 
     def point(drawing: int) -> Point:
@@ -92,7 +92,7 @@ def unrepeated(study: optuna.Study, spec: SweepSpec, number: int, tried: Sequenc
 
         return space.walk(drawn)
 
-    return next((found for found in map(point, range(REDRAWINGS)) if found not in tried), None)
+    return next((found for found in map(point, range(REDRAWINGS)) if found not in known), None)
 
 
 def _violations(row: FrozenTrial) -> Sequence[float]:

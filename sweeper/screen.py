@@ -88,7 +88,7 @@ class Lines:
     def told(self, trial: Trial) -> None:
         """One line for the trial, one for the sweep."""
         values = ", ".join(f"{k} {number(v, trial.spread.get(k, math.nan))}" for k, v in trial.values.items())
-        print(f"trial {trial.number} {trial.state}: {trial.label}  {_why(trial) or values}", file=sys.stderr)
+        print(f"trial {trial.number} {trial.state}: {trial.label}  {trial.why or values}", file=sys.stderr)
         if self._look is not None:
             print(headline(self._look()), file=sys.stderr, flush=True)
 
@@ -141,13 +141,8 @@ class LiveTable(Lines):
         parts: list[RenderableType] = [Text(headline(snapshot), style="bold")]
         if snapshot.front:
             parts.append(front_table(snapshot.front, "front so far"))
-        parts += [Text(f"trial {t.number} {t.state}: {t.label} {_why(t)}", style="dim") for t in self._last]
+        parts += [Text(f"trial {t.number} {t.state}: {t.label} {t.why or ''}", style="dim") for t in self._last]
         return Group(*parts)
-
-
-def _why(trial: Trial) -> str:
-    """Why it has no numbers, if it has none."""
-    return trial.reason or trial.stopped or ""
 
 
 def watch(look: Callable[[], Snapshot], every_s: float = 2.0) -> None:

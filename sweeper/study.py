@@ -6,6 +6,7 @@ what Optuna has no field for: `proposal` (params, baseline) and `outcome` (metri
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -135,7 +136,7 @@ class Study:
         """The next configuration, remembered before it is given; None when the budget is asked for."""
         self.guard()
         asked = self._study.get_trials(deepcopy=False)
-        ended, living = self._ended, [row for n, row in enumerate(asked) if n not in self._ended]
+        living = [row for n, row in enumerate(asked) if n not in self._ended]
         for row in living:
             if row.state is TrialState.RUNNING and row.number not in self._given:
                 return self._take_up(row)  # it was asked for, and the database's reply was lost
@@ -144,7 +145,7 @@ class Study:
         if number >= self.budget:
             return None
         if not waiting:
-            tried = [t.params for t in ended.values()] + [rows.params(row) for row in living]
+            tried = itertools.chain((trial.params for trial in self._ended.values()), map(rows.params, living))
             fixed = self._fixed(number)[0] or samplers.unrepeated(self._study, self._spec, number, tried)
             if fixed is not None:
                 self._study.enqueue_trial(self._anchors(fixed))

@@ -67,7 +67,7 @@ def table(trials: Sequence[Trial], spec: SweepSpec, front: Sequence[int]) -> pd.
         for name in spec.objectives:
             row |= {name: trial.metrics.get(name, math.nan), f"{name}_std": trial.spread.get(name, math.nan)}
         row |= {"seeds": trial.seeds, "feasible": trial.feasible, "baseline": trial.baseline}
-        rows.append(row | {"on_front": trial.number in chosen, "reason": trial.reason or trial.stopped})
+        rows.append(row | {"on_front": trial.number in chosen, "reason": trial.why})
     fixed = ["number", "state", "label", "method", "lambda", "rank", *spec.objectives]
     if not rows:
         return pd.DataFrame(columns=[*fixed, "on_front"]).astype({"on_front": bool})

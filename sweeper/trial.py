@@ -49,6 +49,11 @@ class Trial:
     ended_ms: int | None = None
 
     @property
+    def why(self) -> str | None:
+        """Why it ended without numbers: it failed, or was stopped early; None where it did not."""
+        return self.reason or self.stopped
+
+    @property
     def label(self) -> str:
         """A name that a person reads: `fairlora λ=0.31 r=16`."""
         parts = [str(self.params.get("method", "trial"))]

@@ -31,12 +31,11 @@ _SMALLEST = 1e-12
 
 def log_odds(log_probs_NC: Floats, labels_N: Ints) -> Floats:
     """log p_y - log(sum of the others), `[N]`: what LiRA takes for normally distributed."""
-    true_N: Floats = log_probs_NC[np.arange(len(labels_N)), labels_N].astype(np.float64)
     others_NC = log_probs_NC.astype(np.float64).copy()
     others_NC[np.arange(len(labels_N)), labels_N] = -np.inf
     top_N = others_NC.max(1)
     others_N: Floats = top_N + np.log(np.exp(others_NC - top_N[:, None]).sum(1))
-    return true_N - others_N
+    return loss_scores(log_probs_NC, labels_N) - others_N
 
 
 def loss_scores(log_probs_NC: Floats, labels_N: Ints) -> Floats:
