@@ -179,7 +179,7 @@ def _spread(values: list[float], form: str) -> str:
 
 def _be(asked: argparse.Namespace) -> None:
     from trainables import data
-    from trainables.data.cache import Transform, decoded
+    from trainables.data.images.cache import Transform, decoded
     from trainables.task import DataConfig
 
     dataset = data.load(DataConfig(name="waterbirds", root=Path(asked.folder)))
@@ -197,7 +197,7 @@ def _pass(dataset, found, epoch: int) -> float:
     """Every image once, as the training loop takes them; seconds."""
     import torch
 
-    from trainables.samples import Samples
+    from trainables.training.samples import Samples
 
     groups, labels_N = dataset.groups("train", "class"), dataset.splits["train"].labels_N
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -149,8 +149,9 @@ def _bare(points: list[dict], epochs: int, folder: str, slots: int) -> None:
 
 
 def _sweeper(points: list[dict], epochs: int, folder: str, slots: int) -> None:
-    from sweeper import driver, screen
-    from sweeper import spec as specs
+    from sweeper.cli import screen
+    from sweeper.engine import driver
+    from sweeper.spec import loading
 
     lambdas, ranks = sorted({p["lambda"] for p in points}), sorted({p["rank"] for p in points})
     text = f"""
@@ -161,10 +162,10 @@ search: {{sampler: grid, trials: {len(points)}}}
 resources: {{max_concurrent: {slots}}}
 storage: {{root: {folder}/sweeps}}
 """
-    spec = specs.parse(text)
+    spec = loading.parse(text)
     outcome = driver.run(spec, screen.Lines(spec))
     for trial in outcome.trials:
-        from sweeper.folder import SweepFolder
+        from sweeper.state.sweep_folder import SweepFolder
 
         history = SweepFolder(Path(folder) / "sweeps" / "overhead").fit(trial.number, 0).history()
         begin = history[0]["time_ms"] / 1e3 - history[0]["seconds"] - history[0].get("evaluate_s", 0.0)

@@ -17,12 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sweeper import frontier, pictures, recorder, summary
-from sweeper import spec as specs
-from sweeper.folder import SweepFolder
-from sweeper.projection import FitView
-from sweeper.spec import SweepSpec
-from sweeper.tracking import Record
+from sweeper.front import front as frontier
+from sweeper.record import pictures, recorder
+from sweeper.record.content import FitView
+from sweeper.record.record import Record
+from sweeper.results import summary
+from sweeper.spec import loading
+from sweeper.spec.model import SweepSpec
+from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial
 
 T0 = 1_700_000_000_000
@@ -112,7 +114,7 @@ class Bench:
 def main(sizes: Sequence[int], repeats: int) -> None:
     """Print medians and the ratio of the last size to the first."""
     with tempfile.TemporaryDirectory(prefix="bench-record-") as place:
-        benches = [Bench(specs.parse(SPEC.format(size=size)), Path(place)) for size in sizes]
+        benches = [Bench(loading.parse(SPEC.format(size=size)), Path(place)) for size in sizes]
         for bench, size in zip(benches, sizes, strict=True):
             bench.grow(size)
         rows = [[bench.one_more() for bench in benches] for _ in range(repeats)]  # in turns

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sweeper import cluster
+from sweeper.engine import machines
 
 REPORTS = 200
 
@@ -30,12 +30,12 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="report-") as name:
         folder = Path(name)
-        own = cluster.start()  # before anything imports Ray
+        own = machines.start()  # before anything imports Ray
         _show("driver: CPU time of a report", [_driver(folder / f"d{i}") for i in range(asked.repetitions)])
         gaps = _trivial(folder / "t", asked.trials)
         _show("a trivial trial, told to told", gaps)
         if own:
-            cluster.stop()
+            machines.stop()
         for method in ("lora", "fft"):
             _show(f"fit: an epoch made durable, {method}", _durable(folder / method, method))
 
@@ -120,13 +120,13 @@ def _fixed(count: int) -> Any:
 
 def _trivial(folder: Path, trials: int) -> list[float]:
     """Milliseconds between trials, with all of the service but the training. The first five warm up."""
-    from sweeper import spec as specs
-    from sweeper.folder import SweepFolder
-    from sweeper.queue import FitQueue
-    from sweeper.search import FitSearcher
-    from sweeper.study import Study
+    from sweeper.engine.queue import FitQueue
+    from sweeper.engine.tune import FitSearcher
+    from sweeper.spec import loading
+    from sweeper.state.study import Study
+    from sweeper.state.sweep_folder import SweepFolder
 
-    spec = specs.parse(f"name: trivial\nsearch: {{sampler: tpe, trials: {trials}}}\n")
+    spec = loading.parse(f"name: trivial\nsearch: {{sampler: tpe, trials: {trials}}}\n")
     sweep = SweepFolder(folder / "trivial", token=1)
     sweep.raise_fence()
     told: list[float] = []
@@ -149,7 +149,7 @@ def _writer() -> Any:
             return True
 
         def step(self) -> dict:
-            from sweeper.folder import SweepFolder
+            from sweeper.state.sweep_folder import SweepFolder
 
             order = self.order
             if order["kind"] == "fit":
@@ -165,11 +165,11 @@ def _writer() -> Any:
 
 
 def _durable(folder: Path, method: str) -> list[float]:
-    from sweeper.folder import SweepFolder
-    from trainables import checkpoint
+    from sweeper.state.sweep_folder import SweepFolder
     from trainables.finetuning import FineTuning
     from trainables.params import Params
     from trainables.task import Task
+    from trainables.training import checkpoint
 
     tuning = FineTuning(Task(groups="cell"), device="cpu", threads=1)
     tuning.prepare()

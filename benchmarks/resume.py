@@ -84,17 +84,17 @@ def _show(trials: int, rows: list[dict[str, float]]) -> None:
 
 def _make(root: Path, trials: int, asked: argparse.Namespace) -> None:
     """A sweep of so many finished trials, as a real one would have left it."""
-    from sweeper import provenance
-    from sweeper import spec as specs
-    from sweeper.folder import SweepFolder
-    from sweeper.study import Study
+    from sweeper.results import provenance
+    from sweeper.spec import loading
+    from sweeper.state.study import Study
+    from sweeper.state.sweep_folder import SweepFolder
 
     text = SPEC.format(sampler="random", trials=trials, root=root, record=asked.record)
-    spec = specs.parse(text)
+    spec = loading.parse(text)
     folder = SweepFolder(root / "long", token=1)
     folder.path.mkdir(parents=True)
     split_hash = provenance.describe(spec, folder.path)["dataset"]["split_hash"]
-    kept = specs.changed(spec, {"search.sampler": asked.sampler})
+    kept = loading.changed(spec, {"search.sampler": asked.sampler})
     identity = kept.identity() | {"split_hash": split_hash}
     study = Study(spec, f"sqlite:///{folder.path / 'study.db'}", create=True, identity=identity)
     while (proposal := study.propose()) is not None:
@@ -106,7 +106,7 @@ def _make(root: Path, trials: int, asked: argparse.Namespace) -> None:
         body |= {"history": history, "seconds": 1.0, "error": None}
         folder.fit(proposal.number, 0).write_result(body)
         study.complete(proposal.number, [values])
-    folder.spec.write_text(specs.dump(kept))
+    folder.spec.write_text(loading.dump(kept))
 
 
 def _resume(kept: Path, trials: int) -> dict[str, float]:

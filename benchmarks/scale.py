@@ -21,11 +21,12 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweeper import screen, summary
-from sweeper import spec as specs
-from sweeper.folder import SweepFolder, write_json
-from sweeper.queue import FitQueue, Order
-from sweeper.study import Study
+from sweeper.engine.queue import FitQueue, Order
+from sweeper.results import summary
+from sweeper.spec import loading
+from sweeper.spec.model import SweepSpec
+from sweeper.state.study import Study
+from sweeper.state.sweep_folder import SweepFolder, write_json
 
 WINDOW = 64  # trials over which a cost is averaged
 SPEC = """
@@ -88,7 +89,7 @@ def _measured(sampler: str, trials: int, at_once: int, no_record: bool) -> dict:
 
 
 def _cell(sampler: str, trials: int, at_once: int, *, record: bool) -> dict:
-    spec = specs.parse(SPEC.format(sampler=sampler, trials=trials))
+    spec = loading.parse(SPEC.format(sampler=sampler, trials=trials))
     with tempfile.TemporaryDirectory(prefix="scale-") as place:
         folder = SweepFolder(Path(place) / "scale", token=1)
         folder.path.mkdir()
@@ -103,7 +104,7 @@ def _cell(sampler: str, trials: int, at_once: int, *, record: bool) -> dict:
         return row | (_record(spec, study, folder, Path(place)) if record else {})
 
 
-def _sweep(spec: specs.SweepSpec, study: Study, folder: SweepFolder, at_once: int) -> list[tuple[float, float]]:
+def _sweep(spec: SweepSpec, study: Study, folder: SweepFolder, at_once: int) -> list[tuple[float, float]]:
     """Seconds by the clock and of the CPU for each trial; the fits' own writes are not the driver's."""
     queue = FitQueue(study, folder, seeds=(0,), max_failures=9, on_trial=lambda trial: _tell(spec, study))
     out: deque[Order] = deque()
@@ -143,12 +144,12 @@ class _Watch:
         return shown
 
 
-def _tell(spec: specs.SweepSpec, study: Study) -> None:
+def _tell(spec: SweepSpec, study: Study) -> None:
     """What is shown, after each trial, to whoever watches."""
-    screen.headline(_snapshot(spec, study))
+    summary.headline(_snapshot(spec, study))
 
 
-def _snapshot(spec: specs.SweepSpec, study: Study) -> summary.Snapshot:
+def _snapshot(spec: SweepSpec, study: Study) -> summary.Snapshot:
     """What an attempt shows whoever watches."""
     trials, front = study.look()
     return summary.Snapshot(
@@ -181,9 +182,9 @@ def _about(costs: Sequence[float], trial: int) -> float:
     return statistics.median(costs[max(0, end - WINDOW) : end])
 
 
-def _record(spec: specs.SweepSpec, study: Study, folder: SweepFolder, place: Path) -> dict:
+def _record(spec: SweepSpec, study: Study, folder: SweepFolder, place: Path) -> dict:
     """The whole sweep, written into a new MLflow store on SQLite."""
-    from sweeper.recorder import open_record
+    from sweeper.record.recorder import open_record
 
     store = place / "mlflow.db"
     record = open_record(spec, study.uuid, folder, f"sqlite:///{store}", {"notes": [], "dataset": {}, "commit": None})

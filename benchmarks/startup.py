@@ -71,9 +71,10 @@ def _measure() -> dict:
 
 
 def _child(folder: Path) -> None:
-    from sweeper import driver, screen
-    from sweeper import spec as specs
-    from sweeper.folder import SweepFolder
+    from sweeper.cli import screen
+    from sweeper.engine import driver
+    from sweeper.spec import loading
+    from sweeper.state.sweep_folder import SweepFolder
 
     stamps: dict = {"imported": time.time()}
 
@@ -81,7 +82,7 @@ def _child(folder: Path) -> None:
         def begun(self, look, notes) -> None:
             stamps["begun"] = time.time()
 
-    spec = specs.parse(SPEC + f"storage: {{root: {folder}/sweeps}}\n")
+    spec = loading.parse(SPEC + f"storage: {{root: {folder}/sweeps}}\n")
     outcome = driver.run(spec, Watch(spec))
     home = SweepFolder(folder / "sweeps" / "startup")
     stamps["fits"] = [_fit(home.fit(trial.number, 0).result()) for trial in outcome.trials]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeper import spec as specs
-from sweeper.folder import SweepFolder, write_bytes, write_json
-from sweeper.spec import SweepSpec
-from sweeper.study import Study
+from sweeper.spec import loading
+from sweeper.spec.model import SweepSpec
+from sweeper.state.study import Study
+from sweeper.state.sweep_folder import SweepFolder, write_bytes, write_json
 from tests.metrics.cases import predictions
 from trainables.metrics import Predictions, evaluate
 
@@ -51,10 +51,10 @@ def sweep(
 ) -> SweepSpec:
     """Write a finished sweep called `path.name` into `path`. `answers=False`: as before they were kept."""
     given = {"search.trials": len(right), "storage.root": str(path.parent)} | changes
-    spec = specs.changed(specs.parse(SPEC.format(name=path.name)), given)
+    spec = loading.changed(loading.parse(SPEC.format(name=path.name)), given)
     folder = SweepFolder(path, token=1)
     path.mkdir(parents=True)
-    write_bytes(folder.spec, specs.dump(spec).encode())
+    write_bytes(folder.spec, loading.dump(spec).encode())
     identity = spec.identity() | {"split_hash": split_hash}
     study = Study(spec, f"sqlite:///{folder.path / 'study.db'}", create=True, identity=identity)
     for number, counts in right.items():

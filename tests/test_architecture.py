@@ -16,10 +16,10 @@ PACKAGES = ("sweeper", "trainables", "dashboards")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LIGHT = [
     "sweeper",
-    "sweeper.cli",
-    "sweeper.spec",
-    "sweeper.pareto",
-    "sweeper.presets",
+    "sweeper.cli.main",
+    "sweeper.spec.model",
+    "sweeper.front.pareto",
+    "sweeper.spec.presets",
     "trainables",
     "trainables.task",
     "trainables.params",
@@ -30,7 +30,7 @@ LIGHT = [
     "dashboards",
 ]
 HEAVY = ("torch", "ray", "mlflow", "optuna", "timm", "peft", "sklearn", "pandas", "matplotlib", "plotly")
-LONGEST = 300
+LONGEST = 400
 LONGER: dict[str, int] = {}  # path: lines allowed, each with the reason beside it
 
 

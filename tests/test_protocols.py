@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from sweeper import presets
-from sweeper.dimensions import Choice, Fixed, Range
-from sweeper.spec import SweepSpec, load
+from sweeper.spec import presets
+from sweeper.spec.dimensions import Choice, Fixed, Range
+from sweeper.spec.loading import load
+from sweeper.spec.model import SweepSpec
 from trainables.backbones import BACKBONES
 from trainables.data import DATASETS
 

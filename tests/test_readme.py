@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import cli
-from sweeper import spec as specs
-from trainables.data import digits
+from sweeper.cli import main
+from sweeper.spec import loading
+from trainables.data.datasets import digits
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 SPEC = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1]
@@ -31,12 +31,12 @@ CONSOLE = typed(README.replace(CLUSTER, ""))
 SWEEPER = [words[1:] for words in CONSOLE if words and words[0] == "sweeper"]
 THERE = [words[1:] for words in typed(CLUSTER) if words and words[0] == "sweeper"]
 ELSEWHERE = {
-    "demo",  # minutes long: tests/test_demo.py, marked slow, and `make demo` itself
-    "compare",  # needs a second sweep: tests/test_compare.py
-    "pull",  # tests/test_hand.py, and so predict
+    "demo",  # minutes long: tests/cli/test_demo.py, marked slow, and `make demo` itself
+    "compare",  # needs a second sweep: tests/report/test_comparison.py
+    "pull",  # tests/models/test_folder.py, and so predict
     "predict",
-    "audit",  # sixteen trainings: tests/test_hand.py, tests/audits
-    "rebuild-record",  # tests/test_record.py
+    "audit",  # sixteen trainings: tests/models/test_folder.py, tests/audits
+    "rebuild-record",  # tests/record/test_rebuilt.py
 }
 
 
@@ -48,7 +48,7 @@ def test_the_first_two_commands_are_make_demo_and_make_test() -> None:
 
 def test_the_spec_fits_on_a_page_and_is_good() -> None:
     assert len(SPEC.splitlines()) <= 12
-    assert specs.parse(SPEC).name == "my-first-sweep"
+    assert loading.parse(SPEC).name == "my-first-sweep"
 
 
 def test_every_command_of_the_tool_is_in_the_readme() -> None:
@@ -59,8 +59,8 @@ def test_every_command_of_the_tool_is_in_the_readme() -> None:
 
 @pytest.mark.parametrize("words", THERE, ids=" ".join)
 def test_every_command_for_a_cluster_is_one_that_the_tool_takes(words: list[str]) -> None:
-    """What they do there: tests/test_jobs.py and tests/cluster."""
-    assert cli._parser().parse_args(words).command is not None
+    """What they do there: tests/cluster/test_jobs.py and tests/cluster."""
+    assert main._parser().parse_args(words).command is not None
 
 
 def test_every_file_that_the_readme_names_exists() -> None:
@@ -74,8 +74,8 @@ def test_every_file_that_the_readme_names_exists() -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder with the README's spec, cut down to what a test can wait for."""
     made = tmp_path_factory.mktemp("user")
-    small = specs.changed(specs.parse(SPEC), {"search.trials": 3, "search.seeds": 1, "space.epochs": 1})
-    (made / "sweep.yaml").write_text(specs.dump(small))
+    small = loading.changed(loading.parse(SPEC), {"search.trials": 3, "search.seeds": 1, "space.epochs": 1})
+    (made / "sweep.yaml").write_text(loading.dump(small))
     digits.build(made / "my-birds")
     return made
 

@@ -12,20 +12,20 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainables import adapters, backbones, data
-from trainables.batches import derived
 from trainables.data.base import Dataset, Ints
-from trainables.data.cache import Images, Transform
+from trainables.data.images.cache import Images, Transform
 from trainables.errors import UserError
-from trainables.fit import Fit
 from trainables.methods import METHODS
 from trainables.methods.base import GroupInfo
 from trainables.metrics import Evaluation, Predictions, evaluate
 from trainables.metrics.base import Floats
 from trainables.params import Params
-from trainables.refit import measured, refit_head
-from trainables.runtime import Runtime
-from trainables.samples import Samples
 from trainables.task import Task
+from trainables.training.batches import derived
+from trainables.training.fit import Fit
+from trainables.training.refit import measured, refit_head
+from trainables.training.runtime import Runtime
+from trainables.training.samples import Samples
 
 
 class FineTuning:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from trainables import adapters, backbones
 from trainables.backbones import Backbone
-from trainables.data.transform import Transform
+from trainables.data.images.transform import Transform
 from trainables.errors import UserError
 from trainables.methods import METHODS
 from trainables.params import Params

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from trainables import backbones
 from trainables.backbones import Backbone, small
-from trainables.data import digits
+from trainables.data.datasets import digits
 from trainables.errors import UserError
 from trainables.task import BackboneConfig
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeper.tunnel import HOST, free_port, ray
+from sweeper.cluster.ray_cli import HOST, free_port, ray
 
 START_S = 240.0
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.tunnel import ray
+from sweeper.cluster.ray_cli import ray
 from tests.cluster import hosts as made
 from tests.cluster.hosts import Hosts
 

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.data.trees import VARIANTS, home, ids, picture, told
 from trainables import data
 from trainables.data.base import SPLITS, Dataset
-from trainables.data.cache import Transform, decoded
+from trainables.data.images.cache import Transform, decoded
 from trainables.errors import UserError
 from trainables.task import DataConfig
 

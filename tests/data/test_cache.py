@@ -15,9 +15,9 @@ from PIL import Image
 from timm.data.transforms_factory import create_transform
 
 from tests.data.trees import picture
-from trainables.data import cache, draft
 from trainables.data.base import SPLITS, Dataset, Split
-from trainables.data.cache import Images, Transform, decoded
+from trainables.data.images import cache, draft
+from trainables.data.images.cache import Images, Transform, decoded
 from trainables.errors import UserError
 from trainables.task import DataConfig, cache_root
 

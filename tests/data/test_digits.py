@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
-from trainables.data import digits, load
+from trainables.data import load
 from trainables.data.base import SPLITS, Dataset
+from trainables.data.datasets import digits
 from trainables.task import DataConfig, cache_root
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.data.trees import home, ids, picture, table, told
 from trainables import data
 from trainables.data.base import SPLITS, Dataset
-from trainables.data.cache import Transform, decoded
+from trainables.data.images.cache import Transform, decoded
 from trainables.errors import UserError
 from trainables.task import DataConfig
 

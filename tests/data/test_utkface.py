@@ -13,8 +13,8 @@ import pytest
 from tests.data.trees import COSMETIC_FACES, RACELESS_FACES, home, picture, told
 from trainables import data
 from trainables.data.base import Dataset
+from trainables.data.datasets.utkface import AGES, RACES
 from trainables.data.splitting import keyed
-from trainables.data.utkface import AGES, RACES
 from trainables.errors import UserError
 from trainables.task import DataConfig
 

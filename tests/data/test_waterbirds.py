@@ -10,9 +10,9 @@ import pytest
 from tests.data.trees import picture, table
 from trainables.data import load
 from trainables.data.base import SPLITS, Dataset
+from trainables.data.datasets.waterbirds import FOLDERS, OFFICIAL, _redrawn  # the note needs 11,788 rows, not files
 from trainables.data.examples import Example
 from trainables.data.report import describe, tell
-from trainables.data.waterbirds import FOLDERS, OFFICIAL, _redrawn  # the note needs 11,788 rows, not files
 from trainables.errors import UserError
 from trainables.task import DataConfig
 

@@ -56,8 +56,8 @@ def read(ledger: Path) -> list[dict[str, Any]]:
 
 def watch(ledger: Path) -> None:
     """From now on the fits of this process write `ledger`."""
-    from sweeper.actor import FitActor
-    from sweeper.folder import FitFolder
+    from sweeper.engine.actor import FitActor
+    from sweeper.state.sweep_folder import FitFolder
 
     one_epoch, write_result = FitActor._one_epoch, FitFolder.write_result
 

@@ -27,9 +27,9 @@ from typing import Any
 import alembic.script.base
 from mlflow import MlflowClient
 
-import sweeper.recorder  # noqa: F401  (before the first fork, like all imports)
-from sweeper import lease as leases
-from sweeper.folder import SweepFolder
+import sweeper.record.recorder  # noqa: F401  (before the first fork, like all imports)
+from sweeper.state import lease as leases
+from sweeper.state.sweep_folder import SweepFolder
 from tests.faults import tiny
 from tests.faults.audit import audit, watch
 from tests.faults.crashes import EXIT, Points, install

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sweeper import actor, driver
-from sweeper.actor import FitActor
+from sweeper.engine import actor, driver
+from sweeper.engine.actor import FitActor
 from tests.faults import tiny
 
 

@@ -23,12 +23,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from sweeper import driver, lease, screen
-from sweeper import spec as specs
-from sweeper.executor import Execute, Executor
-from sweeper.folder import SweepFolder
-from sweeper.queue import FitQueue, Order
-from sweeper.sections import Resources
+from sweeper.cli import screen
+from sweeper.engine import driver
+from sweeper.engine.executor import Execute, Executor
+from sweeper.engine.queue import FitQueue, Order
+from sweeper.spec import loading
+from sweeper.spec.sections import Resources
+from sweeper.state import lease
+from sweeper.state.sweep_folder import SweepFolder
 from tests.faults import audit
 
 EPOCHS = 3
@@ -125,7 +127,7 @@ def main() -> int:
     parser.add_argument("--after", type=int, default=2)
     asked = parser.parse_args()
     lease.TTL_S, lease.RENEW_S = asked.lease_s, min(lease.RENEW_S, asked.lease_s / 5)
-    spec = specs.load(asked.spec)
+    spec = loading.load(asked.spec)
     study = Path(spec.storage.root) / spec.name / "study.db"
     at = _freezing(asked.freeze, asked.after, study) if asked.freeze else _nothing
     try:

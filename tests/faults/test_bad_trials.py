@@ -12,8 +12,8 @@ import pytest
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as TuneTrial
 
-from sweeper.actor import FitActor
-from sweeper.folder import SweepFolder, write_bytes
+from sweeper.engine.actor import FitActor
+from sweeper.state.sweep_folder import SweepFolder, write_bytes
 from sweeper.trial import State
 from tests.contracts.trees import TREES
 from tests.faults import tiny

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import attempt, cli, driver, screen, view
-from sweeper import spec as specs
-from sweeper.attempt import Outcome
+from sweeper.cli import main, screen
+from sweeper.engine import attempt, driver
+from sweeper.engine.attempt import Outcome
 from sweeper.errors import Corrupt, Paused, UserError
-from sweeper.folder import SweepFolder
-from sweeper.study import Study
+from sweeper.spec import loading
+from sweeper.state import opening
+from sweeper.state.study import Study
+from sweeper.state.sweep_folder import SweepFolder
 from tests.faults.audit import audit
 from tests.faults.pretend import Pretend
 
@@ -60,7 +62,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not left[0]:
             raise Struck
 
-    spec = specs.parse(SPEC.format(root=root))
+    spec = loading.parse(SPEC.format(root=root))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attempt, "Projector", Silent)
         with pytest.raises(Struck):
@@ -78,7 +80,7 @@ def half(halves: Path, tmp_path: Path) -> Path:
 
 def resume(path: Path) -> Outcome:
     folder = SweepFolder(path)
-    listener = screen.Lines(specs.parse(SPEC.format(root=path.parent)))
+    listener = screen.Lines(loading.parse(SPEC.format(root=path.parent)))
     return driver.resume(folder, listener, executor=Pretend(path.parent / "ledger").executor)
 
 
@@ -230,25 +232,25 @@ def test_a_database_that_is_older_than_the_fence_is_refused(half: Path) -> None:
 
 
 def test_the_spec_of_another_sweep_is_not_taken_for_this_ones(half: Path) -> None:
-    other = specs.changed(specs.load(half / "spec.yaml"), {"name": "other"})
-    (half / "spec.yaml").write_text(specs.dump(other))
+    other = loading.changed(loading.load(half / "spec.yaml"), {"name": "other"})
+    (half / "spec.yaml").write_text(loading.dump(other))
     with pytest.raises(Corrupt, match="is that of a sweep 'other', in the folder of 'half'"):
         resume(half)
 
 
 def test_no_flipped_bit_of_the_spec_is_taken_for_another_question(half: Path) -> None:
-    asked, raw, seen = specs.load(half / "spec.yaml"), (half / "spec.yaml").read_bytes(), 0
+    asked, raw, seen = loading.load(half / "spec.yaml"), (half / "spec.yaml").read_bytes(), 0
     chance = random.Random(0)
     for _ in range(40):
         harmed = bytearray(raw)
         harmed[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
         (half / "spec.yaml").write_bytes(harmed)
         try:
-            found = view.open_spec(SweepFolder(half))
+            found = opening.open_spec(SweepFolder(half))
         except UserError:
             seen += 1
             continue
-        differences = specs.difference(asked.identity(), found.identity())  # these a resume shows and refuses
+        differences = loading.difference(asked.identity(), found.identity())  # these a resume shows and refuses
         free = {"resources", "storage", "search"}  # what may change between two attempts
         changed = {key for key in asked.model_dump() if asked.model_dump()[key] != found.model_dump()[key]}
         assert differences or changed <= free
@@ -256,7 +258,11 @@ def test_no_flipped_bit_of_the_spec_is_taken_for_another_question(half: Path) ->
 
 
 def test_no_flipped_bit_of_the_study_changes_what_it_tells(half: Path) -> None:
-    spec, url, raw = specs.load(half / "spec.yaml"), f"sqlite:///{half / 'study.db'}", (half / "study.db").read_bytes()
+    spec, url, raw = (
+        loading.load(half / "spec.yaml"),
+        f"sqlite:///{half / 'study.db'}",
+        (half / "study.db").read_bytes(),
+    )
     truth, seen = told(Study(spec, url)), 0
     chance = random.Random(0)
     used = [i for i in range(len(raw)) if raw[i]]  # most of a database is empty
@@ -279,10 +285,10 @@ def told(study: Study) -> tuple[object, ...]:
 
 def test_a_damaged_sweep_is_named_and_does_not_hide_the_others(half: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(half, half.with_name("other"))
-    spec = specs.changed(specs.load(half / "spec.yaml"), {"name": "other"})
-    (half.with_name("other") / "spec.yaml").write_text(specs.dump(spec))
+    spec = loading.changed(loading.load(half / "spec.yaml"), {"name": "other"})
+    (half.with_name("other") / "spec.yaml").write_text(loading.dump(spec))
     cut(half / "spec.yaml")
-    assert cli.main(["list", "--root", str(half.parent)]) == 3
+    assert main.main(["list", "--root", str(half.parent)]) == 3
     heard = capsys.readouterr()
     assert "half: " in heard.err
     assert "spec.yaml is cut off" in heard.err

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from sweeper import lease as leases
-from sweeper import spec as specs
-from sweeper.folder import Fenced, FitFolder, SweepFolder
-from sweeper.lease import Held, Lease
-from sweeper.study import Study
+from sweeper.spec import loading
+from sweeper.state import lease as leases
+from sweeper.state.lease import Held, Lease
+from sweeper.state.study import Study
+from sweeper.state.sweep_folder import Fenced, FitFolder, SweepFolder
 from sweeper.trial import State
 
-SPEC = specs.parse("name: a\nsearch: {sampler: random, trials: 4}\n")
+SPEC = loading.parse("name: a\nsearch: {sampler: random, trials: 4}\n")
 ROW = {"accuracy": 0.9, "delta_f1": 0.1}
 
 
@@ -95,7 +95,7 @@ def test_every_late_write_into_the_sweeps_folder_is_refused_and_changes_nothing(
 
 
 def test_every_late_request_to_the_record_is_refused(tmp_path: Path) -> None:
-    from sweeper.runs import Runs
+    from sweeper.record.store import Runs
 
     holds = True
 

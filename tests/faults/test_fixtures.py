@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import migrations
 from sweeper.errors import UserError
-from sweeper.folder import SweepFolder
+from sweeper.state import migrations
+from sweeper.state.opening import open_spec
+from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State
-from sweeper.view import open_spec
 from tests.faults import tiny
 from tests.faults.audit import audit
 

@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sweeper import attempt, runs
-from sweeper import spec as specs
-from sweeper.folder import SweepFolder
+from sweeper.engine import attempt
+from sweeper.record import store as runs
+from sweeper.spec import loading
+from sweeper.state.sweep_folder import SweepFolder
 from tests.faults.test_stores import begin, disk, faults, fill, once, resume
 
 __all__ = ["disk"]  # a fixture
@@ -80,8 +81,8 @@ def test_what_mlflow_missed_is_written_at_the_next_resume(tmp_path: Path, monkey
     monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 0.5)
     assert begin(tmp_path, more="mlflow: 'http://127.0.0.1:9'").exit_code == 1
     folder, store = SweepFolder(tmp_path / "sweeps" / "birds"), f"sqlite:///{tmp_path / 'mlflow.db'}"
-    well = specs.changed(specs.load(folder.spec), {"storage.mlflow": store})
-    folder.spec.write_text(specs.dump(well))
+    well = loading.changed(loading.load(folder.spec), {"storage.mlflow": store})
+    folder.spec.write_text(loading.dump(well))
     monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 200.0)
     assert resume(tmp_path).exit_code == 0
     assert faults(tmp_path, record=store) == []

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import driver, screen
-from sweeper import lease as leases
-from sweeper import spec as specs
-from sweeper.attempt import Outcome
-from sweeper.durable import write_bytes
+from sweeper.cli import screen
+from sweeper.engine import driver
+from sweeper.engine.attempt import Outcome
 from sweeper.errors import UserError
-from sweeper.folder import SweepFolder
-from sweeper.lease import Held, Lease
+from sweeper.spec import loading
+from sweeper.state import lease as leases
+from sweeper.state.atomic import write_bytes
+from sweeper.state.lease import Held, Lease
+from sweeper.state.sweep_folder import SweepFolder
 from tests.faults import arms
 from tests.faults.audit import audit, read
 from tests.faults.ledger import environment
@@ -40,13 +41,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def begin(root: Path, name: str, trials: int = 2) -> Outcome:
-    spec = specs.parse(SPEC.format(name=name, trials=trials, root=root))
+    spec = loading.parse(SPEC.format(name=name, trials=trials, root=root))
     return driver.run(spec, screen.Lines(spec), executor=Pretend(root / f"{name}.jsonl").executor)
 
 
 def go_on(root: Path, name: str, trials: int | None = None) -> Outcome:
     folder = SweepFolder(root / name)
-    listener = screen.Lines(specs.load(folder.spec))
+    listener = screen.Lines(loading.load(folder.spec))
     return driver.resume(folder, listener, trials=trials, executor=Pretend(root / f"{name}.jsonl").executor)
 
 
@@ -119,8 +120,8 @@ def test_what_makes_trials_comparable_cannot_change_and_the_difference_is_shown(
     begin(root, "changed")
     path = SweepFolder(root / "changed").spec
     kept = path.read_bytes()
-    asked = specs.changed(specs.load(path), {"space.rank": [4, 64], "train.clip_norm": 0.5})
-    write_bytes(path, specs.dump(asked).encode())
+    asked = loading.changed(loading.load(path), {"space.rank": [4, 64], "train.clip_norm": 0.5})
+    write_bytes(path, loading.dump(asked).encode())
     with pytest.raises(UserError) as refused:
         go_on(root, "changed", trials=3)
     assert "space.rank: was [4, 8, 16, 32], is now [4, 64]" in str(refused.value)
@@ -133,7 +134,7 @@ def test_resources_and_stop_rules_may_change(root: Path) -> None:
     begin(root, "resources")
     path = SweepFolder(root / "resources").spec
     changes = {"resources.max_concurrent": 1, "resources.max_retries": 9, "search.max_failures": 2}
-    write_bytes(path, specs.dump(specs.changed(specs.load(path), changes)).encode())
+    write_bytes(path, loading.dump(loading.changed(loading.load(path), changes)).encode())
     assert go_on(root, "resources", trials=3).exit_code == 0
     assert faults(root, "resources", 3) == []
 

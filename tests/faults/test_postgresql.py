@@ -13,12 +13,14 @@ import pytest
 import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 
-from sweeper import attempt, database, driver, screen, view
-from sweeper import spec as specs
+from sweeper.cli import screen
+from sweeper.engine import attempt, driver
 from sweeper.errors import Paused, UserError
-from sweeper.folder import SweepFolder
-from sweeper.lease import Lease
-from sweeper.study import Study
+from sweeper.spec import loading
+from sweeper.state import database, opening
+from sweeper.state.lease import Lease
+from sweeper.state.study import Study
+from sweeper.state.sweep_folder import SweepFolder
 from tests.faults.audit import audit
 from tests.faults.postgres import PASSWORD, Server, serving
 from tests.faults.pretend import Pretend
@@ -46,7 +48,7 @@ def play(study: Study) -> list[dict]:
 def test_a_study_whose_server_crashes_again_and_again_proposes_what_an_unbroken_one_does(
     server: Server, tmp_path: Path
 ) -> None:
-    spec = specs.parse(SPEC)
+    spec = loading.parse(SPEC)
     unbroken = play(Study(spec, f"sqlite:///{tmp_path / 'study.db'}", create=True))
     study, over = Study(spec, server.url("crashing"), create=True), threading.Event()
 
@@ -92,7 +94,7 @@ def test_a_connection_that_is_lost_inside_optunas_own_second_try_is_waited_for_t
 
 
 def test_a_proposal_whose_reply_was_lost_is_given_and_not_drawn_again(tmp_path: Path, monkeypatch) -> None:
-    spec, url = specs.parse(SPEC), f"sqlite:///{tmp_path / 'study.db'}"
+    spec, url = loading.parse(SPEC), f"sqlite:///{tmp_path / 'study.db'}"
     study, lost = Study(spec, url, create=True), []
     ask = study._study.ask
 
@@ -120,7 +122,7 @@ def test_a_lease_outlives_a_restart_of_its_server(server: Server) -> None:
 
 def test_a_server_that_stays_away_pauses_the_sweep_with_one_sentence(server: Server, monkeypatch) -> None:
     url = server.url("away")
-    study, lease = Study(specs.parse(SPEC), url, create=True), Lease(url, "birds")
+    study, lease = Study(loading.parse(SPEC), url, create=True), Lease(url, "birds")
     lease.acquire()
     study.propose()
     monkeypatch.setattr(database, "PATIENCE_S", 1.0)
@@ -153,29 +155,29 @@ def test_a_wrong_or_missing_password_is_told_at_once_and_never_shown(
         wrong.chmod(0o600)
         monkeypatch.setenv("PGPASSFILE", str(wrong))
         with pytest.raises(Paused, match="password") as told:
-            Study(specs.parse(SPEC), url, create=True)
+            Study(loading.parse(SPEC), url, create=True)
         assert PASSWORD not in str(told.value)
 
 
 def test_the_password_may_come_from_the_environment_too(server: Server, monkeypatch) -> None:
     monkeypatch.delenv("PGPASSFILE")
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    assert Study(specs.parse(SPEC), server.url("environment"), create=True).trials() == []
+    assert Study(loading.parse(SPEC), server.url("environment"), create=True).trials() == []
 
 
 @pytest.mark.parametrize("url", ["postgresql://me:{}@host/db", "postgresql://host/db?user=me&password={}"])
 def test_a_password_in_the_spec_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(UserError, match=r"use ~/\.pgpass or the environment") as told:
-        specs.parse(f"name: birds\nstorage: {{study: '{url.format(PASSWORD)}'}}\n")
+        loading.parse(f"name: birds\nstorage: {{study: '{url.format(PASSWORD)}'}}\n")
     assert PASSWORD not in str(told.value)
 
 
 def test_a_url_without_a_driver_means_the_one_that_is_installed(tmp_path: Path) -> None:
-    spec = specs.parse(
+    spec = loading.parse(
         "name: birds\nstorage: {study: 'postgresql://me@host/db', mlflow: 'postgresql://me@host/runs'}\n"
     )
-    assert view.study_url(spec, SweepFolder(tmp_path)) == "postgresql+psycopg://me@host/db"
-    assert view.record_uri(spec, tmp_path) == "postgresql+psycopg://me@host/runs"
+    assert opening.study_url(spec, SweepFolder(tmp_path)) == "postgresql+psycopg://me@host/db"
+    assert opening.record_uri(spec, tmp_path) == "postgresql+psycopg://me@host/runs"
 
 
 def test_two_drivers_that_begin_together_in_an_empty_database_are_one_holder_and_one_refused(server: Server) -> None:
@@ -212,7 +214,7 @@ def test_a_sweep_whose_server_is_restarted_in_the_middle_ends_as_if_nothing_had_
             server.stop("immediate")
             threading.Timer(1.0, server.start).start()
 
-    spec = specs.parse(SWEEP.format(root=tmp_path, study=study, record=record))
+    spec = loading.parse(SWEEP.format(root=tmp_path, study=study, record=record))
     outcome = driver.run(spec, screen.Lines(spec), executor=Pretend(tmp_path / "ledger", at=restart).executor)
     assert (outcome.exit_code, outcome.notes) == (0, [])
     found = audit(tmp_path / "birds", tmp_path / "ledger", budget=4, seeds=(0, 1), study=study, record=record)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import lease, view
-from sweeper import spec as specs
 from sweeper.errors import UserError
-from sweeper.folder import SweepFolder
+from sweeper.results import summary
+from sweeper.spec import loading
+from sweeper.state import lease, opening
+from sweeper.state.sweep_folder import SweepFolder
 from tests.faults import tiny
 from tests.faults.tiny import Silent, Tiny
 
@@ -55,14 +56,14 @@ def test_a_resume_may_bring_other_resources_and_stop_rules_and_says_which(
     assert len(tiny.go_on(tmp_path, listener, wanted=wanted).trials) == 4
     assert "changed: search.trials: was 3, is now 4" in listener.notes
     assert "changed: resources.max_retries: was 3, is now 7" in listener.notes
-    assert view.open_spec(folder).resources.max_retries == 7
+    assert opening.open_spec(folder).resources.max_retries == 7
 
 
 def test_a_resume_that_asks_another_question_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = killed(tmp_path, monkeypatch)
     before = folder.spec.read_bytes()
     with pytest.raises(UserError, match=r"groups: was class, is now cell"):
-        tiny.go_on(tmp_path, wanted=specs.changed(tiny.spec(tmp_path), {"groups": "cell"}))
+        tiny.go_on(tmp_path, wanted=loading.changed(tiny.spec(tmp_path), {"groups": "cell"}))
     assert folder.spec.read_bytes() == before
 
 
@@ -76,10 +77,10 @@ def test_a_finished_sweep_takes_a_larger_budget_and_keeps_its_trials(tmp_path: P
 def test_status_says_why_a_sweep_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = killed(tmp_path, monkeypatch)
     monkeypatch.setattr(lease, "born", lambda pid: "gone")
-    held = lease.Lease(view.study_url(view.open_spec(folder), folder), tiny.NAME)
+    held = lease.Lease(opening.study_url(opening.open_spec(folder), folder), tiny.NAME)
     held.acquire()
     monkeypatch.setattr(lease, "born", lambda pid: "")
-    assert view.look(folder)[0].why == f"its driver died: {held.holder()}"
+    assert summary.look(folder)[0].why == f"its driver died: {held.holder()}"
     held.release()
 
     class Broken(Tiny):
@@ -88,9 +89,9 @@ def test_status_says_why_a_sweep_stands_still(tmp_path: Path, monkeypatch: pytes
 
     tiny.make_tiny(monkeypatch.setattr, tuning=Broken, record=tiny.Mute)
     outcome = tiny.go_on(tmp_path, trials=9)
-    assert outcome.snapshot.why == view.look(folder)[0].why
+    assert outcome.snapshot.why == summary.look(folder)[0].why
     assert "5 trials failed in a row; the last: seed 0: raised: no such kernel" in outcome.snapshot.why
     assert "sweeper resume tiny" in outcome.snapshot.why
     tiny.make_tiny(monkeypatch.setattr, record=tiny.Mute)
     tiny.go_on(tmp_path)
-    assert view.look(folder)[0].why is None
+    assert summary.look(folder)[0].why is None

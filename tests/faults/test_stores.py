@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import attempt, database, driver, screen
-from sweeper import spec as specs
-from sweeper.attempt import Outcome
+from sweeper.cli import screen
+from sweeper.engine import attempt, driver
+from sweeper.engine.attempt import Outcome
 from sweeper.errors import Paused
-from sweeper.folder import SweepFolder
+from sweeper.spec import loading
+from sweeper.state import database
+from sweeper.state.sweep_folder import SweepFolder
 from tests.faults.audit import audit
 from tests.faults.pretend import Pretend
 from tests.faults.test_corruption import Silent
@@ -36,13 +38,13 @@ def nothing(instant: str) -> None:
 
 
 def begin(root: Path, *, at: Callable[[str], None] = nothing, more: str = "") -> Outcome:
-    spec = specs.parse(SPEC.format(root=root / "sweeps", more=more))
+    spec = loading.parse(SPEC.format(root=root / "sweeps", more=more))
     return driver.run(spec, screen.Lines(spec), executor=Pretend(root / "ledger", at=at).executor)
 
 
 def resume(root: Path) -> Outcome:
     folder = SweepFolder(root / "sweeps" / "birds")
-    return driver.resume(folder, screen.Lines(specs.load(folder.spec)), executor=Pretend(root / "ledger").executor)
+    return driver.resume(folder, screen.Lines(loading.load(folder.spec)), executor=Pretend(root / "ledger").executor)
 
 
 def end(study: Path) -> None:
@@ -164,11 +166,11 @@ def test_a_full_disk_under_the_study_alone_pauses_the_sweep(disk: Path, tmp_path
 def test_a_full_disk_in_a_worker_pauses_the_sweep_instead_of_failing_its_trials(
     disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweeper.actor import FitActor
-    from sweeper.fitfolder import FitFolder
+    from sweeper.engine.actor import FitActor
+    from sweeper.state.fit_folder import FitFolder
 
     folder = SweepFolder(disk / "birds", token=1)
-    folder.claim(specs.dump(specs.parse(SPEC.format(root=disk, more=""))).encode())
+    folder.claim(loading.dump(loading.parse(SPEC.format(root=disk, more=""))).encode())
     folder.raise_fence()
     params = {"method": "lora", "rank": 4, "learning_rate": 2e-3, "epochs": 2}
     order = {"number": 0, "seed": 0, "kind": "fit", "params": params, "device": "cpu", "threads": 1}

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sweeper import view
-from sweeper.folder import SweepFolder
+from sweeper.state import opening
+from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State
 from tests.faults import tiny
 
@@ -20,6 +20,6 @@ def test_a_worker_that_dies_as_it_starts_or_between_two_fits_costs_no_trial(tmp_
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert {path.name for path in tmp_path.glob("died-at-*")} == {"died-at-start", "died-at-reset"}
-    trials = view.open_study(SweepFolder(tmp_path / tiny.NAME)).trials()
+    trials = opening.open_study(SweepFolder(tmp_path / tiny.NAME)).trials()
     assert [trial.state for trial in trials] == [State.COMPLETE] * 3
     assert done.stderr.count("its worker died; another one goes on (1 of 1)") == 2

@@ -18,16 +18,19 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from sweeper import actor as actors
-from sweeper import attempt, driver, pictures, provenance
-from sweeper import spec as specs
-from sweeper.actor import FitActor
-from sweeper.executor import Execute
-from sweeper.fitfolder import metrics
-from sweeper.folder import SweepFolder
-from sweeper.projector import Projector
-from sweeper.queue import FitQueue
-from sweeper.sections import Resources
+from sweeper.engine import actor as actors
+from sweeper.engine import attempt, driver
+from sweeper.engine.actor import FitActor
+from sweeper.engine.executor import Execute
+from sweeper.engine.queue import FitQueue
+from sweeper.record import pictures
+from sweeper.record.background import Projector
+from sweeper.results import provenance
+from sweeper.spec import loading
+from sweeper.spec.model import SweepSpec
+from sweeper.spec.sections import Resources
+from sweeper.state.fit_folder import metrics
+from sweeper.state.sweep_folder import SweepFolder
 from trainables import finetuning
 from trainables.errors import UserError
 from trainables.metrics import Evaluation
@@ -43,9 +46,9 @@ search: {{sampler: tpe, trials: {trials}, seeds: 2, baselines: [lora]}}
 """
 
 
-def spec(root: Path, trials: int = 3, more: str = "") -> specs.SweepSpec:
+def spec(root: Path, trials: int = 3, more: str = "") -> SweepSpec:
     """Three trials of two seeds and two epochs each, unless told otherwise."""
-    return specs.parse(SPEC.format(root=root, trials=trials) + more)
+    return loading.parse(SPEC.format(root=root, trials=trials) + more)
 
 
 class Tiny:

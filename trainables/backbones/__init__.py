@@ -66,7 +66,7 @@ class Backbone:
     file: Path | None = None
 
     def transform(self) -> dict[str, Any]:
-        """The fields of `trainables.data.cache.Transform` that this backbone asks for."""
+        """The fields of `trainables.data.images.cache.Transform` that this backbone asks for."""
         names = ("size", "resize", "crop_pct", "interpolation")
         return {name: getattr(self, name) for name in names}
 

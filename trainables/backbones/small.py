@@ -1,6 +1,6 @@
 """small-vit: a vision transformer for 32 x 32 images, pre-trained here, once per machine, without a network.
 
-It learns the ten digits of `trainables.data.digits.pretraining_set`, none of which any split holds, so that
+It learns the ten digits of `trainables.data.datasets.digits.pretraining_set`, none of which any split holds, so that
 a fine-tuning has something to adapt. timm's `VisionTransformer`; 164,000 weights.
 """
 
@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from trainables.backbones import Backbone
 from trainables.backbones.timm_family import linear_targets
 from trainables.backbones.weights import fixed_draw, locate, read
-from trainables.data import digits
+from trainables.data.datasets import digits
 from trainables.errors import UserError
 from trainables.task import BackboneConfig, cache_root
 

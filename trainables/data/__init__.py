@@ -32,7 +32,7 @@ class Entry:
 
     def load(self, config: DataConfig) -> Dataset:
         """Read it: names, labels, attributes and splits; no pixels yet."""
-        module = importlib.import_module(f"{__name__}.{self.module}")
+        module = importlib.import_module(f"{__name__}.datasets.{self.module}")
         dataset: Dataset = getattr(module, self.function)(config)
         return dataset
 

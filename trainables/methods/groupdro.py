@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trainables.losses import group_means
 from trainables.methods.base import GroupInfo, Objective
+from trainables.methods.losses import group_means
 from trainables.params import Params
 
 

@@ -7,8 +7,8 @@ from typing import Literal, cast
 
 from torch import Tensor
 
-from trainables.losses import variance_penalty
 from trainables.methods.base import GroupInfo, Objective
+from trainables.methods.losses import variance_penalty
 from trainables.params import Params
 
 Reduction = Literal["sum", "mean"]

@@ -40,7 +40,7 @@ def _tuning(module: Any) -> None:
 
 
 def _actor(module: Any) -> None:
-    """`sweeper.actor`: which fit it is."""
+    """`sweeper.engine.actor`: which fit it is."""
     take = module.FitActor._take
 
     @functools.wraps(take)
@@ -53,7 +53,7 @@ def _actor(module: Any) -> None:
 
 
 def _fitfolder(module: Any) -> None:
-    """`sweeper.fitfolder`: a result is durable."""
+    """`sweeper.state.fit_folder`: a result is durable."""
     write_result = module.FitFolder.write_result
 
     @functools.wraps(write_result)
@@ -64,7 +64,7 @@ def _fitfolder(module: Any) -> None:
     module.FitFolder.write_result = sealed
 
 
-_HOOKS = {"trainables.finetuning": _tuning, "sweeper.actor": _actor, "sweeper.fitfolder": _fitfolder}
+_HOOKS = {"trainables.finetuning": _tuning, "sweeper.engine.actor": _actor, "sweeper.state.fit_folder": _fitfolder}
 
 
 class _Watch(importlib.abc.MetaPathFinder):

@@ -1,0 +1,1 @@
+"""Prose, tables and pictures as plain data, and what writes them out."""

@@ -1,0 +1,88 @@
+"""A report as plain data: sections of text, tables and pictures, written out by `writers` and `pdf`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dashboards.ink.chart import Chart
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph. `answer` sets it apart as what the reader came for, `aside` as small print."""
+
+    text: str
+    answer: bool = False
+    aside: bool = False
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines to be typed or kept as they are."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text under a head. `words` are the columns that are read rather than compared.
+
+    `best` holds (row, column) of cells in bold, `lines` the rows that a line is drawn above. `folded`
+    keeps a long table out of the way on a page.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+    words: tuple[int, ...] = (0,)
+    best: frozenset[tuple[int, int]] = frozenset()
+    lines: tuple[int, ...] = ()
+    folded: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart with its name, which is also the name of its file where one is written.
+
+    `column` is the same picture for a paper's column, where the larger one would be too small to read.
+    """
+
+    name: str
+    chart: Chart
+    column: Chart | None = None
+
+
+Block = Text | Code | Table | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A title, a line under it, and sections."""
+
+    title: str
+    subtitle: str
+    sections: tuple[Section, ...]
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """All blocks, in order."""
+        return [block for section in self.sections for block in section.blocks]
+
+    @property
+    def pictures(self) -> Sequence[Picture]:
+        """All pictures, in order."""
+        return [block for block in self.blocks if isinstance(block, Picture)]
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """All tables, in order."""
+        return [block for block in self.blocks if isinstance(block, Table)]

@@ -1,0 +1,1 @@
+"""One figure a module: its numbers first, then a chart of them."""

@@ -1,0 +1,95 @@
+"""Several sweeps on one picture: their fronts in one frame, and how each grew by one reference point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from dashboards.figures.front import spread
+from dashboards.figures.growth import VOLUME
+from dashboards.figures.numbers import Axis, FrontNumbers, Point, Sense, front_numbers, outline
+from dashboards.ink.chart import SCREEN, WIDE, Chart, Panel, Scale, Series
+from dashboards.ink.style import STAR, Look, looks
+
+
+def fronts_chart(
+    tables: Mapping[str, pd.DataFrame],
+    objectives: Mapping[str, Sense],
+    *,
+    canvas: tuple[float, float] = SCREEN,
+) -> Chart:
+    """The front of each sweep by its name, as `front_numbers` takes its table; baselines as stars.
+
+    Raises:
+        ValueError: fewer than two objectives.
+    """
+    each = {name: front_numbers(table, objectives) for name, table in tables.items()}
+    x, y = (_joint([getattr(numbers, which) for numbers in each.values()]) for which in ("x", "y"))
+    styles = looks(list(each))
+    series = [part for name, numbers in each.items() for part in _series(name, numbers, x, y, styles[name])]
+    outside = sum(not (0 <= x.share(p.x) <= 1 and 0 <= y.share(p.y) <= 1) for n in each.values() for p in n.front)
+    caption = "Lines: the fronts; bars: one standard deviation over the seeds; stars: baselines."
+    caption += f" {outside} outside the frame." if outside else ""
+    panel = Panel(Scale(x.title, x.low, x.high), Scale(y.title, y.low, y.high), tuple(series))
+    return Chart((panel,), caption, canvas)
+
+
+def _joint(axes: Sequence[Axis]) -> Axis:
+    """One axis over all."""
+    return replace(axes[0], low=min(axis.low for axis in axes), high=max(axis.high for axis in axes))
+
+
+def _series(name: str, numbers: FrontNumbers, x: Axis, y: Axis, look: Look) -> list[Series]:
+    border = outline(numbers.front, x, y) if numbers.outline else ()
+    line = Series(name, [u for u, _ in border], [v for _, v in border], "line", look, size=0, key=False)
+    stars = [p for p in numbers.baselines if not p.on_front]
+    clouds = [
+        _cloud(name, numbers.front, look, numbers, size=9, ringed=True),
+        _cloud(name, stars, replace(look, symbol=STAR), numbers, size=13, key=False),
+    ]
+    return [line, *(cloud for cloud in clouds if len(cloud.x) or cloud.key)]
+
+
+def _cloud(
+    name: str,
+    points: Sequence[Point],
+    look: Look,
+    numbers: FrontNumbers,
+    *,
+    size: float,
+    ringed: bool = False,
+    key: bool = True,
+) -> Series:
+    x, y = numbers.x.name, numbers.y.name
+    return Series(
+        name=name,
+        x=[p.x for p in points],
+        y=[p.y for p in points],
+        look=look,
+        x_error=[p.x_std for p in points],
+        error=[p.y_std for p in points],
+        hover=[f"{name} #{p.number}\n{p.name}\n{x} {p.x:.4f}{spread(p.x_std)}\n{y} {p.y:.4f}{spread(p.y_std)}"
+               for p in points],
+        size=size,
+        ringed=ringed,
+        key=key,
+    )  # fmt: skip
+
+
+def growths_chart(growths: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Chart:
+    """For each sweep its hypervolume after each finished trial, and the device hours until then."""
+    styles = looks(list(growths))
+    panels = [
+        Panel(
+            Scale(title),
+            Scale(VOLUME),
+            tuple(
+                Series(name, hours if by_hours else range(1, len(volumes) + 1), volumes, "steps", styles[name], size=0)
+                for name, (volumes, hours) in growths.items()
+            ),
+        )
+        for title, by_hours in (("finished trials", False), ("device hours, all fits together", True))
+    ]
+    return Chart(tuple(panels), "One reference point for all.", WIDE)

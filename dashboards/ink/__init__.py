@@ -1,0 +1,1 @@
+"""A chart drawn: plotly for the screen, matplotlib for paper."""

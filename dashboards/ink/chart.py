@@ -1,0 +1,121 @@
+"""What a picture says, as plain data. Each figure makes a Chart of its numbers; the two inks draw any Chart.
+
+`screen` draws it with plotly, `paper` with matplotlib. Coordinates are data; lengths are pixels of the
+canvas, on which labels were placed with a font of 11 pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dashboards.ink.style import PLAIN, Look
+
+SCREEN, COLUMN, WIDE = (640.0, 430.0), (330.0, 240.0), (700.0, 240.0)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One axis: its title, its ends and its ticks (None, none: whatever fits), and names where it counts things."""
+
+    title: str = ""
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    ticks: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points, a line, steps or bars that share a name, a look and a line in the legend.
+
+    `error` is the half-length of vertical bars, `x_error` of horizontal ones; nan draws none. `hover`
+    says of each point what the screen shows under the cursor. `key=False` stays out of the legend.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    draw: Literal["points", "line", "steps", "bars"] = "points"
+    look: Look = PLAIN
+    error: Sequence[float] = ()
+    x_error: Sequence[float] = ()
+    hover: Sequence[str] = ()
+    size: float = 8.0
+    opacity: float = 1.0
+    ringed: bool = False
+    thick: float = 1.6
+    key: bool = True
+
+
+@dataclass(frozen=True)
+class Band:
+    """The area between two curves over the same x."""
+
+    name: str
+    x: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    look: Look = PLAIN
+    steps: bool = False
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A straight line across: a bound, or a value to compare with."""
+
+    axis: Literal["x", "y"]
+    value: float
+    text: str = ""
+    look: Look = PLAIN
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text, its point (data), and how far from it the text's centre stands (pixels, y upwards)."""
+
+    text: str
+    x: float
+    y: float
+    dx: float
+    dy: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes and what is drawn between them, in this order: bands, rules, series, labels."""
+
+    x: Scale
+    y: Scale
+    series: tuple[Series, ...] = ()
+    bands: tuple[Band, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    labels: tuple[Label, ...] = ()
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Panels side by side under one legend, and a caption. `canvas` is the drawing area of all panels (pixels)."""
+
+    panels: tuple[Panel, ...]
+    caption: str = ""
+    canvas: tuple[float, float] = SCREEN
+
+    @property
+    def keys(self) -> tuple[Series, ...]:
+        """One series for each line of the legend, in the order of drawing."""
+        named = {s.name: s for panel in self.panels for s in panel.series if s.key and s.name}
+        return tuple(named.values())
+
+
+def crowded(names: Sequence[str], width: float) -> bool:
+    """Whether the names side by side need more than `width` pixels."""
+    return sum(longest(name) + 2 for name in names) * 6 > width
+
+
+def longest(name: str) -> int:
+    """The letters of its longest line."""
+    return max(map(len, name.split("\n")))

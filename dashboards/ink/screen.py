@@ -1,0 +1,184 @@
+"""A Chart for the screen: plotly, numbers under the cursor, series switched by the legend."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+from plotly.subplots import make_subplots
+
+from dashboards.ink.chart import Band, Chart, Panel, Rule, Scale, Series, crowded
+from dashboards.ink.style import DARK, LIGHT, SPREAD_OPACITY, Theme
+
+MARGIN = {"l": 80, "r": 20, "t": 60, "b": 70}
+_CONTROLS = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtons": [["zoom2d", "pan2d", "autoScale2d", "resetScale2d"]],
+}
+
+# Both themes travel with the page; the reader's preference, which may change at dusk, picks one.
+_DRAW = """
+const night = window.matchMedia("(prefers-color-scheme: dark)");
+const pictures = [...document.querySelectorAll("script.picture")].map(e => [e.nextElementSibling, JSON.parse(e.text)]);
+function draw() {
+  for (const [place, both] of pictures) {
+    const shown = both[night.matches ? "dark" : "light"];
+    Plotly.react(place, shown.data, shown.layout, both.config);
+  }
+}
+night.addEventListener("change", draw);
+draw();
+"""
+
+
+def plotly(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
+    """The chart as a plotly figure."""
+    figure = make_subplots(
+        rows=1,
+        cols=len(chart.panels),
+        subplot_titles=[html.escape(panel.title) for panel in chart.panels] if len(chart.panels) > 1 else None,
+        horizontal_spacing=min(0.12, 1 / (len(chart.panels) + 2)),
+    )
+    seen: set[str] = set()
+    for column, panel in enumerate(chart.panels, start=1):
+        _draw(figure, panel, column, theme, seen, chart.canvas[0] / len(chart.panels))
+    font = {"color": theme.ink, "size": 13}
+    figure.update_layout(
+        font=font,
+        paper_bgcolor=theme.paper,
+        plot_bgcolor=theme.paper,
+        height=chart.canvas[1] + MARGIN["t"] + MARGIN["b"],
+        margin=MARGIN,
+        barmode="group",
+        legend={"orientation": "h", "x": 0, "y": 1.03 if len(chart.panels) == 1 else 1.1, "yanchor": "bottom"},
+        hoverlabel={"font": {"color": theme.ink}, "bgcolor": theme.paper, "bordercolor": theme.muted},
+    )
+    figure.update_annotations(font_color=theme.ink)
+    return figure
+
+
+def _draw(figure: go.Figure, panel: Panel, column: int, theme: Theme, seen: set[str], width: float) -> None:
+    at = {"row": 1, "col": column}
+    for band in panel.bands:
+        for trace in _area(band, theme):
+            figure.add_trace(trace, **at)
+    for series in panel.series:
+        figure.add_trace(_trace(series, panel, theme, first=series.key and series.name not in seen), **at)
+        seen |= {series.name} if series.key else set()
+    for rule in panel.rules:  # after the series: plotly leaves out what is drawn on an empty panel
+        _rule(figure, rule, theme, at)
+    for label in panel.labels:
+        figure.add_annotation(
+            x=_placed(label.x, panel.x), y=_placed(label.y, panel.y), text=html.escape(label.text), ax=label.dx,
+            ay=-label.dy, font={"size": 11, "color": theme.ink}, showarrow=True, arrowhead=0, arrowwidth=0.7,
+            arrowcolor=theme.muted, standoff=6, **at,
+        )  # fmt: skip
+    slanted = {"tickangle": -35, "tickfont": {"size": 11}, "automargin": True} if crowded(panel.x.names, width) else {}
+    figure.update_xaxes(**_axis(panel.x, theme), **slanted, **at)
+    figure.update_yaxes(**_axis(panel.y, theme), **at)
+
+
+def _placed(value: float, scale: Scale) -> float:
+    """plotly wants the logarithm of an annotation's place on a logarithmic axis."""
+    return math.log10(value) if scale.log else value
+
+
+def _trace(series: Series, panel: Panel, theme: Theme, *, first: bool) -> go.Scatter | go.Bar:
+    colour = theme.colour(series.look.colour)
+    common: dict[str, Any] = {
+        "x": list(series.x) or [None],  # a series of nothing still has its line in the legend
+        "y": list(series.y) or [None],
+        "name": html.escape(series.name),
+        "legendgroup": series.name,
+        "showlegend": first,
+        "text": [_broken(text) for text in series.hover] or None,
+        "hovertemplate": "%{text}<extra></extra>" if series.hover else None,
+        "opacity": series.opacity,
+        "error_y": _bars(series.error, colour),
+    }
+    if series.draw == "bars":
+        return go.Bar(**common, marker={"color": colour}, textposition="none")
+    line = {"color": colour, "width": series.thick, "dash": series.look.dash}
+    ring = {"color": theme.ink if series.ringed else colour, "width": 1.0 if series.ringed else 0.0}
+    return go.Scatter(
+        **common,
+        error_x=_bars(series.x_error, colour),
+        mode="markers" if series.draw == "points" else "lines" if series.size == 0 else "lines+markers",
+        line={**line, "shape": "hv" if series.draw == "steps" else "linear"},
+        marker={"color": colour, "symbol": series.look.symbol.plotly, "size": series.size, "line": ring},
+        hoverinfo=None if series.hover or series.draw == "points" else "skip" if not series.key else None,
+    )
+
+
+def _broken(text: str) -> str:
+    """Lines of text in plotly's own small HTML; whatever looks like a tag in a name stays text."""
+    return html.escape(text).replace("\n", "<br>")
+
+
+def _bars(lengths: Sequence[float], colour: str) -> dict[str, Any] | None:
+    if not len(lengths) or all(math.isnan(length) for length in lengths):
+        return None
+    array = [None if math.isnan(length) else length for length in lengths]
+    return {"array": array, "color": _faded(colour, SPREAD_OPACITY), "thickness": 1.2, "width": 3}
+
+
+def _faded(colour: str, opacity: float) -> str:
+    return "rgba({},{},{},{})".format(*(int(colour[i : i + 2], 16) for i in (1, 3, 5)), opacity)
+
+
+def _area(band: Band, theme: Theme) -> list[go.Scatter]:
+    shape = {"width": 0, "shape": "hv" if band.steps else "linear"}
+    fill = _faded(theme.colour(band.look.colour), 0.18)
+    common = {"mode": "lines", "line": shape, "hoverinfo": "skip", "showlegend": False, "legendgroup": band.name}
+    return [
+        go.Scatter(x=list(band.x), y=list(band.low), **common),
+        go.Scatter(x=list(band.x), y=list(band.high), fill="tonexty", fillcolor=fill, **common),
+    ]
+
+
+def _rule(figure: go.Figure, rule: Rule, theme: Theme, at: dict[str, int]) -> None:
+    line = {"color": theme.colour(rule.look.colour), "width": 1.2, "dash": "dash"}
+    text = {"text": html.escape(rule.text), "font": {"size": 11, "color": theme.muted}}
+    if rule.axis == "x":
+        figure.add_vline(rule.value, line=line, annotation=text, annotation_position="top left", **at)
+    else:
+        figure.add_hline(rule.value, line=line, annotation=text, annotation_position="bottom left", **at)
+
+
+def _axis(scale: Scale, theme: Theme) -> dict[str, Any]:
+    shown: dict[str, Any] = {"title": scale.title, "zeroline": False, "gridcolor": theme.grid, "linecolor": theme.grid}
+    if scale.log:
+        shown |= {"type": "log"}
+    if scale.low is not None and scale.high is not None:
+        shown["range"] = [_placed(scale.low, scale), _placed(scale.high, scale)]
+    if scale.ticks:
+        shown |= {"tickmode": "array", "tickvals": list(scale.ticks), "ticktext": [f"{tick:g}" for tick in scale.ticks]}
+    if scale.names:
+        names = [_broken(name) for name in scale.names]
+        shown |= {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": names}
+    return shown
+
+
+def picture(light: go.Figure, dark: go.Figure) -> str:
+    """One figure of a page, in both themes; `script` must stand once, at the page's end."""
+    both = {"light": json.loads(light.to_json()), "dark": json.loads(dark.to_json())}
+    for shown in both.values():
+        shown["layout"].pop("template", None)
+    body = json.dumps({**both, "config": _CONTROLS}).replace("</", "<\\/")
+    return f'<script type="application/json" class="picture">{body}</script><div class="figure"></div>'
+
+
+def embedded(chart: Chart) -> str:
+    """The chart as a part of a page."""
+    return picture(plotly(chart, LIGHT), plotly(chart, DARK))
+
+
+def script() -> str:
+    """plotly itself, and the few lines that draw every picture of the page: it asks the network for nothing."""
+    return f"<script>{get_plotlyjs()}</script><script>{_DRAW}</script>"

@@ -1,0 +1,1 @@
+"""What a person types: one module of commands for each topic, each with a `register`."""

@@ -1,0 +1,216 @@
+"""Commands about clusters: sweeps on one, from here, and the services on its head.
+
+`--cluster FILE` (or SWEEPER_CLUSTER) on a command that looks at sweeps runs the very same command on the head.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeper.cli.shared import Add, folder_of, spec_of
+from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    from sweeper.cluster.head import Head
+    from sweeper.cluster.jobs import Cluster
+
+_AT = "a cluster.yaml, or the URL of a tunnel to a cluster's dashboard (default: SWEEPER_CLUSTER)"
+
+
+def register(add: Add) -> None:
+    """Enrol them, after all others: some of those get a way to the cluster."""
+    stopping = add("stop", stop, of="sweep")
+    stopping.add_argument("--now", action="store_true", help="do not wait for the epochs on their way")
+    for name, there in (("status", look), ("list", look), ("pareto", look), ("stop", look), ("resume", resume_there)):
+        _at(add.made[name]).set_defaults(there=there)
+    _at(add.made["ui"]).set_defaults(there=ui_there)
+    _at(add("submit", submit, of="spec"))
+    _at(add("logs", logs, of="sweep")).add_argument("--follow", "-f", action="store_true", help="until it ends")
+    down_options = _at(add("down", down))
+    down_options.add_argument("--yes", action="store_true", help="do not ask, also when a sweep runs")
+    head = add.group("head", "On a cluster's head: PostgreSQL and MLflow")
+    for name, command in (("up", head_up), ("down", head_down), ("status", head_status), ("run", head_run)):
+        sub = head(name, command)
+        sub.add_argument("shared", type=Path, help="the folder that every node sees")
+        sub.add_argument("--port", type=int, default=5000, help="MLflow's, on 127.0.0.1 (default: 5000)")
+
+
+def _at(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("--cluster", dest="at", metavar="WHERE", default=os.environ.get("SWEEPER_CLUSTER"), help=_AT)
+    return parser
+
+
+# --- sweeps
+
+
+def stop(asked: argparse.Namespace) -> int:
+    """Pause a sweep that another process here drives; nothing is lost."""
+    from sweeper.engine import pausing
+
+    print(pausing.pause(folder_of(asked), at_once=asked.now))
+    return 0
+
+
+def submit(asked: argparse.Namespace) -> int:
+    """Begin a sweep on a cluster. The spec is sent, the data is not: its paths are the cluster's."""
+    spec = spec_of(asked)
+    with _cluster(asked) as cluster:
+        job, new = cluster.submit(spec)
+        if not new:
+            print(f"'{spec.name}' was submitted before, as it is. Watch it: sweeper logs {spec.name} -f")
+            return 0
+        code = cluster.first_words(job, _say)
+    if code == 0:
+        print(f"'{spec.name}' runs on the cluster. You may close this: sweeper status, logs -f, stop {spec.name}")
+    return code
+
+
+def logs(asked: argparse.Namespace) -> int:
+    """What the driver of a sweep on a cluster says."""
+    with _cluster(asked) as cluster:
+        job = cluster.newest(asked.sweep)
+        if not asked.follow:
+            _say(cluster.log(job))
+            return 0
+        cluster.follow(job, _say)
+        return cluster.exit_code(job)
+
+
+def down(asked: argparse.Namespace) -> int:
+    """Take a cluster down; what is on its shared storage stays."""
+    from sweeper.cluster import takedown
+
+    file = _where(asked)
+    running = takedown.running(file)
+    if running:
+        print(
+            f"running there: {', '.join(running)}. Pause first (sweeper stop NAME), or pay up to an epoch of each fit."
+        )
+    if not asked.yes and not _agreed(f"take {file} down? [y/N] "):
+        print("left as it is. Without a terminal: --yes")
+        return 1
+    takedown.take_down(file)
+    print(f"down. Sweeps, record and database are on the shared storage; 'ray up {file}' finds them there.")
+    return 0
+
+
+def _agreed(question: str) -> bool:
+    """Whether somebody said yes; where nobody can answer, nobody did."""
+    with contextlib.suppress(EOFError):
+        return input(question).strip().lower() in ("y", "yes")
+    return False
+
+
+# --- the same command, there
+
+
+def look(asked: argparse.Namespace) -> int:
+    """Run the command on the head."""
+    with _cluster(asked) as cluster:
+        return cluster.look(_same(asked.words), _say)
+
+
+def resume_there(asked: argparse.Namespace) -> int:
+    """Go on with a sweep on the cluster."""
+    folder_of(asked)  # refuses what is no name
+    with _cluster(asked) as cluster:
+        job = cluster.resume(asked.sweep, _same(asked.words))
+        return cluster.first_words(job, _say)
+
+
+def ui_there(asked: argparse.Namespace) -> int:
+    """Open a tunnel to the head's MLflow, print the links, wait for Ctrl-C."""
+    from sweeper.cluster import file as clusterfile
+    from sweeper.cluster import ray_cli, rules
+
+    folder_of(asked)
+    file = _where(asked)
+    if "://" in file:
+        raise UserError(
+            "a tunnel to MLflow needs the cluster file; or make one yourself: ssh -L 5000:127.0.0.1:5000 HEAD"
+        )
+    if ray_cli.answers(asked.port):
+        raise UserError(
+            f"port {asked.port} on {ray_cli.HOST} is taken. Free it: the head's MLflow answers to no other."
+        )
+    with ray_cli.opened(file, asked.port, asked.port), _cluster(asked) as cluster:
+        code = cluster.look(_same(asked.words), _say)
+        if code == 0:
+            shared = rules.kept_in(clusterfile.read(Path(file))) or "/shared"
+            print(f"user admin; its password: ray exec {file} 'cat {shared}/secrets/mlflow-admin'")
+            print("Ctrl-C closes the tunnel.", flush=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                ray_cli.stay(asked.port)
+        return code
+
+
+@contextlib.contextmanager
+def _cluster(asked: argparse.Namespace) -> Iterator[Cluster]:
+    from sweeper.cluster import ray_cli
+    from sweeper.cluster.jobs import Cluster
+
+    with ray_cli.dashboard(_where(asked)) as address:
+        yield Cluster(address)
+
+
+def _where(asked: argparse.Namespace) -> str:
+    if not asked.at:
+        raise UserError("which cluster? Say --cluster cluster.yaml, or set SWEEPER_CLUSTER.")
+    return str(asked.at)
+
+
+def _same(words: Sequence[str]) -> list[str]:
+    """The command line without its way to the cluster."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and word != "--cluster" and not word.startswith("--cluster="):
+            kept.append(word)
+        skip = word == "--cluster"
+    return kept
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+# --- on the head
+
+
+def head_up(asked: argparse.Namespace) -> int:
+    """Start PostgreSQL and MLflow here, and keep them running. Nothing where they run."""
+    _head(asked).up()
+    return 0
+
+
+def head_down(asked: argparse.Namespace) -> int:
+    """End PostgreSQL and MLflow here. Their data stays."""
+    _head(asked).down()
+    return 0
+
+
+def head_status(asked: argparse.Namespace) -> int:
+    """Which of them run here."""
+    running = _head(asked).status()
+    lines = (f"{'runs' if runs else 'does not run':>12}  {name}" for name, runs in running.items())
+    print(json.dumps(running, indent=2) if asked.json else "\n".join(lines))
+    return 0 if all(running.values()) else 2
+
+
+def head_run(asked: argparse.Namespace) -> int:
+    """Be what keeps them running, in the foreground; `up` starts this."""
+    _head(asked).run()
+    return 0
+
+
+def _head(asked: argparse.Namespace) -> Head:
+    from sweeper.cluster.head import Head
+
+    return Head(asked.shared, port=asked.port)

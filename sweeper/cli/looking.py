@@ -1,0 +1,102 @@
+"""Commands that look: at sweeps, at data, at this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from sweeper.cli.shared import Add, folder_of
+from trainables.errors import UserError
+
+
+def register(add: Add) -> None:
+    """Enrol them."""
+    add("status", status, of="sweep").add_argument("--follow", "-f", action="store_true", help="until it ends")
+    add("list", list_sweeps)
+    add("ui", ui, of="sweep").add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: 5000)")
+    add("schema", schema)
+    cluster = add("doctor", doctor)
+    cluster.add_argument("--cluster", type=Path, metavar="FILE", help="look at a cluster.yaml instead; needs no cloud")
+    check = add.group("data", "Look at data before a sweep does")("check", data_check)
+    check.add_argument("path", type=Path, help="a folder, or a CSV file of your own images")
+    check.add_argument("--name", dest="dataset", help="the dataset it is (default: by its layout)")
+    check.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw some images of each cell")
+    check.add_argument("--manifest", type=Path, metavar="FILE.csv", help="write who is in which split")
+
+
+def status(asked: argparse.Namespace) -> int:
+    """Where a sweep stands, by its study and lease."""
+    from sweeper.cli import screen
+    from sweeper.results import summary
+
+    sweep_folder = folder_of(asked)
+    snapshot, *_ = summary.look(sweep_folder)
+    print(json.dumps(snapshot.to_json(), indent=2) if asked.json else summary.headline(snapshot))
+    if asked.follow and not asked.json:
+        screen.watch(lambda: summary.look(sweep_folder)[0])
+    return 0
+
+
+def list_sweeps(asked: argparse.Namespace) -> int:
+    """Every sweep under the root."""
+    from sweeper.results import summary
+    from sweeper.state import sweep_folder
+
+    snapshots, damaged = [], 0
+    for sweep in sweep_folder.sweeps(asked.root):
+        try:
+            snapshots.append(summary.look(sweep)[0])
+        except UserError as fault:  # one that is damaged does not hide the others
+            print(f"{sweep.name}: {fault}", file=sys.stderr)
+            damaged = fault.exit_code
+    if asked.json:
+        print(json.dumps([snapshot.to_json() for snapshot in snapshots], indent=2))
+        return damaged
+    for snapshot in snapshots:
+        print(summary.headline(snapshot))
+    if not snapshots and not damaged:
+        print(f"no sweeps in {asked.root.resolve()}. Begin one: sweeper demo")
+    return damaged
+
+
+def ui(asked: argparse.Namespace) -> int:
+    """Start MLflow on the loopback address and print the link that opens the front."""
+    from sweeper.record import server
+    from sweeper.state import opening
+
+    sweep_folder = folder_of(asked)
+    uri = opening.record_uri(opening.open_spec(sweep_folder), asked.root)
+    uuid = opening.open_study(sweep_folder).uuid
+    return server.serve(uri, sweep_folder.name, uuid, asked.root / "mlartifacts", asked.port)
+
+
+def schema(asked: argparse.Namespace) -> int:
+    """The JSON Schema of a spec, for editors."""
+    from sweeper.spec import loading
+
+    print(json.dumps(loading.schema(), indent=2))
+    return 0
+
+
+def doctor(asked: argparse.Namespace) -> int:
+    """Check this machine (versions, devices, disk, database, ports), or a cluster file."""
+    from sweeper.cli import doctor as surgery
+
+    checks = surgery.examine_cluster(asked.cluster) if asked.cluster else surgery.examine(asked.root)
+    print(json.dumps([vars(check) for check in checks], indent=2) if asked.json else surgery.report(checks))
+    return 2 if any(check.verdict == "bad" for check in checks) else 0
+
+
+def data_check(asked: argparse.Namespace) -> int:
+    """Tell what is in a folder of data: counts, bad records, leaks; exit code 2 where a sweep would stop."""
+    from sweeper.cli import data_check as datacheck
+
+    finding = datacheck.check(asked.path, asked.dataset)
+    if asked.sheet:
+        datacheck.write_sheet(finding, asked.sheet)
+    if asked.manifest:
+        datacheck.write_manifest(finding, asked.manifest)
+    print(json.dumps(finding.to_json(), indent=2) if asked.json else datacheck.report(finding))
+    return 0 if finding.refusal is None else 2

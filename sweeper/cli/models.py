@@ -1,0 +1,62 @@
+"""Commands that put a model in the hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from sweeper.cli.shared import Add, folder_of
+
+
+def register(add: Add) -> None:
+    """Enrol them."""
+    asked = add("pull", pull)
+    asked.add_argument("point", metavar="NAME@POINT", help="knee, most-accurate, fairest, or a trial's number")
+    asked.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    asked.add_argument("--merge", action="store_true", help="all weights in one file, the adapter merged in")
+    asked = add("predict", predict)
+    asked.add_argument("folder", type=Path, metavar="DIR", help="what 'sweeper pull' wrote")
+    asked.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files to look at")
+    asked = add("audit", audit)
+    asked.add_argument("point", metavar="NAME@POINT", help="knee, most-accurate, fairest, or a trial's number")
+    asked.add_argument("--shadows", type=int, default=16, help="models that are trained to compare with (default: 16)")
+
+
+def pull(asked: argparse.Namespace) -> int:
+    """Write a point of the front to a folder that plain peft, timm and open_clip load, with a model card."""
+    from sweeper.models import folder
+
+    asked.sweep, _, which = asked.point.partition("@")
+    made = folder.pull(folder_of(asked), which or "knee", asked.out, merge=asked.merge)
+    told = {"folder": str(made), "files": sorted(file.name for file in made.iterdir())}
+    print(json.dumps(told, indent=2) if asked.json else f"{made}: {', '.join(told['files'])}. Read its README.md.")
+    return 0
+
+
+def predict(asked: argparse.Namespace) -> int:
+    """What a pulled model says of some images."""
+    from trainables import serving
+
+    answers = list(serving.predict(asked.folder, asked.images))
+    if asked.json:
+        print(json.dumps([answer.to_json() for answer in answers], indent=2))
+        return 0
+    for answer in answers:
+        print(f"{answer.image}: {answer.label} ({answer.probabilities[answer.label]:.1%})")
+    return 0
+
+
+def audit(asked: argparse.Namespace) -> int:
+    """Try to tell from a point's answers whom it was trained on: membership inference with shadow models."""
+    from sweeper.models import audit as auditing
+
+    def heard(done: int) -> None:
+        if not asked.json:
+            print(f"shadow model {done} of {asked.shadows}", flush=True)
+
+    asked.sweep, _, which = asked.point.partition("@")
+    place, found = auditing.membership(folder_of(asked), which or "knee", shadows=asked.shadows, heard=heard)
+    lines = [*auditing.sentences(found), f"{place}: by class, attribute and cell; {place.stem}.png: the curves"]
+    print(json.dumps(found, indent=2) if asked.json else "\n".join(lines))
+    return 0

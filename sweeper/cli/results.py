@@ -1,0 +1,166 @@
+"""Commands that show what a sweep has found: the front, the report, sweeps side by side, tables to take away."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeper.cli.shared import Add, folder_of, show_front
+from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    from dashboards.document.document import Table
+
+FORMATS = ("html", "md", "pdf", "tex")
+EXPORTS = ("csv", "json", "parquet")
+
+
+def register(add: Add) -> None:
+    """Enrol them."""
+    _bounds(add("pareto", pareto, of="sweep"))
+    told = add("report", report, of="sweep")
+    _bounds(told)
+    told.add_argument("--format", choices=FORMATS, help="default: by the file's suffix, else html")
+    told.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME-report.html in this folder")
+    told.add_argument("--figures", type=Path, metavar="FOLDER", help="also each figure, as PDF and PNG, for a paper")
+    several = add("compare", compare)
+    several.add_argument("sweeps", nargs="+", metavar="NAME", help="two or more sweeps on the same data")
+    several.add_argument("--force", action="store_true", help="also sweeps that were measured on other data")
+    several.add_argument("--format", choices=FORMATS, help="default: by the file's suffix")
+    several.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the report of it, with pictures")
+    taken = add("export", export_tables, of="sweep")
+    taken.add_argument("--format", choices=EXPORTS, help="default: by the file's suffix, else csv")
+    taken.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME.csv in this folder")
+
+
+def _bounds(parser: argparse.ArgumentParser) -> None:
+    """How the recommended point is chosen: the knee, unless there are bounds."""
+    for option, what in (("--at-least", "higher"), ("--at-most", "lower")):
+        parser.add_argument(
+            option,
+            action="append",
+            default=[],
+            metavar="OBJECTIVE=X",
+            help=f"recommend the best of the others with this one (of which {what} is better) within X; again for more",
+        )
+
+
+def pareto(asked: argparse.Namespace) -> int:
+    """The front of a sweep, the point to take and why; test numbers apart."""
+    from sweeper.results import held_out, summary
+    from sweeper.results.results import Results
+
+    folder = folder_of(asked)
+    snapshot, trials, front, spec = summary.look(folder)
+    advice = Results(folder, spec, trials, front).recommendation(bounds(asked, spec.objectives))
+    test = held_out.read(folder, spec, trials)
+    if asked.json:
+        shown: dict[str, Any] = {"front": snapshot.front, "hypervolume": snapshot.hypervolume}
+        shown["held_out"] = {str(n): {k: list(v) for k, v in row.items()} for n, row in test.items()}
+        shown["recommended"] = None if advice is None else advice.to_json()
+        print(json.dumps(summary.plain(shown), indent=2))
+        return 0
+    show_front(snapshot, trials, front, spec, folder)
+    if advice is not None:
+        print(advice)
+        print(held_out.drop(advice.values, test.get(advice.number), spec.objectives))
+    return 0
+
+
+def report(asked: argparse.Namespace) -> int:
+    """Write one file that tells all of a sweep: HTML that opens offline, PDF, or its tables for a paper."""
+    from sweeper.report import files, sweep_report
+    from sweeper.results import summary
+    from sweeper.results.results import Results
+
+    folder = folder_of(asked)
+    form, path = files.target(asked.format, asked.output, FORMATS, f"{folder.name}-report")
+    snapshot, trials, front, spec = summary.look(folder)
+    facts = sweep_report.gather(snapshot, Results(folder, spec, trials, front), bounds(asked, spec.objectives))
+    document = sweep_report.document(facts)
+    files.write_document(document, form, path)
+    figures = files.write_figures(document, asked.figures) if asked.figures else []
+    tell(asked, [path, *figures])
+    return 0
+
+
+def compare(asked: argparse.Namespace) -> int:
+    """Two or more sweeps on one picture, with one reference point for the hypervolume."""
+    from sweeper.report import comparison, files
+
+    form, path = (asked.format, asked.output)
+    if form or path:
+        form, path = files.target(form, path, FORMATS, "-".join(asked.sweeps))
+    sides = [comparison.side(folder_of(argparse.Namespace(root=asked.root, sweep=name))) for name in asked.sweeps]
+    found = comparison.compare(sides, force=asked.force)
+    if path is not None:
+        files.write_document(comparison.document(found), form, path)
+    if asked.json:
+        print(json.dumps(found.to_json() | {"written": [str(path)] if path else []}, indent=2))
+        return 0
+    for difference in found.differences:
+        print(f"not the same data: {difference}")
+    show_table(comparison.volume_table(found))
+    if path is not None:
+        print(f"wrote {path}")
+    return 0
+
+
+def export_tables(asked: argparse.Namespace) -> int:
+    """Write trials and fits, with nothing left out, as tables (CSV, Parquet) or JSON."""
+    from sweeper.report import export, files
+    from sweeper.results import summary
+    from sweeper.results.results import Results
+
+    folder = folder_of(asked)
+    form, path = files.target(asked.format, asked.output, EXPORTS, folder.name)
+    _, trials, front, spec = summary.look(folder)
+    tell(asked, export.write(Results(folder, spec, trials, front), form, path))
+    return 0
+
+
+def show_table(table: Table) -> None:
+    """A report's table on the terminal."""
+    from rich.console import Console
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    drawn = Drawn(caption=table.caption, caption_justify="left", header_style="bold")
+    for column, name in enumerate(table.head):
+        drawn.add_column(name, justify="left" if column in table.words else "right")
+    for row in table.rows:
+        drawn.add_row(*map(Text, row))
+    Console(soft_wrap=True).print(drawn)
+
+
+def tell(asked: argparse.Namespace, written: Sequence[Path]) -> None:
+    """Say what was written."""
+    print(json.dumps([str(path) for path in written]) if asked.json else "\n".join(f"wrote {path}" for path in written))
+
+
+def bounds(asked: argparse.Namespace, objectives: Mapping[str, str]) -> dict[str, float]:
+    """`--at-least accuracy=0.82` as `{"accuracy": 0.82}`.
+
+    Raises:
+        UserError: it is written otherwise, or bounds an objective at its better end.
+    """
+    found = {}
+    for option, sense in (("at_least", "max"), ("at_most", "min")):
+        flag = f"--{option.replace('_', '-')}"
+        for text in getattr(asked, option):
+            name, _, value = text.partition("=")
+            if objectives.get(name, sense) != sense:
+                other = "--at-most" if sense == "max" else "--at-least"
+                raise UserError(f"{flag} {text}: of {name}, {_better(objectives[name])} is better. Use {other}.")
+            try:
+                found[name] = float(value)
+            except ValueError:
+                raise UserError(f"{flag} {text}: use an objective and a number, such as accuracy=0.82.") from None
+    return found
+
+
+def _better(sense: str) -> str:
+    return "higher" if sense == "max" else "lower"

@@ -1,0 +1,119 @@
+"""What commands share: the spec or the sweep that was named, who listens, and how an end is told."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    from sweeper.engine.attempt import Outcome
+    from sweeper.spec.model import SweepSpec
+    from sweeper.state.sweep_folder import SweepFolder
+
+Parser = argparse.ArgumentParser
+Command = Callable[[argparse.Namespace], int]
+
+
+class Add:
+    """Enrols commands, `add(name, function)`, whose help is the function's docstring."""
+
+    def __init__(self, commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+        self._commands = commands
+        self.made: dict[str, Parser] = {}
+
+    def __call__(self, name: str, command: Command, *, of: Literal["spec", "sweep"] | None = None) -> Parser:
+        """The parser of the new command, for options of its own. `of` says what it is about."""
+        text = command.__doc__ or ""
+        sub = self._commands.add_parser(name, help=text.partition("\n")[0].rstrip("."), description=text)
+        self.made[name] = sub
+        sub.set_defaults(command=command)
+        if of == "spec":
+            sub.add_argument("spec", help="a sweep.yaml, the name of a shipped preset, or - for standard input")
+            sub.add_argument("--name", help="call the sweep so, whatever the file says")
+            sub.add_argument("--data", type=Path, metavar="FOLDER", help="where your copy of the data is")
+        if of == "sweep":
+            sub.add_argument("sweep", metavar="NAME", help="the sweep's name")
+        sub.add_argument("--root", type=Path, default=None, help="where sweeps are kept (default: ./sweeps)")
+        sub.add_argument("--json", action="store_true", help="print JSON on standard output, nothing else there")
+        return sub
+
+    def group(self, name: str, text: str) -> Add:
+        """Commands under a common first word."""
+        return Add(self._commands.add_parser(name, help=text).add_subparsers(required=True))
+
+
+def spec_of(asked: argparse.Namespace) -> SweepSpec:
+    """The spec of a file, or of a preset by its name, with what the command line changes."""
+    from sweeper.spec import loading, presets
+
+    if asked.spec == "-":
+        found = loading.parse(sys.stdin.read(), "standard input")
+    else:
+        found = loading.load(presets.path(asked.spec) if asked.spec in presets.names() else asked.spec)
+    changes = {"name": asked.name} if asked.name else {}
+    changes |= {"storage.root": str(asked.root)} if asked.root_given else {}
+    changes |= {"data.root": str(asked.data)} if asked.data else {}
+    for key, variable in (("study", "SWEEPER_STUDY"), ("mlflow", "SWEEPER_MLFLOW")):  # as a cluster's head sets them
+        if getattr(found.storage, key) is None and variable in os.environ:
+            changes[f"storage.{key}"] = os.environ[variable]
+    return loading.changed(found, changes) if changes else found
+
+
+def folder_of(asked: argparse.Namespace) -> SweepFolder:
+    """The sweep's folder; a name is never a path."""
+    from sweeper.spec.model import NAME
+    from sweeper.state.sweep_folder import SweepFolder
+
+    if not re.match(NAME, asked.sweep):
+        raise UserError(f"'{asked.sweep}' is not a sweep's name. 'sweeper list' shows those there are.")
+    return SweepFolder(asked.root / asked.sweep)
+
+
+def listener(spec: SweepSpec, asked: argparse.Namespace) -> Any:
+    from rich.console import Console
+
+    from sweeper.cli import screen
+
+    console = Console(stderr=True)
+    return screen.LiveTable(spec, console) if console.is_terminal and not asked.json else screen.Lines(spec)
+
+
+def show_outcome(outcome: Outcome, spec: SweepSpec, folder: SweepFolder, asked: argparse.Namespace) -> int:
+    from sweeper.results.summary import duration
+
+    if asked.json:
+        print(
+            json.dumps(outcome.snapshot.to_json() | {"exit_code": outcome.exit_code, "notes": outcome.notes}, indent=2)
+        )
+        return outcome.exit_code
+    show_front(outcome.snapshot, outcome.trials, outcome.front, spec, folder)
+    for note in outcome.notes:
+        print(note)
+    here = "" if folder.path.parent == Path("sweeps").resolve() else f" --root {folder.path.parent}"
+    if outcome.snapshot.state == "paused":
+        print(f"paused; nothing is lost. Go on with: sweeper resume {spec.name}{here}")
+    else:
+        print(f"took {duration(outcome.snapshot.elapsed_s)}. Look at the record: sweeper ui {spec.name}{here}")
+    return outcome.exit_code
+
+
+def show_front(snapshot: Any, trials: Any, front: Any, spec: SweepSpec, folder: SweepFolder) -> None:
+    from rich.console import Console
+
+    from sweeper.cli import screen
+    from sweeper.results import held_out, summary
+
+    console = Console(soft_wrap=True)
+    print(summary.headline(snapshot))
+    if snapshot.front:
+        console.print(screen.front_table(snapshot.front, "Pareto front", held_out.read(folder, spec, trials)))
+        print(summary.against_baseline(trials, spec, front))
+    print(summary.CAVEAT + (f" {summary.SMOKE}" if spec.data.name == "digits-on-scenes" else ""))

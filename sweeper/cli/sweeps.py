@@ -1,0 +1,76 @@
+"""Commands that begin sweeps or go on with them."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeper.cli.shared import Add, folder_of, listener, show_outcome, spec_of
+
+if TYPE_CHECKING:
+    from sweeper.spec.model import SweepSpec
+
+
+def register(add: Add) -> None:
+    """Enrol them."""
+    add("demo", demo)
+    for name, command in (("validate", validate), ("plan", plan), ("run", run)):
+        add(name, command, of="spec")
+    again = add("resume", resume, of="sweep")
+    again.add_argument("--trials", type=int, help="a larger budget")
+    again.add_argument("--with", dest="wanted", metavar="FILE", help="a spec with other resources or stop rules")
+
+
+def demo(asked: argparse.Namespace) -> int:
+    """Run the shipped demonstration, under the first free name."""
+    names = (f"demo-{i}" if i > 1 else "demo" for i in itertools.count(1))
+    asked.name = next(name for name in names if not (asked.root / name).exists())
+    asked.spec, asked.data = "digits-demo", None
+    return _begin(spec_of(asked), asked)
+
+
+def validate(asked: argparse.Namespace) -> int:
+    """Say every fault of a spec at once, or that there is none."""
+    spec = spec_of(asked)
+    print(json.dumps(spec.model_dump(mode="json"), indent=2) if asked.json else f"{asked.spec} is good.")
+    return 0
+
+
+def plan(asked: argparse.Namespace) -> int:
+    """Show what a spec would do here, timed by a real epoch."""
+    from sweeper.engine import planning
+
+    made = planning.plan(spec_of(asked))
+    print(json.dumps(made.to_json(), indent=2) if asked.json else made)
+    return 0
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Begin a sweep."""
+    return _begin(spec_of(asked), asked)
+
+
+def resume(asked: argparse.Namespace) -> int:
+    """Finish what is left of a sweep."""
+    from sweeper.engine import driver
+    from sweeper.spec import loading
+    from sweeper.state import opening
+
+    folder = folder_of(asked)
+    spec = opening.open_spec(folder)
+    wanted = loading.load(asked.wanted) if asked.wanted else None
+    with listener(spec, asked) as watching:
+        outcome = driver.resume(folder, watching, trials=asked.trials, wanted=wanted)
+    return show_outcome(outcome, spec, folder, asked)
+
+
+def _begin(spec: SweepSpec, asked: argparse.Namespace) -> int:
+    from sweeper.engine import driver
+    from sweeper.state.sweep_folder import SweepFolder
+
+    with listener(spec, asked) as watching:
+        outcome = driver.run(spec, watching)
+    return show_outcome(outcome, spec, SweepFolder(Path(spec.storage.root) / spec.name), asked)

@@ -1,0 +1,1 @@
+"""Somebody else's machines: the cluster file, its rules, the head and its jobs."""

@@ -1,0 +1,202 @@
+"""Sweeps on a cluster: the commands that one types here, run on the cluster's head as Ray jobs.
+
+A job that drives a sweep is `sweeper run` or `sweeper resume`, as anywhere; one that looks is, say,
+`sweeper status`. So what is told comes from the study and its lease, never from a job's state, and there is
+one code path. Only the spec travels, and no secret: token and passwords lie in files on the head.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from sweeper.errors import UserError
+from sweeper.spec.model import SweepSpec
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+# A stopped job is asked as Ctrl-C asks, and given time for the pause; Ray's own is TERM, and KILL after 3 s.
+STOPPED_GENTLY = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "30"}
+SWEEP = "sweep"
+LONGEST_SPEC = 100_000
+AGENT_S = 120.0  # a head that has just started takes no jobs yet
+SETTLE_S = 5.0
+EXIT_BAD_INPUT = 2
+_HEADER = "Running entrypoint for job "
+Say = Callable[[str], None]
+
+
+class Cluster:
+    """The jobs of a cluster, at its dashboard's `address`."""
+
+    def __init__(self, address: str) -> None:
+        self._client = _client(address)
+
+    # --- jobs that drive a sweep
+
+    def submit(self, spec: SweepSpec) -> tuple[str, bool]:
+        """Begin the sweep there; gives the job's id, and whether it is new: asking twice begins it once.
+
+        Raises:
+            UserError: another sweep of this name was submitted, or the spec is too long.
+        """
+        text = json.dumps(spec.model_dump(mode="json"))  # JSON is YAML, on one line
+        if len(text) > LONGEST_SPEC:
+            raise UserError(f"the spec is above {LONGEST_SPEC:,} letters. Give long lists as ranges.")
+        job_id = f"{spec.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        for job in self.of(spec.name):
+            if job.driver_exit_code == EXIT_BAD_INPUT:
+                if job.submission_id == job_id:  # it was refused, and what was wrong may be mended
+                    self._client.delete_job(job_id)
+            elif job.submission_id == job_id:
+                return job_id, False
+            else:
+                raise UserError(
+                    f"a sweep '{spec.name}' was submitted to this cluster already. Go on with it: "
+                    f"'sweeper resume {spec.name} --cluster ...'; or choose another name: --name NAME."
+                )
+        self._begin(job_id, f"echo {shlex.quote(text)} | {_words(['run', '-'])}", spec.name)
+        return job_id, True
+
+    def resume(self, name: str, words: Sequence[str]) -> str:
+        """Go on with a sweep there, by `words` of the command line; gives the job's id."""
+        job_id = f"{name}-resume-{len(self.of(name))}-{time.time_ns() // 1_000_000}"
+        self._begin(job_id, _words(words), name)
+        return job_id
+
+    def of(self, name: str) -> list[JobDetails]:
+        """The jobs that drive, or drove, a sweep; the newest first."""
+        mine = [job for job in self._client.list_jobs() if (job.metadata or {}).get(SWEEP) == name]
+        return sorted(mine, key=lambda job: job.start_time or 0, reverse=True)
+
+    def first_words(self, job_id: str, say: Say) -> int:
+        """Tell what a job says until it is on its way, or has ended; the exit code of one that has ended."""
+        told = False
+        while not (ended := self._ended(job_id)):
+            log = self.log(job_id)
+            if log and told:
+                break
+            told = bool(log)
+            time.sleep(SETTLE_S if told else 1.0)
+        say(self.log(job_id))
+        return self.exit_code(job_id) if ended else 0
+
+    # --- jobs that look
+
+    def look(self, words: Sequence[str], say: Say) -> int:
+        """Run a command on the head, tell what it prints, give its exit code; nothing of it stays."""
+        job_id = f"look-{time.time_ns()}-{os.getpid()}"
+        self._begin(job_id, _words(words), None)
+        try:
+            self.follow(job_id, say)
+            return self.exit_code(job_id)
+        except KeyboardInterrupt:
+            self._client.stop_job(job_id)
+            raise
+        finally:
+            if self._ended(job_id):
+                self._client.delete_job(job_id)
+
+    # --- what a job says
+
+    def newest(self, name: str) -> str:
+        """The job that drives a sweep, or drove it last.
+
+        Raises:
+            UserError: this cluster has none.
+        """
+        jobs = self.of(name)
+        if not jobs or jobs[0].submission_id is None:
+            raise UserError(
+                f"this cluster has no job of a sweep '{name}' (jobs do not outlive its head; sweeps do: sweeper list)."
+            )
+        return str(jobs[0].submission_id)
+
+    def log(self, job_id: str) -> str:
+        """What a job has said so far."""
+        return _without_header(self._client.get_job_logs(job_id))
+
+    def follow(self, job_id: str, say: Say) -> None:
+        """Tell what a job says until it ends."""
+        asyncio.run(self._follow(job_id, say))
+        while not self._ended(job_id):  # its last line comes before its end
+            time.sleep(0.2)
+
+    async def _follow(self, job_id: str, say: Say) -> None:
+        held, begun = "", False
+        async for piece in self._client.tail_job_logs(job_id):
+            if begun:
+                say(piece)
+            elif _complete(held := held + piece):  # Ray's own words have passed
+                begun = True
+                say(_without_header(held))
+
+    def exit_code(self, job_id: str) -> int:
+        """Of a job that has ended; 1 where it was killed."""
+        code = self._client.get_job_info(job_id).driver_exit_code
+        return 1 if code is None else int(code)
+
+    def _ended(self, job_id: str) -> bool:
+        return bool(self._client.get_job_status(job_id).is_terminal())
+
+    def _begin(self, job_id: str, entrypoint: str, sweep: str | None) -> None:
+        until = time.monotonic() + AGENT_S
+        while True:
+            try:
+                self._client.submit_job(
+                    entrypoint=entrypoint,
+                    submission_id=job_id,
+                    runtime_env={"env_vars": dict(STOPPED_GENTLY)},
+                    metadata={SWEEP: sweep} if sweep else {},
+                )
+                return
+            except RuntimeError as fault:
+                if "No available agent" not in str(fault) or time.monotonic() > until:
+                    raise UserError(f"the cluster takes no job: {_last_line(fault)}") from None
+            time.sleep(1.0)
+
+
+def _client(address: str) -> JobSubmissionClient:
+    """Ray reads its way of authentication when it is imported.
+
+    Raises:
+        UserError: nobody answers there, or it does not know our token.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)
+    try:
+        return JobSubmissionClient(address)
+    except AuthenticationError as fault:
+        raise UserError(
+            f"the cluster at {address} refuses us: {_last_line(fault)} Put its token into ~/.ray/auth_token, mode 600."
+        ) from None
+    except (ConnectionError, RuntimeError) as fault:
+        raise UserError(f"no cluster answers at {address}: {_last_line(fault)}") from None
+
+
+def _words(words: Sequence[str]) -> str:
+    return shlex.join(["python", "-m", "sweeper", *words])
+
+
+def _complete(log: str) -> bool:
+    return _HEADER in log and "\n" in log.partition(_HEADER)[2]
+
+
+def _without_header(log: str) -> str:
+    """A job's own words: what follows the line in which Ray says that it begins."""
+    return log.partition(_HEADER)[2].partition("\n")[2]
+
+
+def _last_line(fault: Exception) -> str:
+    return next((line for line in reversed(str(fault).splitlines()) if line.strip()), type(fault).__name__)

@@ -1,0 +1,1 @@
+"""A sweep is carried out: driver, attempt, queue, Ray Tune, actor."""

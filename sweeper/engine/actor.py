@@ -1,0 +1,271 @@
+"""Ray Tune's Trainable over `trainables.FineTuning`: one actor, many fits, one after the other.
+
+Imports, backbone and data are paid once per actor; `reset_config` aims it at the next order. Every
+epoch is durable before it is reported, so an actor may die at any instant.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from sweeper.engine.watchdog import Watchdog
+from sweeper.errors import Corrupt, Paused, of_storage
+from sweeper.spec import loading
+from sweeper.state import migrations
+from sweeper.state.mirror import SHOWN_S
+from sweeper.state.sweep_folder import Fenced, SweepFolder
+from trainables.errors import FitError, UserError
+from trainables.metrics import Evaluation
+from trainables.params import Params
+
+if TYPE_CHECKING:  # torch stays out of the driver, which imports this class only to hand it to Tune
+    from trainables.finetuning import FineTuning
+
+log = logging.getLogger(__name__)
+REPORT_EVERY_S = 1.0
+
+
+class FitActor(tune.Trainable):
+    """Trains fits, one at a time. Tune sees progress; the fit's folder gets the facts."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Called once per actor. A fault here is kept and told for each order, not lost with the actor."""
+        began = time.perf_counter()
+        self._fault: BaseException | None = None
+        self._watchdog = Watchdog(None, beat=self._beat, hangs=self._hang)
+        self._tuning: FineTuning | None = None
+        try:
+            from trainables.finetuning import FineTuning
+
+            sweep = _sweep(config)
+            sweep.arrive()
+            spec = loading.load(sweep.spec)
+            self._watchdog = Watchdog(spec.resources.epoch_timeout_s, beat=self._beat, hangs=self._hang)
+            self._tuning = FineTuning(spec.task(), device=config["device"], threads=config["threads"])
+            self._tuning.prepare()
+        except (UserError, FitError) as fault:  # anything else is this machine's: the actor dies, another one tries
+            self._fault = fault
+        self._prepared_s = time.perf_counter() - began
+        self._take(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Aim at another order; True tells Tune that the actor can be used again."""
+        self._take(new_config)
+        return True
+
+    def _take(self, config: dict[str, Any]) -> None:
+        self._order = config
+        self._sweep = _sweep(config)
+        self._fit = self._sweep.fit(config["number"], config["seed"])
+        self._history: list[dict[str, Any]] = []
+        self._seconds = self._shown_s = 0.0
+        self._fetched = self._aimed = False
+
+    # --- one step is some epochs: as many as end within REPORT_EVERY_S and before a comparison, at least one
+
+    def step(self) -> dict[str, Any]:
+        """Go on with the order; done when it is, or when the sweep was asked to stop."""
+        try:
+            return self._go_on()
+        except Fenced as fault:  # a ghost: whoever holds the sweep now does this order, so there is nothing to retry
+            log.warning("fit %s/%s: %s", self._order["number"], self._order["seed"], fault)
+            return {"done": True, "epoch": 0}
+        except Paused as fault:  # damage, or a store that is away
+            return self._halt(str(fault))
+
+    def _go_on(self) -> dict[str, Any]:
+        try:
+            if not self._fetched:
+                self._sweep.fetch(self._order["number"], self._order["seed"])
+                self._fetched = True
+            if self._order["kind"] == "held-out":
+                return self._measure_held_out()
+            return self._train()
+        except FitError as fault:
+            return self._give_up(fault.reason, fault)
+        except (Fenced, Paused):
+            raise
+        except UserError as fault:
+            return self._give_up("bad-input", fault)
+        except OSError as fault:  # the machine's fault, not the settings'
+            fault.filename = fault.filename or str(self._fit.path)  # a write does not say to where
+            told = of_storage(fault)
+            if told is None:
+                raise  # another process may fare better
+            return self._halt(str(told))
+        except Exception as fault:
+            # torch's own class is not named here: this module must not need torch to be imported
+            memory = isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError"
+            self._give_up("out-of-memory" if memory else "raised", fault)
+            raise  # what else it may have broken in this process, a fresh actor does not have
+
+    def _ready(self) -> FineTuning:
+        if self._fault is not None:
+            raise self._fault
+        assert self._tuning is not None  # setup keeps one or the other
+        return self._tuning
+
+    def _train(self) -> dict[str, Any]:
+        if self._fit.result() is not None:
+            return {"done": True, "epoch": 0}
+        if (stack := self._fit.hung()) is not None:
+            self._history = self._fit.history()
+            return self._give_up("timed-out", FitError("timed-out", self._too_long), trace=stack)
+        tuning = self._ready()
+        if not self._aimed:
+            self._aim(tuning)
+        until, rungs = time.perf_counter() + REPORT_EVERY_S, self._order.get("rungs", ())
+        while not tuning.done:
+            self._watched_epoch(tuning)
+            if stopped := not tuning.done and self._sweep.stopping:
+                self._fit.unmark()
+            self._share()
+            if stopped or time.perf_counter() >= until or tuning.epoch in rungs:
+                break
+        reached = self._history[-1] if tuning.epoch in rungs else {}
+        return reached | {"done": tuning.done or stopped, "epoch": tuning.epoch}
+
+    def _share(self) -> None:
+        """Only now is the epoch durable where nodes share no disk. Its time is not the epoch's: a store may be away."""
+        self._sweep.share(self._order["number"], self._order["seed"])
+
+    def _watched_epoch(self, tuning: FineTuning) -> None:
+        """One epoch, within its time limit, noted as in flight until it is durable."""
+        self._beat(0.0)
+        with self._watchdog.watching(self._fit.stuck):
+            self._one_epoch(tuning)
+            if tuning.done:
+                self._seal(tuning)
+
+    def _beat(self, elapsed_s: float) -> None:
+        """Note how long the epoch in flight has taken: what an interruption now would cost."""
+        if self._order["kind"] == "fit":
+            cpus, gpus = self._order.get("cpus", 1.0), self._order.get("gpus", 0.0)
+            self._fit.mark(len(self._history) + 1, elapsed_s, cpus=cpus, gpus=gpus)
+            if not 0 < elapsed_s - self._shown_s < SHOWN_S:
+                self._shown_s = elapsed_s
+                self._sweep.share_mark(self._order["number"], self._order["seed"])
+
+    def _hang(self, stack: str) -> None:
+        """The epoch takes longer than it may: told, and not retried, for it would hang again."""
+        if self._fit.result() is None:
+            self._give_up("timed-out", FitError("timed-out", self._too_long), trace=stack)
+
+    @property
+    def _too_long(self) -> str:
+        return (
+            f"epoch {len(self._history) + 1} took longer than resources.epoch_timeout_s allows. Where it was is in "
+            "the trace. If it was only slow, give the trials to come a larger limit: sweeper resume NAME --with FILE."
+        )
+
+    def _aim(self, tuning: FineTuning) -> None:
+        from trainables.training import checkpoint
+
+        tuning.aim(Params.from_flat(self._order["params"]), self._order["seed"])
+        self._refuse_other_data(tuning)
+        payload = self._fit.newest_checkpoint()
+        if payload is not None:
+            try:
+                tensors, meta = checkpoint.unpack(payload)
+                migrations.check(meta.get("schema", 1), f"a checkpoint in {self._fit.path}")
+                tuning.load_state(tensors, meta["state"])
+                self._history, self._seconds = meta["history"], meta["seconds"]
+            except (KeyError, ValueError, UserError) as fault:
+                raise Corrupt(
+                    f"a checkpoint in {self._fit.path} has a valid checksum and cannot be read ({fault}). It was "
+                    "written by another release; delete the fit's folder to run this fit again."
+                ) from fault
+        self._aimed = True
+
+    def _refuse_other_data(self, tuning: FineTuning) -> None:
+        """An image that was lost or mended while the sweep lives would make its trials incomparable."""
+        before = self._order.get("split_hash")
+        if before is not None and before != (now := tuning.provenance()["split_hash"]):
+            raise Corrupt(
+                f"the data is not what the trials before were trained on (its split hash is {now}, it was {before}): "
+                "a file was lost, damaged or mended since. Put it back, then resume; or begin another sweep."
+            )
+
+    def _one_epoch(self, tuning: FineTuning) -> None:
+        from trainables.training import checkpoint
+
+        began = time.perf_counter()
+        row: dict[str, Any] = {"epoch": tuning.epoch + 1, **tuning.train_epoch()}
+        trained = time.perf_counter()
+        self._evaluation = tuning.evaluate("val")
+        row["evaluate_s"] = time.perf_counter() - trained
+        row |= {f"val_{name}": value for name, value in self._evaluation.to_json()["values"].items()}
+        self._seconds += time.perf_counter() - began
+        self._history.append(_plain(row) | {"time_ms": time.time_ns() // 1_000_000})
+        if not tuning.done:
+            tensors, state = tuning.state()
+            meta = {"state": state, "history": self._history, "seconds": self._seconds, "schema": migrations.SCHEMA}
+            self._fit.save_checkpoint(tuning.epoch, checkpoint.pack(tensors, meta))
+
+    def _seal(self, tuning: FineTuning) -> None:
+        """Weights first, then the result that vouches for them."""
+        self._fit.path.mkdir(parents=True, exist_ok=True)
+        made = self._fit.unsealed_weights
+        tuning.save(made)
+        self._fit.keep_weights(made)
+        self._fit.write_result(
+            self._evaluation.to_json()
+            | {
+                "params": self._order["params"],
+                "history": self._history,
+                "weights": self._fit.digests(),
+                "provenance": tuning.provenance() | {"prepared_s": self._prepared_s},
+                "seconds": self._seconds,
+                "error": None,
+            }
+        )
+
+    def _give_up(self, reason: str, fault: BaseException, trace: str | None = None) -> dict[str, Any]:
+        """A deterministic failure is told once, with the whole trace in the folder; it is not retried."""
+        trace = trace or "".join(traceback.format_exception(fault))
+        log.warning("fit %s/%s: %s", self._order["number"], self._order["seed"], trace)
+        if self._order["kind"] == "fit":
+            error = {"reason": reason, "message": str(fault) or type(fault).__name__, "trace": trace}
+            told = {"history": self._history, "seconds": self._seconds, "error": error}
+            self._fit.end_without_numbers(self._order["params"], **told)
+            self._share()
+        return {"done": True, "epoch": len(self._history)}
+
+    def _halt(self, why: str) -> dict[str, Any]:
+        """No fit can go on before a person has mended something: the sweep pauses, and this fit keeps its place."""
+        log.warning("fit %s/%s: %s", self._order["number"], self._order["seed"], why)
+        return {"done": True, "epoch": len(self._history), "halt": why}
+
+    # --- the held-out split
+
+    def _measure_held_out(self) -> dict[str, Any]:
+        tuning = self._ready()
+        tuning.aim(Params.from_flat(self._order["params"]), self._order["seed"])
+        self._fit.check_weights()
+        tuning.load_weights(self._fit.weights)
+        with self._watchdog.watching(self._fit.stuck):
+            evaluation: Evaluation = tuning.evaluate("test")
+        self._sweep.keep_held_out(self._order["number"], self._order["seed"], evaluation.to_json())
+        return {"done": True, "epoch": 0}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing for Tune: the fit's folder has all of it."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing from Tune either."""
+
+
+def _sweep(config: dict[str, Any]) -> SweepFolder:
+    return SweepFolder(Path(config["folder"]), token=config["token"], store=config.get("store"))
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """What JSON can hold: an undefined number is None."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

@@ -1,0 +1,165 @@
+"""A sweep from its question to its front: run and resume.
+
+Everything here may be killed at any instant; the study and the fits' folders are enough to go on.
+Write order: ask -> launch -> checkpoint -> result -> tell -> record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from sweeper.engine import lost_work
+from sweeper.engine.attempt import Attempt, Listener, Outcome
+from sweeper.engine.executor import Execute, Executor, ray_tune
+from sweeper.engine.signals import Interrupts
+from sweeper.engine.watchdog import BEAT_S
+from sweeper.errors import Paused, UserError, storage_told
+from sweeper.results import provenance
+from sweeper.spec import loading
+from sweeper.spec.amending import amended, anchored, extended
+from sweeper.spec.model import SweepSpec
+from sweeper.state import migrations
+from sweeper.state.lease import Held, Lease
+from sweeper.state.mirror import SHOWN_S
+from sweeper.state.opening import open_spec, study_url
+from sweeper.state.study import NoSuchSweep, Study
+from sweeper.state.sweep_folder import Fenced, SweepFolder
+
+RESERVED = ("mlartifacts", "mlflow.db")  # the record's, beside the sweeps
+
+
+@storage_told()
+def run(spec: SweepSpec, listener: Listener, *, executor: Executor = ray_tune) -> Outcome:
+    """Begin a sweep and see it through.
+
+    Raises:
+        UserError: the name is taken, or the data, weights or resources are not there.
+    """
+    folder = SweepFolder(Path(spec.storage.root) / spec.name, store=spec.storage.fits)
+    spec = anchored(spec)
+    if folder.stored:
+        raise UserError(f"{spec.storage.fits} has a sweep '{spec.name}' already. Choose another name.")
+    _claim(folder, spec)
+    try:
+        return _attempt(spec, folder, listener, executor, begin=True)
+    except (Held, Fenced, Paused):  # it is somebody else's now, or waits for something to be mended
+        raise
+    except UserError:
+        if not (folder.path / "trials").exists():  # refused before its first trial: nothing to go on with
+            folder.forget()
+        raise
+
+
+@storage_told()
+def resume(
+    folder: SweepFolder,
+    listener: Listener,
+    *,
+    trials: int | None = None,
+    wanted: SweepSpec | None = None,
+    executor: Executor = ray_tune,
+) -> Outcome:
+    """Finish what is left of a sweep; `trials` gives it a larger budget, `wanted` a spec with other resources or rules.
+
+    Raises:
+        UserError: there is no such sweep, somebody else drives it, the budget would shrink, or `wanted` asks
+            another question.
+    """
+    spec, notes = open_spec(folder), []
+    if wanted is not None:
+        spec, changes = amended(spec, wanted)
+        notes = [f"changed: {line}" for line in changes]
+    if trials is not None:
+        spec = extended(spec, trials)
+    return _attempt(spec, folder, listener, executor, notes=notes)
+
+
+def _claim(folder: SweepFolder, spec: SweepSpec) -> None:
+    """Make the folder ours, or refuse: what lies there already is never touched."""
+    if folder.name in RESERVED:
+        raise UserError(f"{folder.path} will hold something else. Choose another name, or another --root.")
+    try:
+        folder.claim(migrations.stamped(loading.dump(spec)))
+    except FileExistsError:
+        if folder.exists:
+            raise UserError(
+                f"sweep '{folder.name}' exists in {folder.path}. Go on with it: 'sweeper resume {folder.name}'; "
+                "or choose another name: 'sweeper run FILE --name NAME'."
+            ) from None
+        raise UserError(f"{folder.path} holds something else. Choose another name, or another --root.") from None
+
+
+def _attempt(
+    spec: SweepSpec,
+    folder: SweepFolder,
+    listener: Listener,
+    executor: Executor,
+    *,
+    begin: bool = False,
+    notes: Sequence[str] = (),
+) -> Outcome:
+    url = study_url(spec, folder)
+    lease = Lease(url, spec.name)
+    folder = SweepFolder(folder.path, token=lease.acquire(), store=spec.storage.fits)
+    try:
+        folder.raise_fence()
+        folder.clear_scratch()
+        if (written := migrations.stamped(loading.dump(spec))) != folder.spec.read_bytes():
+            folder.write(folder.spec, written)
+        folder.meet()
+        with Interrupts().caught() as interrupts, _machines_and_data(spec, folder, executor) as (execute, described):
+            study = _open_study(spec, folder, url, lease, described["dataset"]["split_hash"], begin=begin)
+            if not begin:
+                notes = [*notes, _cost(spec, folder, study)]
+            attempt = Attempt(spec, folder, study, listener, interrupts)
+            lease.then(attempt.stop)
+            return attempt.run(execute, described | {"notes": [*described["notes"], *notes]})
+    finally:
+        lease.release()
+
+
+@contextlib.contextmanager
+def _machines_and_data(
+    spec: SweepSpec, folder: SweepFolder, executor: Executor
+) -> Iterator[tuple[Execute, dict[str, Any]]]:
+    """Both take seconds and neither needs the other."""
+    with ThreadPoolExecutor(1, thread_name_prefix="data") as pool:
+        data = pool.submit(provenance.describe, spec, folder.path)
+        with executor(spec.resources) as execute:
+            yield execute, data.result()
+
+
+def _cost(spec: SweepSpec, folder: SweepFolder, study: Study) -> str:
+    """What the interruption cost: the epochs in flight of trials that have come to nothing yet."""
+    open_trials = [trial for trial in study.trials() if not trial.state.finished]
+    fits = [folder.fit(trial.number, seed) for trial in open_trials for seed in spec.search.seed_list]
+    return str(lost_work.settle(fits, SHOWN_S if spec.storage.fits else BEAT_S))
+
+
+def _open_study(spec: SweepSpec, folder: SweepFolder, url: str, lease: Lease, split_hash: str, *, begin: bool) -> Study:
+    """The sweep's study, made where the run before died too early to; refused where spec or data differ."""
+    identity = spec.identity() | {"split_hash": split_hash}
+    try:
+        study = Study(spec, url, guard=lease.check, vouch=lease.vouch)
+    except NoSuchSweep:
+        if (folder.path / "trials").exists():
+            raise UserError(
+                f"{folder.path} has fits, and {spec.storage.study or 'its study.db'} knows nothing of them. Put the "
+                "database back; without it nobody can say which settings those fits had."
+            ) from None
+        return Study(spec, url, create=True, identity=identity, guard=lease.check, vouch=lease.vouch)
+    if begin:
+        raise UserError(f"the database has a study '{spec.name}' of another folder already. Choose another name.")
+    differences = loading.difference(loading.completed(study.identity), identity)
+    if differences:
+        raise UserError(
+            f"'{spec.name}' differs from how it began in what makes trials comparable:\n  "
+            + "\n  ".join(differences)
+            + "\nPut it back (split_hash: the data), or begin a sweep with a new name."
+        )
+    study.sign()
+    return study

@@ -1,0 +1,51 @@
+"""What an interruption cost: the epochs that were in flight, and are trained again from the checkpoint before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sweeper.engine.watchdog import BEAT_S
+from sweeper.state.sweep_folder import FitFolder
+
+
+@dataclass(frozen=True)
+class Cost:
+    """How many fits were in flight, and the seconds of processors that are paid again, at most.
+
+    A fit notes now and then how long its epoch has taken by its own clock, so a bound needs no clock of
+    another machine. `unknown` fits had a note that was torn.
+    """
+
+    fits: int = 0
+    gpu_s: float = 0.0
+    cpu_s: float = 0.0
+    unknown: int = 0
+
+    def __str__(self) -> str:
+        if not self.fits:
+            return "resumed: no fit was in flight, nothing is paid again"
+        plural = "s were" if self.fits > 1 else " was"
+        paid = f"{self.gpu_s:.0f} GPU-seconds" if self.gpu_s else f"{self.cpu_s:.0f} CPU-seconds"
+        torn = f" and what {self.unknown} of them spent, whose note is torn" if self.unknown else ""
+        return f"resumed: {self.fits} fit{plural} in flight; at most {paid} are paid again{torn}"
+
+
+def settle(fits: Iterable[FitFolder], every_s: float = BEAT_S) -> Cost:
+    """The cost of the interruption that left `fits` unfinished. It is counted once: their notes are taken away.
+
+    `every_s` is how often a fit's note reached this folder.
+    """
+    notes = []
+    for fit in fits:
+        note = fit.in_flight()
+        if note is not None and fit.result() is None:
+            notes.append(note)
+        fit.unmark()
+    known = [note for note in notes if "elapsed_s" in note]
+    return Cost(
+        fits=len(notes),
+        gpu_s=sum((note["elapsed_s"] + every_s) * note["gpus"] for note in known),
+        cpu_s=sum((note["elapsed_s"] + every_s) * note["cpus"] for note in known),
+        unknown=len(notes) - len(known),
+    )

@@ -1,0 +1,158 @@
+"""Ray, started or joined, and what it can give to a fit."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeper.engine import capacity
+from sweeper.engine.capacity import Machines
+from sweeper.errors import Paused, UserError
+from sweeper.spec.sections import Resources
+
+# Read by Ray when it is first imported. Tune's own snapshots, loggers and signal handler are off:
+# an attempt is never read back, the record is ours, and so is Ctrl-C.
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+FIRST_WORKER_S = 300.0  # own machines that `ray up` has just begun to start
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How many fits run at once, and what each is given."""
+
+    count: int
+    cpus: float
+    gpus: float
+    device: str
+    threads: int
+    bound_by_resources: bool
+
+
+def start() -> bool:
+    """Join the Ray that RAY_ADDRESS names (or that this process already has), else start one here.
+
+    A Ray of our own listens on the loopback address only and asks for a token made for it. Ray reads both
+    settings when it is imported, so a program that imports Ray before this call has to make them itself.
+    Returns whether it was started here.
+
+    Raises:
+        Paused: there is no Ray to be had.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    own = not os.environ.get("RAY_ADDRESS")
+    if own:
+        # Ray knows one switch that keeps all of its servers on the loopback address; its name tells its origin.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        # Nobody starts a dead head of our own again, so a driver ends soon after it; of a cluster's it waits a minute.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+        if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
+            os.environ["RAY_AUTH_MODE"] = "token"
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    import ray
+
+    if ray.is_initialized():
+        return False
+    with _signals_kept():
+        try:
+            if own:
+                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            else:
+                ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as fault:  # Ray has no class of its own for this
+            ray.shutdown()
+            raise Paused(_no_ray(fault, own)) from fault
+    return own
+
+
+def _no_ray(fault: Exception, own: bool) -> str:
+    said = " ".join(str(fault).split())[:300]
+    if own:
+        return f"Ray could not be started on this machine ({said}). When it has room and time, resume."
+    return (
+        f"Ray at {os.environ['RAY_ADDRESS']} (RAY_ADDRESS) could not be joined ({said}). See that it runs, then resume."
+    )
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray puts handlers of its own into the process that calls init; a TERM would end a sweep without a pause."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def stop() -> None:
+    """End a Ray that `start` started."""
+    import ray
+
+    ray.shutdown()
+
+
+def slots(asked: Resources) -> Slots:
+    """What each fit gets, and how many fit on the machines that are here or that the cluster may yet start.
+
+    Raises:
+        UserError: one fit asks for more than any machine of the cluster has.
+    """
+    here, to_come = _machines()
+    kinds = to_come or here
+    gpus = (1.0 if any(kind.gpus for kind in kinds) else 0.0) if asked.gpus == "auto" else float(asked.gpus)
+    cpus = 1.0 if asked.cpus == "auto" else float(asked.cpus)
+    now, most = (sum(kind.fits(cpus, gpus) for kind in some) for some in (here, kinds))
+    most = max(now, most)
+    if most < 1:
+        raise UserError(
+            f"resources: a fit asks for {cpus:g} CPUs and {gpus:g} GPUs; no machine of this Ray has or will have that "
+            f"({'; '.join(map(str, kinds)) or 'there is none'}). Ask for less in 'resources', or give the cluster more."
+        )
+    count = most if asked.max_concurrent == "auto" else min(most, int(asked.max_concurrent))
+    threads = max(1, int(cpus)) if asked.threads == "auto" else int(asked.threads)
+    if count > now:  # Tune shows one waiting fit at a time; an autoscaler starts machines for those that it sees
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(count)
+    return Slots(count, cpus, gpus, "cuda" if gpus else "cpu", threads, bound_by_resources=count == most)
+
+
+def _machines() -> tuple[list[Machines], list[Machines]]:
+    """What is here, and the workers that may come; waits for a first one of a kind that only Ray knows."""
+    file = os.environ.get("SWEEPER_MACHINES")
+    kinds = capacity.promised(Path(file).expanduser()) if file else []
+    until = time.monotonic() + FIRST_WORKER_S
+    here = _here()
+    while any(kind.cpus is None for kind in kinds) and not any(kind.cpus for kind in here):
+        if time.monotonic() > until:
+            return here, []
+        time.sleep(1.0)
+        here = _here()
+    return here, capacity.completed(kinds, here)
+
+
+def _here() -> list[Machines]:
+    import ray
+
+    have = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [Machines(1, float(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in have]

@@ -1,0 +1,77 @@
+"""What a running sweep tells Prometheus, through Ray's own metrics: Ray exports each name with `ray_` before it.
+
+`dashboards/grafana/sweeps.json` draws them. A thread of its own looks at the study; whatever fails there
+costs a gauge, never a trial.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sweeper.results import summary
+from sweeper.state.opening import open_spec, open_study
+from sweeper.state.sweep_folder import SweepFolder
+
+log = logging.getLogger(__name__)
+
+PERIOD_S = 15.0
+GAUGES = {  # name: what it is, and its tags beside the sweep's name
+    "sweeper_trials": ("trials of the sweep by state", ("state",)),
+    "sweeper_budget": ("trials that the sweep may have", ()),
+    "sweeper_fits": ("fits of trials that have ended; only grows", ()),
+    "sweeper_front": ("members of the Pareto front", ()),
+    "sweeper_hypervolume": ("hypervolume of the front, against the sweep's reference point", ()),
+}
+
+
+class Telemetry:
+    """The gauges of one sweep. `ray` must be joined before the first `tell`."""
+
+    def __init__(self, folder: SweepFolder) -> None:
+        from ray.util.metrics import Gauge
+
+        self._spec, self._study = open_spec(folder), open_study(folder)
+        self._gauges = {name: Gauge(name, told, ("sweep", *tags)) for name, (told, tags) in GAUGES.items()}
+
+    def tell(self) -> None:
+        """Set every gauge to what the study says now."""
+        trials, front = self._study.look()
+        for state, count in summary.counts(trials).items():
+            self._set("sweeper_trials", count, {"state": state})
+        self._set("sweeper_budget", self._study.budget)
+        self._set("sweeper_fits", sum(trial.seeds for trial in trials if trial.state.finished))
+        self._set("sweeper_front", len(front))
+        if front:
+            self._set("sweeper_hypervolume", summary.hypervolume(trials, self._spec, front))
+
+    def _set(self, name: str, value: float, tags: Mapping[str, str] | None = None) -> None:
+        self._gauges[name].set(value, {"sweep": self._spec.name, **(tags or {})})
+
+
+@contextlib.contextmanager
+def telling(folder: SweepFolder, *, period_s: float = PERIOD_S) -> Iterator[None]:
+    """Inside, the sweep's gauges are kept up to date; at the end they are set once more."""
+    over = threading.Event()
+
+    def work() -> None:
+        try:
+            telemetry: Any = Telemetry(folder)
+            while True:
+                telemetry.tell()
+                if over.is_set():
+                    return
+                over.wait(period_s)
+        except Exception as fault:  # a store that is away, a Ray that is gone: the sweep itself will say so
+            log.warning("telemetry: %s: %s. The gauges stand still; the sweep goes on.", type(fault).__name__, fault)
+
+    thread = threading.Thread(target=work, name="telemetry", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(10.0)

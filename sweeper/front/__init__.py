@@ -1,0 +1,1 @@
+"""What is better: dominance, rules of choice, uncertainty. Pure functions of numbers."""

@@ -1,0 +1,66 @@
+"""Which fits are trained further: asynchronous successive halving, for several objectives at once.
+
+A fit is looked at after `first` epochs, after `factor` times as many, and so on. It goes on if it belongs to the better
+1/`factor` of the fits with its seed that were looked at there, counted by fronts: first those that none beats
+everywhere, then those that only they beat, until there are enough; no front is cut in two.
+
+Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020; with the fronts of Deb et al., NSGA-II, 2002.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sweeper.front import pareto
+from sweeper.trial import with_nan
+
+
+class Halving:
+    """The rule, and what it has seen. `signs` says of each objective whether more (+1) or less (-1) is better.
+
+    A fit is compared with trials of lower numbers only, so that what is decided, fits being run one at a time, does
+    not depend on who was interrupted when.
+    """
+
+    def __init__(self, first: int, factor: int, signs: Mapping[str, float]) -> None:
+        self._first, self._factor, self._signs = first, factor, signs
+        self._seen: dict[tuple[int, int], dict[int, list[float]]] = {}  # by seed and epoch: points by trial
+
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        """After how many epochs a fit of `epochs` is looked at; never at its end."""
+        found = []
+        rung = self._first
+        while rung < epochs:
+            found.append(rung)
+            rung *= self._factor
+        return tuple(found)
+
+    def note(self, number: int, seed: int, epoch: int, values: Mapping[str, float | None]) -> None:
+        """The objectives of a fit after `epoch` epochs; an undefined one is None or nan."""
+        known = with_nan(values)
+        point = [sign * known.get(name, math.nan) for name, sign in self._signs.items()]
+        self._seen.setdefault((seed, epoch), {})[number] = point
+
+    def stops(self, number: int, seed: int, epoch: int) -> bool:
+        """Whether a fit that was noted ends here: enough others are better. Undefined objectives decide nothing."""
+        seen = self._seen.get((seed, epoch), {})
+        points = [point for other, point in seen.items() if other < number and not np.isnan(point).any()]
+        own = seen.get(number)
+        if own is None or np.isnan(own).any() or len(points) + 1 < self._factor:
+            return False
+        return not _among_the_better([*points, own], math.ceil((len(points) + 1) / self._factor))
+
+
+def _among_the_better(points_TM: Sequence[Sequence[float]], enough: int) -> bool:
+    """Whether the last point is in one of the first fronts that hold `enough` points together."""
+    left_TM, kept = np.asarray(points_TM, dtype=np.float64), 0
+    while kept < enough:
+        on_T = pareto.front(left_TM)
+        if on_T[-1]:
+            return True
+        kept += int(on_T.sum())
+        left_TM = left_TM[~on_T]
+    return False

@@ -1,0 +1,249 @@
+"""Which point of the front to take: rules that a person can say in one sentence, and why this point.
+
+A rule sees validation numbers only. Points are `[T, M]`, greater is better in every column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.errors import UserError, unknown
+from sweeper.front import pareto
+from sweeper.front.stability import Stability
+from sweeper.trial import State, Trial
+from trainables.methods import METHODS
+
+Floats = npt.NDArray[np.float64]
+Senses = Mapping[str, str]
+
+ACCURATE = ("accuracy", "adjusted_accuracy")
+PERFORMANCE = (*ACCURATE, "loss")  # every other metric is about groups
+_ROUNDING = 1e-12  # means of shares: 0.82 may come as 0.8199999999999999
+
+
+class Rule(Protocol):
+    """How to choose among points."""
+
+    def choose(self, points_TM: Floats) -> int | None:
+        """The row chosen; None where no point will do."""
+
+    @property
+    def text(self) -> str:
+        """The rule as a person says it."""
+
+
+@dataclass(frozen=True)
+class Knee:
+    """Where giving up more of one objective no longer buys much of another."""
+
+    def choose(self, points_TM: Floats) -> int | None:
+        """See `pareto.knee`."""
+        return pareto.knee(points_TM)
+
+    @property
+    def text(self) -> str:
+        """The rule as a person says it."""
+        return "the knee: from here on, more of one objective costs much of another"
+
+
+@dataclass(frozen=True)
+class Within:
+    """The best of the objectives that are not bounded, in their order, among the points within the bounds."""
+
+    objectives: Senses
+    bounds: Mapping[str, float]
+
+    def choose(self, points_TM: Floats) -> int | None:
+        """The earliest row on a tie in everything."""
+        signs = np.array([1.0 if sense == "max" else -1.0 for sense in self.objectives.values()])
+        names = list(self.objectives)
+        able_T = ~np.isnan(points_TM).any(axis=1)
+        for name, bound in self.bounds.items():
+            column = names.index(name)
+            able_T &= points_TM[:, column] >= signs[column] * bound - _ROUNDING
+        order = [names.index(name) for name in (*self._free, *self.bounds)]
+        rows = np.flatnonzero(able_T)
+        return int(max(rows, key=lambda row: (*points_TM[row, order], -row))) if len(rows) else None
+
+    @property
+    def _free(self) -> list[str]:
+        return [name for name in self.objectives if name not in self.bounds]
+
+    @property
+    def text(self) -> str:
+        """The rule as a person says it."""
+        bounded = " and ".join(
+            f"{name} at {'least' if self.objectives[name] == 'max' else 'most'} {bound:g}"
+            for name, bound in self.bounds.items()
+        )
+        wanted = [f"{_most(self.objectives[name])} {name}" for name in self._free or list(self.bounds)]
+        return ", then ".join([bounded, *wanted] if bounded else wanted)
+
+
+def _most(sense: str) -> str:
+    return "most" if sense == "max" else "least"
+
+
+def rule(objectives: Senses, bounds: Mapping[str, float] | None = None) -> Rule:
+    """The knee, or with bounds what is best within them.
+
+    Raises:
+        UserError: a bound on what is no objective.
+    """
+    for name in bounds or ():
+        if name not in objectives:
+            raise UserError(unknown(f"the bound on '{name}'", name, objectives))
+    return Within(objectives, bounds) if bounds else Knee()
+
+
+def rules(objectives: Senses) -> dict[str, Rule]:
+    """The points that every front has a name for: `knee`, `most-accurate`, `fairest`, as far as objectives allow."""
+    found: dict[str, Rule] = {"knee": Knee()}
+    accurate = next((name for name in ACCURATE if name in objectives), None)
+    fair = next((name for name in objectives if name not in PERFORMANCE), None)
+    for label, first in (("most-accurate", accurate), ("fairest", fair)):
+        if first is not None:
+            rest = {name: sense for name, sense in objectives.items() if name != first}
+            found[label] = _Best({first: objectives[first], **rest}, tuple(objectives))
+    return found
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best of the first of `objectives`; the others settle a tie. `columns` is the points' own order."""
+
+    objectives: Senses
+    columns: tuple[str, ...]
+
+    def choose(self, points_TM: Floats) -> int | None:
+        order = [self.columns.index(name) for name in self.objectives]
+        return Within(self.objectives, {}).choose(points_TM[:, order])
+
+    @property
+    def text(self) -> str:
+        return Within(self.objectives, {}).text
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The point that a rule takes from the front, why, and how stable that choice is."""
+
+    number: int
+    label: str
+    rule: str
+    values: Mapping[str, float]
+    why: str
+    stability: Stability = field(default_factory=Stability)
+
+    def __str__(self) -> str:
+        numbers = ", ".join(f"{name} {value:.3f}" for name, value in self.values.items())
+        said = self.stability.sentence(self.number)
+        return f"Recommended: #{self.number} {self.label} ({numbers}), by {self.rule}.\n{self.why} {said}"
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {**vars(self), "values": dict(self.values), "stability": self.stability.to_json()}
+
+
+def named(trials: Sequence[Trial], front: Sequence[int], objectives: Senses) -> dict[str, int]:
+    """The trial number of each named point of the front; empty without a front."""
+    members = _members(trials, front)
+    if not members:
+        return {}
+    points_TM = points(members, objectives)
+    rows = {label: each.choose(points_TM) for label, each in rules(objectives).items()}
+    return {label: members[row].number for label, row in rows.items() if row is not None}
+
+
+def per_method(trials: Sequence[Trial], objectives: Senses, by: Rule | None = None) -> dict[str, int]:
+    """For each method, in the table's order, the trial that one and the same rule takes from its own feasible trials.
+
+    A method none of whose trials keeps the rule's bounds is left out.
+    """
+    by, found = by or Knee(), {}
+    able = [trial for trial in trials if trial.state is State.COMPLETE and trial.feasible]
+    for method in sorted({str(trial.params["method"]) for trial in able}, key=list(METHODS).index):
+        own = [trial for trial in able if trial.params["method"] == method]
+        row = by.choose(points(own, objectives))
+        if row is not None:
+            found[method] = own[row].number
+    return found
+
+
+def recommend(
+    trials: Sequence[Trial],
+    front: Sequence[int],
+    objectives: Senses,
+    *,
+    by: Rule | None = None,
+    stability: Stability | None = None,
+) -> Recommendation | None:
+    """The member of the front that `by` takes (the knee, unless told otherwise); None while there is no front.
+
+    Raises:
+        UserError: no member is within the rule's bounds.
+    """
+    members, by = _members(trials, front), by or Knee()
+    if not members:
+        return None
+    row = by.choose(points(members, objectives))
+    if row is None:
+        raise UserError(f"no member of the front has {by.text}. {_reach(members, objectives)}")
+    chosen = members[row]
+    return Recommendation(
+        number=chosen.number,
+        label=chosen.label,
+        rule=by.text,
+        values=dict(chosen.values),
+        why=_why(chosen, members, objectives),
+        stability=stability or Stability(),
+    )
+
+
+def points(trials: Sequence[Trial], objectives: Senses) -> Floats:
+    """The trials' objectives `[T, M]`, turned so that greater is better."""
+    signs = [1.0 if sense == "max" else -1.0 for sense in objectives.values()]
+    found_TM: Floats = np.array([[trial.values[name] for name in objectives] for trial in trials]) * signs
+    return found_TM
+
+
+def _members(trials: Sequence[Trial], front: Sequence[int]) -> list[Trial]:
+    on = set(front)
+    return [trial for trial in trials if trial.number in on and trial.state is State.COMPLETE]
+
+
+def _reach(members: Sequence[Trial], objectives: Senses) -> str:
+    best = [f"{name} {_extreme(members, name, sense).values[name]:.4g}" for name, sense in objectives.items()]
+    return f"The front reaches {', '.join(best)}: give other bounds."
+
+
+def _extreme(members: Sequence[Trial], name: str, sense: str) -> Trial:
+    pick = max if sense == "max" else min
+    return pick(members, key=lambda trial: trial.values[name])
+
+
+def _why(chosen: Trial, members: Sequence[Trial], objectives: Senses) -> str:
+    """What it gives up against the best member in each objective, and what it has for it."""
+    if len(members) == 1:
+        return "It is the only member of the front."
+    parts = [
+        _against(chosen, _extreme(members, *objective), objectives, objective[0]) for objective in objectives.items()
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _against(chosen: Trial, best: Trial, objectives: Senses, name: str) -> str:
+    if best.values[name] == chosen.values[name]:
+        return f"No member has a better {name}."
+    gains = [
+        f"{other} is better by {abs(chosen.values[other] - best.values[other]):.3f}"
+        for other, sense in objectives.items()
+        if (chosen.values[other] - best.values[other]) * (1 if sense == "max" else -1) > 0
+    ]
+    lost = abs(chosen.values[name] - best.values[name])
+    return f"Against the best {name} (#{best.number}) it gives up {lost:.3f}; {', '.join(gains)}."

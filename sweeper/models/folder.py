@@ -1,0 +1,166 @@
+"""A point of the front, in the hand: a folder that plain peft, timm and open_clip load, with a true model card."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeper.errors import UserError, unknown
+from sweeper.front import recommend
+from sweeper.models import card
+from sweeper.models.card import Facts, Measured
+from sweeper.results import provenance
+from sweeper.results.summary import look
+from sweeper.spec import loading
+from sweeper.spec.model import SweepSpec
+from sweeper.spec.sections import Storage
+from sweeper.state.sweep_folder import FitFolder, SweepFolder, read_json
+from sweeper.trial import State, Trial, typical
+from trainables.params import Params
+
+
+@dataclass(frozen=True)
+class Point:
+    """One fit of a sweep: the typical seed of a chosen trial. `tried` is how many trials there were to choose from."""
+
+    spec: SweepSpec
+    trial: Trial
+    seed: int
+    fit: FitFolder
+    tried: int
+
+
+def find(folder: SweepFolder, which: str) -> Point:
+    """`knee`, `most-accurate`, `fairest` of the front as it is now, or a trial's number.
+
+    Raises:
+        UserError: there is no such point, or its weights were not kept.
+    """
+    _, trials, front, spec = look(folder)
+    trial = _chosen(trials, front, spec, which)
+    seed, fit = _fit(folder, spec, trial)
+    return Point(spec, trial, seed, fit, len(trials))
+
+
+def pull(folder: SweepFolder, which: str, out: Path, *, merge: bool = False) -> Path:
+    """Write one fit of a sweep (`find` says which) to the new folder `out`, and give that folder.
+
+    Raises:
+        UserError: there is no such point, its weights were not kept, or `out` holds something.
+    """
+    point = find(folder, which)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} holds something already. Give the name of a new folder.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        _write(draft, folder, point, asked=which, merge=merge)
+        draft.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        os.replace(draft, out)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return out
+
+
+def _chosen(trials: Sequence[Trial], front: Sequence[int], spec: SweepSpec, which: str) -> Trial:
+    named = recommend.named(trials, front, spec.objectives)
+    if not named:
+        raise UserError(f"sweep '{spec.name}' has no front yet. 'sweeper status {spec.name}' says where it stands.")
+    by_number = {str(trial.number): trial for trial in trials if trial.state is State.COMPLETE}
+    if which in named:
+        return by_number[str(named[which])]
+    if which not in by_number:
+        members = [str(number) for number in front]
+        raise UserError(unknown(f"the point '{which}' of '{spec.name}'", which, [*named, *members]))
+    return by_number[which]
+
+
+def _fit(folder: SweepFolder, spec: SweepSpec, trial: Trial) -> tuple[int, FitFolder]:
+    """The fit whose validation numbers lie nearest to their means over the seeds."""
+    fits = {seed: folder.fit(trial.number, seed) for seed in spec.search.seed_list}
+    values = {seed: _result(fit)["values"] for seed, fit in fits.items()}
+    seed = typical(values, list(spec.objectives))
+    if not fits[seed].weights.is_dir():
+        raise UserError(
+            f"the weights of trial {trial.number} were not kept: it is not on the front. Pull a member of the front "
+            f"('sweeper pareto {spec.name}'), or set storage.keep_weights: all in the next sweep."
+        )
+    return seed, fits[seed]
+
+
+def _result(fit: FitFolder) -> dict[str, Any]:
+    found = fit.result()
+    if found is None:
+        raise UserError(f"{fit.path} has no result, though its trial is complete. Put the sweep's folder back.")
+    return found
+
+
+def _write(out: Path, folder: SweepFolder, point: Point, *, asked: str, merge: bool) -> None:
+    from trainables import serving  # loads torch
+
+    spec, trial, seed, fit = point.spec, point.trial, point.seed, point.fit
+    described = provenance.kept(spec, folder.path)
+    dataset: Mapping[str, Any] = described["dataset"]
+    packed = serving.pack(
+        spec.backbone,
+        Params.from_flat(dict(trial.params)),
+        dataset["classes"],
+        fit.weights,
+        out,
+        crop_bottom=dataset.get("crop_bottom", 0),
+        merge=merge,
+    )
+    facts = Facts(
+        spec=spec,
+        trial=trial,
+        seed=seed,
+        asked=asked,
+        tried=point.tried,
+        merged=(out / serving.WHOLE).exists(),
+        code=packed.code,
+        base=packed.base,
+        weights=(packed.trained, packed.total),
+        dataset=dataset,
+        provenance=_result(fit)["provenance"],
+        commit=described.get("commit"),
+        measured=_measured(folder, trial, seed, fit),
+    )
+    (out / "README.md").write_text(card.write(facts), encoding="utf-8")
+    (out / "sweep.yaml").write_text(loading.dump(_portable(spec)), encoding="utf-8")
+    (out / "results.json").write_text(_results(facts), encoding="utf-8")
+
+
+def _portable(spec: SweepSpec) -> SweepSpec:
+    """The question without the places of this machine."""
+    weights = spec.backbone.weights if spec.backbone.weights in ("pretrained", "none") else "pretrained"
+    return spec.model_copy(
+        update={
+            "storage": Storage(),
+            "data": spec.data.model_copy(update={"root": None}),
+            "backbone": spec.backbone.model_copy(update={"weights": weights}),
+        }
+    )
+
+
+def _measured(folder: SweepFolder, trial: Trial, seed: int, fit: FitFolder) -> list[Measured]:
+    found = [Measured("validation", _result(fit)["values"], _result(fit)["groups"])]
+    path = folder.held_out(trial.number, seed)
+    if path.exists():
+        tested = read_json(path)
+        found.append(Measured("test", tested["values"], tested["groups"]))
+    return found
+
+
+def _results(facts: Facts) -> str:
+    """The card's numbers for programs."""
+    told = {measured.split: {"values": measured.values, "groups": measured.groups} for measured in facts.measured}
+    return json.dumps(told, indent=2, ensure_ascii=False) + "\n"

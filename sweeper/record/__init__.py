@@ -1,0 +1,1 @@
+"""The MLflow record, written for people and never read for control."""

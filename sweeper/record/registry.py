@@ -1,0 +1,126 @@
+"""Members of the front as models of MLflow: one logged model and one registered version each, named points as aliases.
+
+`models:/<sweep>@knee` is then the folder of the adapter that is the knee now. What exists is remembered
+in a tag of the trial's run, written last; where that was lost, the store is asked before anything is made.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelStatus, Metric
+from mlflow.exceptions import MlflowException
+
+from sweeper.record import content
+from sweeper.record.store import TRIAL, UUID, Held
+from sweeper.trial import Trial
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_LACKING = {"ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMISSION_DENIED"}
+
+
+class Models:
+    """The models of sweep `uuid`, called `name`. On a store that keeps none it says so once and does nothing."""
+
+    def __init__(self, client: MlflowClient, name: str, uuid: str) -> None:
+        self._client, self._uuid = client, uuid
+        self._name, self._named = name, False
+        self._lacking = False
+
+    def keep(self, experiment: str, held: Held, trial: Trial, folder: Path) -> str:
+        """The registered version of the trial's model, made of `folder` unless it is there; '' on such a store."""
+        return self._tried(lambda: self._kept(experiment, held, trial, folder), "")
+
+    def _kept(self, experiment: str, held: Held, trial: Trial, folder: Path) -> str:
+        self._claim()
+        return self._version(held, self._logged(experiment, held, trial, folder), trial)
+
+    def point(self, aliases: Mapping[str, str], before: Mapping[str, str]) -> None:
+        """Make each name point at its version; those that point nowhere any more go."""
+        self._claim()
+        for alias in before.keys() - aliases.keys():
+            self._client.delete_registered_model_alias(self._name, alias)
+        for alias, version in aliases.items():
+            if before.get(alias) != version:
+                self._client.set_registered_model_alias(self._name, alias, version)
+
+    def forget(self, experiment: str) -> None:
+        """Delete every model of the sweep."""
+        self._tried(lambda: self._forget(experiment), None)
+
+    def _forget(self, experiment: str) -> None:
+        while found := self._client.search_logged_models([experiment], f"tags.`{UUID}` = '{self._uuid}'"):
+            for model in found:
+                self._client.delete_logged_model(model.model_id)
+        self._claim()
+        self._client.delete_registered_model(self._name)
+        self._named = False
+
+    def _tried(self, work: Callable[[], T], otherwise: T) -> T:
+        """What `work` gives; on a store that keeps no models `otherwise`, which is told once."""
+        if self._lacking:
+            return otherwise
+        try:
+            return work()
+        except MlflowException as fault:
+            if fault.error_code not in _LACKING:
+                raise
+            self._lacking = True
+            log.warning("record: this MLflow keeps no models (%s). The adapters are artifacts of their runs.", fault)
+            return otherwise
+
+    def _claim(self) -> None:
+        """The registered model, made unless it is there."""
+        if self._named:
+            return
+        for name in (self._name, f"{self._name}-{self._uuid[:8]}"):
+            if self._owner(name) == self._uuid:
+                self._name, self._named = name, True
+                return
+
+    def _owner(self, name: str) -> str:
+        try:
+            return str(self._client.get_registered_model(name).tags.get(UUID, ""))
+        except MlflowException as fault:
+            if fault.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        self._client.create_registered_model(name, tags={UUID: self._uuid})
+        return self._uuid
+
+    def _logged(self, experiment: str, held: Held, trial: Trial, folder: Path) -> LoggedModel:
+        known = self._client.search_logged_models([experiment], f"source_run_id = '{held.run_id}'")
+        model = known[0] if known else self._begin(experiment, held, trial)
+        if model.status == LoggedModelStatus.READY:
+            return model
+        self._client.log_model_artifacts(model.model_id, str(folder))
+        numbers = [
+            Metric(key, value, time_ms, step, model_id=model.model_id)
+            for key, value, time_ms, step in content.means(trial)
+        ]
+        self._client.log_batch(held.run_id, metrics=numbers)  # the run has them too, with this very time: no second row
+        return self._client.finalize_logged_model(model.model_id, "READY")
+
+    def _begin(self, experiment: str, held: Held, trial: Trial) -> LoggedModel:
+        name = f"{trial.params.get('method', 'trial')}-{trial.number}"
+        tags = {UUID: self._uuid, TRIAL: str(trial.number), "label": trial.label}
+        return self._client.create_logged_model(experiment, name, held.run_id, tags, content.params(trial), "adapter")
+
+    def _version(self, held: Held, model: LoggedModel, trial: Trial) -> str:
+        for version in self._client.search_model_versions(f"name = '{self._name}' and run_id = '{held.run_id}'"):
+            return str(version.version)
+        made = self._client.create_model_version(
+            self._name,
+            model.artifact_location,  # not `models:/<id>`: that is looked up in the process's default store
+            held.run_id,
+            tags={TRIAL: str(trial.number)},
+            description=trial.label,
+            await_creation_for=0,
+            model_id=model.model_id,
+        )
+        return str(made.version)

@@ -1,0 +1,271 @@
+"""What MLflow holds of one sweep. The only door to mlflow.
+
+A run is found by its tags, never by a remembered number alone: a request whose reply was lost may
+have been done, so what is there more than once is reduced to the earliest.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+# Before the import, since MLflow reads some of them there. A dead server shall fail in seconds, not
+# hang for minutes; whoever sets the variables knows better.
+for _name, _value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+
+from sweeper.record.content import Scalar  # noqa: E402
+
+UUID, SWEEP, ROLE, TRIAL, DIGEST = (f"sweeper.{key}" for key in ("uuid", "sweep", "role", "trial", "digest"))
+WEIGHTS, MODEL, DESCRIBED = "sweeper.weights", "sweeper.model", "sweeper.described"
+STEPS, DRAWN, NAMED = "sweeper.steps", "sweeper.drawn", "sweeper.named"
+NOTE, TABLES = "mlflow.note.content", "mlflow.loggedArtifacts"
+PAUSED = "SCHEDULED"  # begun, nobody works on it now, a resume goes on with it
+_METRICS, _TEXTS, _PAGE = 900, 100, 1000  # MLflow's limits: 1000 entities a request, 100 texts, 1000 runs a page
+_SQLITE = "sqlite:///"
+_PROFILE = 60_000  # characters, below MLflow's 65,535
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset as MLflow keeps it: name, digest, where it lies, how many examples of what."""
+
+    name: str
+    digest: str
+    place: str = ""
+    profile: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Held:
+    """What the store is known to hold of one run."""
+
+    run_id: str
+    status: str
+    digest: str = ""
+    pareto: bool = False
+    described: str = ""
+    weights: bool = False
+    model: str = ""
+    steps: int = 0
+    drawn: str = ""
+    named: dict[str, str] = field(default_factory=dict)
+    rows: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: Run) -> Held:
+        """As a search or a creation told it."""
+        tags = run.data.tags
+        return cls(
+            run_id=run.info.run_id,
+            status=run.info.status,
+            digest=tags.get(DIGEST, ""),
+            pareto=tags.get("pareto") == "true",
+            described=tags.get(DESCRIBED, ""),
+            weights=tags.get(WEIGHTS) == "true",
+            model=tags.get(MODEL, ""),
+            steps=int(tags.get(STEPS, 0)),
+            drawn=tags.get(DRAWN, ""),
+            named=json.loads(tags.get(NAMED, "{}")),
+        )
+
+
+class _Permitted:
+    """MLflow's client, each of whose requests is permitted first: a driver that was taken over says nothing more."""
+
+    def __init__(self, client: MlflowClient, permit: Callable[[], None]) -> None:
+        self._client, self._permit = client, permit
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        request = getattr(self._client, name)
+
+        def permitted(*arguments: Any, **options: Any) -> Any:
+            self._permit()
+            return request(*arguments, **options)
+
+        return permitted
+
+
+def make_whole(file: Path) -> None:
+    """Make a SQLite store with all of MLflow's tables, where there is none, under another name first.
+
+    A process that dies while MLflow makes them, or a disk that fills, would leave a file that MLflow can never use.
+    """
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    made = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        MlflowClient(f"{_SQLITE}{made}").search_experiments(max_results=1)
+        os.link(made, file)
+    except Exception:
+        if not file.exists():  # else another sweep of this root was quicker
+            raise
+    finally:
+        for own in file.parent.glob(f"{made.name}*"):
+            own.unlink(missing_ok=True)
+    for left in file.parent.glob(f".{file.name}.*"):  # by whoever died; one who is still at it finds the store made
+        left.unlink(missing_ok=True)
+
+
+class Runs:
+    """The runs of one sweep in the store at `uri`. Not for two threads at once.
+
+    The experiment is called as the sweep is; in it the sweep's runs are those with its `uuid`, so that
+    another sweep of that name has runs of its own.
+    `artifact_root` is where a store without a server keeps files; a server decides for itself (None).
+    `permit` is asked before each request, and raises to forbid it.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        name: str,
+        uuid: str,
+        artifact_root: Path | None,
+        permit: Callable[[], None] = lambda: None,
+    ) -> None:
+        if uri.startswith(_SQLITE):
+            make_whole(Path(uri.removeprefix(_SQLITE)))
+        self.client = cast(MlflowClient, _Permitted(MlflowClient(uri), permit))
+        self._name, self._uuid = name, uuid
+        self._artifacts = None if artifact_root is None else f"{artifact_root.resolve().as_uri()}/{name}"
+        self._experiment = ""
+
+    @property
+    def experiment(self) -> str:
+        """The id of the experiment that has the sweep's name; made where it is missing."""
+        self._experiment = self._experiment or self._find_experiment()
+        return self._experiment
+
+    def find(self) -> tuple[Held | None, dict[int, Held]]:
+        """The parent and the runs of the trials by number: one search, and one run of each when it returns."""
+        parents: list[Run] = []
+        by_trial: dict[int, list[Run]] = {}
+        for run in self._search():
+            is_parent = run.data.tags[ROLE] == "parent"
+            (parents if is_parent else by_trial.setdefault(int(run.data.tags[TRIAL]), [])).append(run)
+        children = {number: self._only(same) for number, same in by_trial.items()}
+        return (self._only(parents) if parents else None), children
+
+    def _find_experiment(self) -> str:
+        found = self.client.get_experiment_by_name(self._name)
+        if found is None:
+            return str(self.client.create_experiment(self._name, artifact_location=self._artifacts))
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def forget(self) -> int:
+        """Delete every run of the sweep; how many there were."""
+        runs = self._search()
+        for run in runs:
+            self.client.delete_run(run.info.run_id)
+        return len(runs)
+
+    def _search(self) -> list[Run]:
+        runs: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment], f"tags.`{UUID}` = '{self._uuid}'", max_results=_PAGE, page_token=token
+            )
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def _only(self, same: Sequence[Run]) -> Held:
+        """The earliest of runs that say the same, the fuller one of equally early ones; the others are deleted."""
+        first, *others = sorted(same, key=lambda r: (r.info.start_time, DIGEST not in r.data.tags, r.info.run_id))
+        for other in others:
+            self.client.delete_run(other.info.run_id)
+        return Held.of(first)
+
+    def create(self, label: str, tags: Mapping[str, str], *, begun_ms: int | None) -> Held:
+        """A new run, RUNNING."""
+        tags = {UUID: self._uuid, SWEEP: self._name} | dict(tags)
+        return Held.of(self.client.create_run(self.experiment, start_time=begun_ms, tags=tags, run_name=label))
+
+    def set_status(self, held: Held, status: str, *, ended_ms: int | None = None) -> None:
+        """Nothing where it is so already. `ended_ms` is now unless told, for a status that is an end."""
+        if held.status == status:
+            return
+        if status in ("RUNNING", PAUSED):
+            self.client.update_run(held.run_id, status=status)
+        else:
+            self.client.set_terminated(held.run_id, status, end_time=ended_ms)
+        held.status = status
+
+    def log(self, held: Held, metrics: Sequence[Scalar], *, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """In as few requests as MLflow allows. The last tag goes last: it vouches for all the rest."""
+        texts = [*(Param(*item) for item in params.items()), *(RunTag(*item) for item in tags.items())]
+        numbers = [metrics[i : i + _METRICS] for i in range(0, len(metrics), _METRICS)]
+        words = [texts[i : i + _TEXTS] for i in range(0, len(texts), _TEXTS)]
+        rounds = max(len(numbers), len(words))
+        numbers += [[]] * (rounds - len(numbers))
+        words = [[]] * (rounds - len(words)) + words
+        for some, said in zip(numbers, words, strict=True):
+            self.client.log_batch(
+                held.run_id,
+                metrics=[Metric(*scalar) for scalar in some],
+                params=[text for text in said if isinstance(text, Param)],
+                tags=[text for text in said if isinstance(text, RunTag)],
+            )
+
+    def keep_folder(self, held: Held, folder: Path, place: str | None = None) -> None:
+        """The files of `folder` as artifacts, under `place`; those of the same name are replaced."""
+        self.client.log_artifacts(held.run_id, str(folder), place)
+
+    def keep_text(self, held: Held, text: str, place: str) -> None:
+        """`text` as one artifact."""
+        self.client.log_text(held.run_id, text, place)
+
+    def keep_dataset(self, held: Held, data: Data) -> None:
+        """What was trained on, as MLflow's own input (its digests hold 36 characters)."""
+        source = json.dumps({"uri": data.place})
+        profile = json.dumps(data.profile)[:_PROFILE]
+        told = Dataset(data.name, data.digest[:36], "local", source, profile=profile)
+        self.client.log_inputs(held.run_id, [DatasetInput(told, [InputTag("mlflow.data.context", "training")])])
+
+    def tag_experiment(self, tags: Mapping[str, str]) -> None:
+        """What the experiment's page shows; best effort, since none of it is the sweep's own."""
+        try:
+            for key, value in tags.items():
+                self.client.set_experiment_tag(self.experiment, key, value)
+        except MlflowException as fault:
+            log.warning("record: MLflow did not take the saved views (%s). Everything else is there.", fault)
+
+
+def whereabouts(uri: str, name: str, uuid: str) -> tuple[str, str] | None:
+    """Experiment and parent run of the sweep `uuid`, called `name`; None where nothing was recorded yet.
+
+    Raises:
+        mlflow.exceptions.MlflowException: the store at `uri` does not answer.
+    """
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return None
+    wanted = f"tags.`{UUID}` = '{uuid}' and tags.`{ROLE}` = 'parent'"
+    parents = client.search_runs([experiment.experiment_id], wanted, order_by=["start_time"], max_results=1)
+    return (str(experiment.experiment_id), str(parents[0].info.run_id)) if parents else None

@@ -1,0 +1,196 @@
+"""Two or more sweeps side by side: one picture, one reference point, and a refusal where they are not alike."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dashboards.document.document import Document, Picture, Section, Table, Text
+from dashboards.document.tables import decimal, heading, method_table
+from dashboards.figures import several
+from dashboards.ink.chart import COLUMN, SCREEN
+from sweeper.errors import UserError
+from sweeper.front import pareto, recommend
+from sweeper.front.recommend import Knee
+from sweeper.report import evidence
+from sweeper.results import summary
+from sweeper.results.results import Results
+from sweeper.state import opening
+from sweeper.state.sweep_folder import SweepFolder
+from sweeper.trial import State, Trial
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the sweeps. `split_hash` names the data, and who of it is in which split."""
+
+    name: str
+    results: Results
+    split_hash: str
+
+    @property
+    def able(self) -> list[Trial]:
+        """The trials that could be on a front."""
+        return [t for t in self.results.trials if t.state is State.COMPLETE and t.feasible]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The sweeps, what they differ in, and their hypervolumes above one reference point."""
+
+    sides: tuple[Side, ...]
+    differences: tuple[str, ...]
+    reference: Mapping[str, float]
+    volumes: Mapping[str, float]
+    together: float
+    shared_front: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        values: dict[str, Any] = {"differences": self.differences, "reference": self.reference}
+        values |= {"hypervolume": self.volumes}
+        values |= {"hypervolume_together": self.together, "members_of_the_joint_front": self.shared_front}
+        found: dict[str, Any] = summary.plain(values)
+        return found
+
+
+def side(folder: SweepFolder) -> Side:
+    """A sweep as its study and folder tell it."""
+    _, trials, front, spec = summary.look(folder)
+    split_hash = str(opening.open_study(folder).identity.get("split_hash", "unknown"))
+    return Side(spec.name, Results(folder, spec, trials, front), split_hash)
+
+
+def compare(sides: Sequence[Side], *, force: bool = False) -> Comparison:
+    """One hypervolume for each, above one reference point.
+
+    It is the one that all the specs have, or, where they have several, a tenth of the range below the
+    worst of all points.
+
+    Raises:
+        UserError: other objectives; other data, unless `force`; or a sweep without a front.
+    """
+    _refuse(sides)
+    differences = tuple(_differences(sides))
+    if differences and not force:
+        raise UserError(
+            "these sweeps were not measured on the same data, so their numbers cannot be compared:\n  "
+            + "\n  ".join(differences)
+            + "\nCompare sweeps of one split, or say --force and mind what you read."
+        )
+    objectives = sides[0].results.spec.objectives
+    signs = np.array(summary.signs(sides[0].results.spec))
+    points = {each.name: recommend.points(each.able, objectives) for each in sides}
+    together_TM = np.vstack(list(points.values()))
+    reference_M = _reference(sides, together_TM, signs)
+    on_T = pareto.front(together_TM)
+    owners = np.repeat(list(points), [len(rows) for rows in points.values()])
+    return Comparison(
+        sides=tuple(sides),
+        differences=differences,
+        reference=dict(zip(objectives, (reference_M * signs).tolist(), strict=True)),
+        volumes={name: pareto.hypervolume(rows, reference_M) for name, rows in points.items()},
+        together=pareto.hypervolume(together_TM, reference_M),
+        shared_front={name: int((owners[on_T] == name).sum()) for name in points},
+    )
+
+
+def _refuse(sides: Sequence[Side]) -> None:
+    if len({each.name for each in sides}) < max(2, len(sides)):
+        raise UserError("compare takes two or more different sweeps: sweeper compare NAME NAME ...")
+    asked = {each.name: dict(each.results.spec.objectives) for each in sides}
+    if len({tuple(sorted(objectives.items())) for objectives in asked.values()}) > 1:
+        told = "; ".join(f"{name}: {', '.join(objectives)}" for name, objectives in asked.items())
+        raise UserError(f"these sweeps have other objectives ({told}), so they have no picture in common.")
+    empty = [each.name for each in sides if not each.able]
+    if empty:
+        raise UserError(f"no trial of {', '.join(empty)} is complete and keeps the constraints: nothing to compare.")
+
+
+def _differences(sides: Sequence[Side]) -> list[str]:
+    """In what the data differ, one line each."""
+    if len({each.split_hash for each in sides}) == 1:
+        return []
+    return [f"{each.name}: {each.results.spec.data.name}, split {each.split_hash}" for each in sides]
+
+
+def _reference(sides: Sequence[Side], points_TM: Any, signs: Any) -> Any:
+    objectives = sides[0].results.spec.objectives
+    given = {tuple(each.results.spec.reference[name] for name in objectives) for each in sides}
+    return np.array(given.pop()) * signs if len(given) == 1 else pareto.reference_point(points_TM)
+
+
+# --- to be shown
+
+
+def document(found: Comparison) -> Document:
+    """The comparison as a report."""
+    objectives = found.sides[0].results.spec.objectives
+    names = " and ".join(each.name for each in found.sides)
+    blocks: list[Text | Table | Picture] = []
+    if found.differences:
+        blocks.append(Text("Not the same data: " + "; ".join(found.differences) + ". Mind what you read.", answer=True))
+    blocks.append(volume_table(found))
+    if len(objectives) > 1:
+        tables = {each.name: each.results.trials_table for each in found.sides}
+        large, small = (several.fronts_chart(tables, objectives, canvas=size) for size in (SCREEN, COLUMN))
+        blocks.append(Picture("fronts", large, small))
+    blocks.append(Picture("hypervolume", several.growths_chart(_growths(found))))
+    sections = [
+        Section("Front against front", tuple(blocks)),
+        Section("Methods side by side", tuple(_methods(found))),
+        Section("How to read it", (Text(summary.CAVEAT, aside=True),)),
+    ]
+    return Document(f"Sweeps {names}", "Validation numbers; nothing here has seen a test split.", tuple(sections))
+
+
+def volume_table(found: Comparison) -> Table:
+    """One row for each sweep: hypervolume, its share of the best that all reach together, front, best values, hours."""
+    objectives = found.sides[0].results.spec.objectives
+    rows = []
+    for each in found.sides:
+        best = [
+            (max if sense == "max" else min)(trial.values[name] for trial in each.able)
+            for name, sense in objectives.items()
+        ]
+        hours = sum(fit.seconds for fit in each.results.fits) / 3600
+        volume = found.volumes[each.name]
+        share = f"{volume / found.together:.1%}" if found.together else "–"
+        shared = f"{found.shared_front[each.name]} of {len(each.results.front)}"
+        row = (each.name, f"{volume:.4f}", share, shared, *map(decimal, best))
+        rows.append((*row, str(len(each.results.trials)), f"{hours:.2f}"))
+    bests = tuple(f"best {heading(name, sense)}" for name, sense in objectives.items())
+    head = ("sweep", "hypervolume (↑)", "of all together", "members on the joint front", *bests)
+    place = ", ".join(f"{name} {value:.4g}" for name, value in found.reference.items())
+    top = max(found.volumes.values())
+    best_rows = frozenset((r, 1) for r, each in enumerate(found.sides) if math.isclose(found.volumes[each.name], top))
+    return Table((*head, "trials", "device hours"), tuple(rows), f"Hypervolume above {place}.", best=best_rows)
+
+
+def _growths(found: Comparison) -> dict[str, tuple[list[float], list[float]]]:
+    """Hypervolume above the one reference point, and hours, after each trial that ended."""
+    made = {}
+    for each in found.sides:
+        volumes, seconds = evidence.grown(each.results, found.reference)
+        made[each.name] = (volumes, [total / 3600 for total in itertools.accumulate(seconds)])
+    return made
+
+
+def _methods(found: Comparison) -> list[Table]:
+    """Every sweep's methods at the knees of their own trials, in the shape of the papers' tables."""
+    models = [each.results.spec.backbone.name for each in found.sides]
+    rows = [
+        evidence.method_rows(each.results, Knee()).assign(model=model if len(set(models)) == len(models) else each.name)
+        for each, model in zip(found.sides, models, strict=True)
+    ]
+    caption = (
+        "Validation split, in percent, mean ± standard deviation over the seeds; each method at the knee of its own "
+        "trials."
+    )
+    return [method_table(pd.concat(rows), evidence.senses(evidence.PERFORMANCE), caption)]

@@ -1,0 +1,220 @@
+"""The middle of a report: methods side by side, groups, what the objectives depend on, how the search went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dashboards.document.document import Picture, Section, Table, Text
+from dashboards.document.tables import method_table
+from dashboards.figures import bars, curves, growth, importance, parallel, reliability, surface
+from dashboards.figures.recorded import front_chart, front_numbers
+from dashboards.ink.chart import COLUMN, Chart
+from sweeper.front import pareto, recommend
+from sweeper.front.intervals import wilson
+from sweeper.front.recommend import Rule
+from sweeper.results import summary
+from sweeper.results.results import Results
+from sweeper.trial import State, Trial
+from trainables.metrics import METRICS
+
+# FairLoRA, Tables 1, 2 and 6, and Table 3; figures 3, 4 and 6 to 8.
+PERFORMANCE = ("accuracy", "min_f1", "min_recall", "delta_f1")
+ATTRIBUTE = ("eod_max_macro", "sensitive_accuracy", "worst_group_accuracy", "group_accuracy_spread")
+
+
+def sections(results: Results, by: Rule, named: Mapping[int, str]) -> list[Section]:
+    """The sections, those left out that have nothing to show. `named`: the chosen points, by trial number."""
+    made = [
+        Section("Methods side by side", tuple(methods(results, by))),
+        Section("Groups", tuple(_groups(results, named))),
+        Section("Calibration", tuple(_calibration(results))),
+        Section("What it depends on", tuple(_dependence(results))),
+        Section("How the search went", tuple(_search(results))),
+    ]
+    return [section for section in made if section.blocks]
+
+
+def methods(results: Results, by: Rule) -> list[Table | Picture | Text]:
+    """Each method at the point that one rule takes from its own trials."""
+    rows = method_rows(results, by)
+    if rows.empty:
+        return []
+    tried = results.trials_table["method"].value_counts()
+    counted = ", ".join(f"{method} {tried[method]}" for method in rows["method"])
+    caption = (
+        f"Validation split, in percent, mean ± standard deviation over {len(results.spec.search.seed_list)} seeds. "
+        f"Each method's point is chosen from its own trials by one rule ({by.text}); trials to choose from: {counted}."
+    )
+    blocks: list[Table | Picture | Text] = [method_table(rows, senses(PERFORMANCE), caption)]
+    if rows[[name for name in ATTRIBUTE if name in rows]].notna().any(axis=None):
+        blocks.append(method_table(rows, senses(ATTRIBUTE), "The same points by the sensitive attribute, in percent."))
+    blocks.append(Picture("methods", bars.bar_chart(bars.bar_numbers(rows, senses((*PERFORMANCE, *ATTRIBUTE[:3]))))))
+    return blocks
+
+
+def method_rows(results: Results, by: Rule) -> pd.DataFrame:
+    """One row per method: model, method, name (with its settings), and every metric with its `_std`."""
+    taken = recommend.per_method(results.trials, results.spec.objectives, by)
+    rows = results.trials_table.set_index("number", drop=False).loc[list(taken.values())]
+    return rows.assign(model=results.spec.backbone.name, name=rows["label"])
+
+
+def senses(names: tuple[str, ...]) -> dict[str, str]:
+    """Which way each metric is better."""
+    return {name: METRICS[name].direction for name in names}
+
+
+def _groups(results: Results, named: Mapping[int, str]) -> list[Picture | Table]:
+    """The chosen points and plain LoRA, group by group."""
+    baselines = {t.number: f"{t.baseline} (baseline)" for t in results.trials if t.baseline and t.values}
+    chosen = dict(list((dict(named) | {n: name for n, name in baselines.items() if n not in named}).items())[:5])
+    if not chosen or results.groups_table.empty:  # fits that were measured without groups
+        return []
+    return [
+        Picture("groups", bars.group_chart(bars.group_numbers(results.groups_table, chosen))),
+        _group_table(results.groups_table, next(iter(chosen)), next(iter(chosen.values()))),
+    ]
+
+
+def _group_table(groups: pd.DataFrame, number: int, name: str) -> Table:
+    """Each group of one point: how many examples, its accuracy and how sure that is."""
+    own = groups[groups["number"] == number]
+    rows = []
+    for (kind, group), part in own.groupby(["kind", "name"], sort=False):
+        n, accuracy = int(part["n"].iloc[0]), float(part["accuracy"].mean())
+        low, high = wilson(accuracy * n, n)
+        rows.append((str(kind), str(group), f"{n:,}", f"{accuracy:.3f}" if n else "–", f"{low:.3f} … {high:.3f}"))
+    caption = f"Trial {number} ({name}) on validation: mean over the seeds; Wilson's 95 % interval for n examples."
+    return Table(("kind", "group", "n", "accuracy", "95 %"), tuple(rows), caption, words=(0, 1))
+
+
+def _calibration(results: Results) -> list[Picture | Text]:
+    found = CHARTS["calibration"](results)
+    return [] if found is None else [Picture("calibration", found)]
+
+
+def _dependence(results: Results) -> list[Picture | Text]:
+    names = {"by lambda": "lambda", "by rank": "rank", "importance": "importance", "all trials": "parallel"}
+    made = {name: CHARTS[which](results) for name, which in names.items()}
+    return [Picture(name, found) for name, found in made.items() if found is not None]
+
+
+def _search(results: Results) -> list[Picture | Text]:
+    grown, attained = CHARTS["growth"](results), CHARTS["surface"](results)
+    blocks: list[Picture | Text] = [] if grown is None else [Picture("hypervolume", grown)]
+    if attained is not None:
+        blocks.append(Picture("attainment", attained, replace(attained, canvas=COLUMN)))
+    return blocks
+
+
+def grown(results: Results, reference: Mapping[str, float]) -> tuple[list[float], list[float]]:
+    """Hypervolume above `reference` after each trial, in the order in which they ended, and each trial's seconds."""
+    objectives = results.spec.objectives
+    signs = np.array(summary.signs(results.spec))
+    reference_M = np.array([reference[name] for name in objectives]) * signs
+    ended = sorted((t for t in results.trials if t.state.finished), key=lambda t: (t.ended_ms or 0, t.number))
+    seconds = results.trials_table.set_index("number")["seconds"]
+    volumes, able = list[float](), list[Trial]()
+    for trial in ended:
+        able += [trial] if trial.state is State.COMPLETE and trial.feasible else []
+        points_TM = recommend.points(able, objectives) if able else np.zeros((0, len(signs)))
+        volumes.append(pareto.hypervolume(points_TM, reference_M))
+    return volumes, [float(seconds[trial.number]) for trial in ended]
+
+
+# --- one chart at a time
+
+
+def _front(results: Results) -> Chart | None:
+    objectives = results.spec.objectives
+    if len(objectives) < 2:
+        return None
+    return front_chart(front_numbers(results.trials_table, objectives, knee=results.named().get("knee")))
+
+
+def _growth(results: Results) -> Chart | None:
+    volumes, seconds = grown(results, results.spec.reference)
+    return growth.hypervolume_chart(growth.hypervolume_numbers(volumes, seconds)) if volumes else None
+
+
+def _curve(parameter: str) -> Callable[[Results], Chart | None]:
+    def draw(results: Results) -> Chart | None:
+        frame = results.trials_table
+        if parameter not in frame or frame.loc[frame["state"] == "complete", parameter].nunique() < 2:
+            return None
+        return curves.curve_chart(curves.curve_numbers(frame, parameter, results.spec.objectives))
+
+    return draw
+
+
+def _chosen_groups(results: Results) -> Chart | None:
+    chosen = {number: name for name, number in reversed(results.named().items())}
+    return bars.group_chart(bars.group_numbers(results.groups_table, chosen)) if chosen else None
+
+
+def _reliability(results: Results) -> Chart | None:
+    chosen = {number: name for name, number in reversed(results.named().items())}
+    bins = results.calibration_table
+    if not bins["number"].isin(list(chosen)).any():  # no front, or fits from before bins were kept
+        return None
+    return reliability.reliability_chart(reliability.reliability_numbers(bins, chosen))
+
+
+def _importance(results: Results) -> Chart | None:
+    found = importance.importance_numbers(results.trials_table, _parameters(results), list(results.spec.objectives))
+    return None if found is None else importance.importance_chart(found)
+
+
+def _parallel(results: Results) -> Chart | None:
+    objectives = results.spec.objectives
+    lines = parallel.parallel_numbers(results.trials_table, _parameters(results), objectives)
+    return parallel.parallel_chart(lines) if len(lines.axes) > len(objectives) else None
+
+
+def _surface(results: Results) -> Chart | None:
+    objectives = results.spec.objectives
+    if len(objectives) < 2 or not any(fit.number in results.front and fit.values for fit in results.fits):
+        return None  # also where the results of all of them are gone
+    return surface.surface_chart(surface.surface_numbers(results.fits_table, objectives, results.front))
+
+
+def _parameters(results: Results) -> list[str]:
+    return list(dict.fromkeys(name for trial in results.trials for name in trial.params))
+
+
+CHARTS: dict[str, Callable[[Results], Chart | None]] = {
+    "front": _front,
+    "growth": _growth,
+    "lambda": _curve("lambda"),
+    "rank": _curve("rank"),
+    "groups": _chosen_groups,
+    "calibration": _reliability,
+    "importance": _importance,
+    "parallel": _parallel,
+    "surface": _surface,
+}
+
+
+def sizes(results: Results) -> list[Table]:
+    """Parameters by method and rank, in the shape of FairLoRA, Table 5."""
+    frame = results.fits_table
+    wanted = ["provenance.trainable_parameters", "provenance.total_parameters"]
+    if not set(wanted) <= set(frame):
+        return []
+    known = frame.dropna(subset=wanted)
+    rows: dict[tuple[str, Any], tuple[int, int]] = {}
+    for record in known.to_dict("records"):
+        rank = record.get("rank")
+        key = (str(record["method"]), None if rank is None or rank != rank else int(rank))
+        rows[key] = (int(record[wanted[0]]), int(record[wanted[1]]))
+    body = tuple(
+        (method, "–" if rank is None else str(rank), f"{trainable:,}", f"{total:,}", f"{trainable / total:.2%}")
+        for (method, rank), (trainable, total) in sorted(rows.items(), key=lambda row: (row[0][0], row[0][1] or 0))
+    )
+    head = ("method", "rank", "trainable", "total", "share")
+    return [Table(head, body, "Parameters of the models that were trained.", words=(0,), folded="Parameters")]

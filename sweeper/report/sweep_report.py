@@ -1,0 +1,269 @@
+"""A sweep's report: the question, the answer, what it rests on, what failed, and how to do it again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dashboards.document.document import Code, Document, Picture, Section, Table, Text
+from dashboards.document.tables import decimal, heading
+from dashboards.figures.recorded import front_chart, front_numbers
+from dashboards.ink.chart import COLUMN, SCREEN
+from dashboards.ink.style import readable
+from sweeper.errors import UserError
+from sweeper.front.recommend import Recommendation, rule
+from sweeper.report import evidence
+from sweeper.results import held_out, summary
+from sweeper.results.results import Results
+from sweeper.results.summary import Snapshot
+from sweeper.spec import loading
+from sweeper.state.sweep_folder import read_json
+from sweeper.trial import Trial
+
+HeldOut = Mapping[int, Mapping[str, tuple[float, float]]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a report is made of."""
+
+    snapshot: Snapshot
+    results: Results
+    advice: Recommendation | None
+    test: HeldOut
+    bounds: Mapping[str, float]
+
+    @property
+    def by_number(self) -> dict[int, Trial]:
+        """The trials by their number."""
+        return {trial.number: trial for trial in self.results.trials}
+
+    @property
+    def named(self) -> dict[int, str]:
+        """The points that have a name, by number: `knee and fairest`."""
+        found: dict[int, list[str]] = {}
+        for name, number in self.results.named().items():
+            found.setdefault(number, []).append(name)
+        if self.advice is not None:
+            found.setdefault(self.advice.number, []).insert(0, "recommended")
+        return {number: ", ".join(dict.fromkeys(names)) for number, names in found.items()}
+
+
+def gather(snapshot: Snapshot, results: Results, bounds: Mapping[str, float] | None = None) -> Facts:
+    """Everything that the report needs, read once. The choice is made before the test numbers are looked at."""
+    advice = results.recommendation(bounds)
+    test = held_out.read(results.folder, results.spec, results.trials)
+    return Facts(snapshot, results, advice, test, dict(bounds or {}))
+
+
+def document(facts: Facts) -> Document:
+    """The report as data; `dashboards.document.writers` and `dashboards.document.pdf` write it.
+
+    Raises:
+        UserError: no trial is complete yet: there is nothing to report.
+    """
+    results = facts.results
+    if not results.front:
+        raise UserError(
+            f"no trial of '{results.spec.name}' is complete and keeps the constraints: there is nothing to report yet. "
+            f"See where it stands: sweeper status {results.spec.name}"
+        )
+    by = rule(results.spec.objectives, facts.bounds)
+    sections = [
+        Section("The question", tuple(_question(facts))),
+        Section("The answer", tuple(_answer(facts))),
+        Section("The front", tuple(_front(facts))),
+        Section("On the test split", tuple(_test(facts))),
+        *evidence.sections(results, by, facts.named),
+        Section("What was tried", tuple(_tried(facts))),
+        Section("Where it comes from", tuple(_provenance(facts))),
+        Section("How to do it again", tuple(_again(facts))),
+    ]
+    return Document(f"Sweep {results.spec.name}", _stands(facts), tuple(sections))
+
+
+def _stands(facts: Facts) -> str:
+    told = ", ".join(f"{count} {state}" for state, count in facts.snapshot.counts.items() if count)
+    spec = facts.results.spec
+    return f"{spec.data.name}, {spec.backbone.name}. {facts.snapshot.state}: {told} of {facts.snapshot.budget} trials."
+
+
+def _question(facts: Facts) -> list[Text]:
+    spec = facts.results.spec
+    searched = [name for name, value in spec.space.plain().items() if isinstance(value, (dict, list))]
+    seeds = len(spec.search.seed_list)
+    wanted = " and ".join(f"{'most' if s == 'max' else 'least'} {name}" for name, s in spec.objectives.items())
+    kept = [f"{name} {sign} {end:g}" for name, bound in spec.constraints.items()
+            for sign, end in (("≥", bound.min), ("≤", bound.max)) if end is not None]  # fmt: skip
+    return [
+        Text(
+            f"Which {', '.join(searched) or 'settings'} of a fine-tuning of {spec.backbone.name} on {spec.data.name} "
+            f"give {wanted}{' with ' + ' and '.join(kept) if kept else ''}? Groups: {spec.groups}. "
+            f"{spec.budget} trials, proposed by {spec.search.sampler}, each trained with {seeds} seeds; "
+            f"baselines: {', '.join(spec.search.baselines) or 'none'}."
+        )
+    ]
+
+
+def _answer(facts: Facts) -> list[Text]:
+    advice, results = facts.advice, facts.results
+    assert advice is not None  # there is a front
+    said, why = str(advice).split("\n", 1)
+    cares = [summary.CAVEAT] + [summary.SMOKE] * (results.spec.data.name == "digits-on-scenes")
+    return [
+        Text(said, answer=True),
+        Text(why),
+        Text(summary.against_baseline(results.trials, results.spec, results.front)),
+        Text(f"It was chosen among {facts.snapshot.counts.get('complete', 0)} configurations."),
+        Text(" ".join(cares), aside=True),
+    ]
+
+
+def _front(facts: Facts) -> list[Picture | Table | Text]:
+    spec = facts.results.spec
+    bounds = {name: (bound.min, bound.max) for name, bound in spec.constraints.items()}
+    for name, end in facts.bounds.items():
+        bounds[name] = (end, None) if spec.objectives[name] == "max" else (None, end)
+    blocks: list[Picture | Table | Text] = [_front_table(facts)]
+    if len(spec.objectives) > 1:
+        knee = facts.results.named().get("knee")
+        table = facts.results.trials_table
+        large, small = (
+            front_chart(front_numbers(table, spec.objectives, knee=knee, bounds=bounds, canvas=size))
+            for size in (SCREEN, COLUMN)
+        )
+        blocks.insert(0, Picture("front", large, small))
+    return blocks
+
+
+def _front_table(facts: Facts) -> Table:
+    """Members of the front and baselines, with what resampling says of them."""
+    spec, sure = facts.results.spec, facts.advice.stability if facts.advice else None
+    rows = []
+    for trial in _shown(facts):
+        row = [str(trial.number), trial.label + _baseline(trial), facts.named.get(trial.number, "")]
+        row += [decimal(trial.metrics[name], trial.spread[name]) for name in spec.objectives]
+        if sure is not None and sure.resamples:
+            ends = sure.intervals.get(trial.number, {})
+            row += [f"{ends[name][0]:.3f} … {ends[name][1]:.3f}" if name in ends else "–" for name in spec.objectives]
+            row += [_share(sure.on_front, trial.number), _share(sure.chosen, trial.number)]
+        rows.append(tuple(row))
+    head = ["trial", "configuration", "called", *(heading(n, s) for n, s in spec.objectives.items())]
+    caption = "Validation split; mean ± standard deviation over the seeds."
+    if sure is not None and sure.resamples:
+        head += [f"{readable(name)}, 95 %" for name in spec.objectives] + ["on the front", "chosen"]
+        caption += f" The last columns: in {sure.resamples} resamples of {sure.over}."
+    return Table(tuple(head), tuple(rows), caption, words=(0, 1, 2))
+
+
+def _share(shares: Mapping[int, float], number: int) -> str:
+    return f"{shares[number]:.0%}" if number in shares else "–"
+
+
+def _shown(facts: Facts) -> list[Trial]:
+    """The front, best first objective first, then the baselines that are not on it."""
+    order = [row["number"] for row in facts.snapshot.front]
+    rest = [t.number for t in facts.results.trials if t.baseline and t.number not in order and t.values]
+    return [facts.by_number[number] for number in [*order, *rest]]
+
+
+def _baseline(trial: Trial) -> str:
+    return " (baseline)" if trial.baseline else ""
+
+
+def _test(facts: Facts) -> list[Text | Table]:
+    """The only place with test numbers: each point's, and how far it is from validation."""
+    spec = facts.results.spec
+    rows = []
+    for trial in _shown(facts):
+        measured = facts.test.get(trial.number)
+        if measured is not None:
+            row = [str(trial.number), trial.label + _baseline(trial)]
+            for name in spec.objectives:
+                row += [decimal(*measured[name]), f"{measured[name][0] - trial.values[name]:+.3f}"]
+            rows.append(tuple(row))
+    if not rows:
+        return [Text("No point has been measured on the test split yet.")]
+    assert facts.advice is not None
+    head = ["trial", "configuration"]
+    head += [text for name, sense in spec.objectives.items() for text in (heading(name, sense), "change")]
+    caption = "Test split, measured once, after the search had ended; change: test less validation."
+    drop = held_out.drop(facts.advice.values, facts.test.get(facts.advice.number), spec.objectives)
+    return [
+        Text(
+            "These numbers chose nothing. Some drop is to be expected: a point is on the front because it looked good."
+        ),
+        Text(drop),
+        Table(tuple(head), tuple(rows), caption, words=(0, 1)),
+    ]
+
+
+def _tried(facts: Facts) -> list[Text | Table]:
+    trials, spec = facts.results.trials, facts.results.spec
+    methods = [str(t.params.get("method")) for t in trials]
+    counted = ", ".join(f"{methods.count(m)} {m}" for m in dict.fromkeys(methods))
+    blocks: list[Text | Table] = [Text(f"{len(trials)} configurations: {counted}."), _every(trials, spec.objectives)]
+    if early := sum(t.stopped is not None for t in trials):
+        blocks.append(Text(f"{early} of them were stopped early, where others were ahead; they have no numbers."))
+    failed = [t for t in trials if t.reason]
+    if failed:
+        rows = tuple((str(t.number), t.label, str(t.state), str(t.reason)) for t in failed)
+        blocks.append(
+            Table(("trial", "configuration", "state", "reason"), rows, "What failed, and why.", words=(0, 1, 2, 3))
+        )
+    else:
+        blocks.append(Text("Nothing failed."))
+    return blocks
+
+
+def _every(trials: Sequence[Trial], objectives: Mapping[str, str]) -> Table:
+    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    varied = [name for name in names if len({str(t.params[name]) for t in trials if name in t.params}) > 1]
+    rows = tuple(
+        (
+            str(t.number),
+            str(t.state),
+            *(_value(t.params.get(name)) for name in varied),
+            *(decimal(t.metrics[n], t.spread[n]) if n in t.metrics else "–" for n in objectives),
+        )
+        for t in trials
+    )
+    head = ("trial", "state", *varied, *(heading(name, sense) for name, sense in objectives.items()))
+    return Table(
+        head, rows, "Every trial, in the order in which they were proposed.", words=(0, 1), folded="All trials"
+    )
+
+
+def _value(value: Any) -> str:
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _provenance(facts: Facts) -> list[Text | Table]:
+    results, found = facts.results, dict[str, Any]()
+    with contextlib.suppress(UserError, FileNotFoundError):
+        found = read_json(results.folder.path / "provenance.json")
+    made = next((fit.provenance for fit in results.fits if fit.provenance), {})
+    versions = found.get("versions") or made.get("versions") or {}
+    rows = [
+        ("commit", str(found.get("commit") or "unknown")),
+        ("data", f"{results.spec.data.name}, split {made.get('split_hash', 'unknown')}"),
+        (
+            "backbone",
+            f"{made.get('backbone', results.spec.backbone.name)} ({made.get('backbone_source', 'unknown source')})",
+        ),
+        ("device", str(made.get("device_name") or made.get("device") or "unknown")),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items()) or "unknown"),
+        ("time of all fits", f"{sum(fit.seconds for fit in results.fits) / 3600:.2f} device hours"),
+    ]
+    return [Table(("what", "which"), tuple(rows), words=(0, 1)), *evidence.sizes(results)]
+
+
+def _again(facts: Facts) -> list[Text | Code]:
+    name = facts.results.spec.name
+    return [
+        Text("Save this as sweep.yaml; the same seed proposes the same points, given the same results before them."),
+        Code(loading.dump(facts.results.spec).rstrip()),
+        Code(f"sweeper run sweep.yaml --name {name}-again\nsweeper compare {name} {name}-again"),
+    ]

@@ -1,0 +1,1 @@
+"""What a sweep has found, as values: no drawing, no MLflow."""

@@ -1,0 +1,1 @@
+"""The question, as written in `sweep.yaml`."""

@@ -1,0 +1,68 @@
+"""What of a sweep may change while it lives, and what may not: a larger budget, other resources, other stop rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sweeper.errors import UserError
+from sweeper.spec import loading
+from sweeper.spec.model import SweepSpec
+from sweeper.spec.sections import Search
+
+SQLITE = "sqlite:///"
+
+
+def anchored(spec: SweepSpec) -> SweepSpec:
+    """Its paths made absolute, because a resume may be typed in another folder."""
+    changes: dict[str, str] = {}
+    if spec.data.root is not None:
+        changes["data.root"] = str(spec.data.root.expanduser().resolve())
+    weights = Path(spec.backbone.weights).expanduser()
+    if weights.is_file():
+        changes["backbone.weights"] = str(weights.resolve())
+    url = spec.storage.study or ""
+    if url.startswith(SQLITE) and not url.startswith(f"{SQLITE}/"):
+        changes["storage.study"] = f"{SQLITE}{Path(url.removeprefix(SQLITE)).resolve()}"
+    return loading.changed(spec, changes) if changes else spec
+
+
+def extended(spec: SweepSpec, trials: int) -> SweepSpec:
+    """The same sweep with a budget of `trials`.
+
+    Raises:
+        UserError: that is less than it has.
+    """
+    if trials < spec.search.trials:
+        raise UserError(f"--trials {trials} is less than the {spec.search.trials} the sweep has. Give more.")
+    return loading.changed(spec, {"search.trials": trials})
+
+
+def amended(spec: SweepSpec, wanted: SweepSpec) -> tuple[SweepSpec, list[str]]:
+    """`spec` as `wanted` would have it, and what that changes, a line each.
+
+    Name and places stay; so does the population that nsga2 was given by default, though the budget grows.
+
+    Raises:
+        UserError: trials of before and after would not be comparable, or the budget would shrink.
+    """
+    wanted = anchored(wanted)
+    if wanted.storage.study not in (None, spec.storage.study):
+        raise UserError(f"storage.study is {spec.storage.study}, and cannot change: the sweep's memory is there.")
+    if wanted.storage.fits not in (None, spec.storage.fits or wanted.storage.fits):
+        raise UserError(f"storage.fits is {spec.storage.fits}, and cannot change: the fits' checkpoints are there.")
+    kept: dict[str, Any] = {"name": spec.name, "storage.root": spec.storage.root, "storage.study": spec.storage.study}
+    kept |= {"storage.mlflow": wanted.storage.mlflow or spec.storage.mlflow}
+    kept |= {"storage.fits": wanted.storage.fits or spec.storage.fits}
+    if wanted.search.population == Search.default_population(wanted.search.sampler, wanted.search.trials):
+        kept["search.population"] = spec.search.population
+    wanted = loading.changed(wanted, kept)
+    refused = loading.difference(spec.identity(), wanted.identity())
+    if refused:
+        raise UserError(
+            f"trials of '{spec.name}' before and after would not be comparable:\n  "
+            + "\n  ".join(refused)
+            + "\nResources, storage, the budget and stop rules may change. For another question begin another sweep."
+        )
+    extended(spec, wanted.search.trials)  # refuses a smaller budget
+    return wanted, loading.difference(spec.model_dump(mode="json"), wanted.model_dump(mode="json"))

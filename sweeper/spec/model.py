@@ -1,0 +1,219 @@
+"""SweepSpec: the question as written, frozen, and what its sections say against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+
+from sweeper.errors import nearest
+from sweeper.spec.dimensions import Choice, Dimension, Fixed, Range, no_points, place
+from sweeper.spec.faults import Fault, Faults, dotted
+from sweeper.spec.sections import Bound, MetricName, Part, Resources, Search, Storage, says, true_directions
+from sweeper.spec.space import Space
+from trainables.backbones import BACKBONES, FAMILIES
+from trainables.data import DATASETS, misplaced
+from trainables.task import BackboneConfig, DataConfig, GroupKind, Task, TrainConfig
+
+NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+_NAME_RULE = "Use 1 to 63 of a-z, 0-9, '.', '_', '-', the first a letter or a digit."
+_OBJECTIVES: dict[str, Literal["min", "max"]] = {"accuracy": "max", "delta_f1": "min"}
+
+
+class SweepSpec(Part):
+    """One question: which settings of a fine-tuning give the best of all objectives at once?"""
+
+    name: Annotated[
+        str,
+        Field(pattern=NAME, description="the sweep's name, unique in its storage"),
+        says(_NAME_RULE),
+    ]
+    data: Annotated[DataConfig, Field(description="the dataset, and what happens to bad records")] = DataConfig()
+    backbone: Annotated[BackboneConfig, Field(description="the pre-trained model that is adapted")] = BackboneConfig()
+    groups: Annotated[
+        GroupKind, Field(description="whose losses the penalty compares: classes, attribute values, or cells of both")
+    ] = "class"
+    space: Annotated[
+        Space,
+        PlainValidator(Space.parse),
+        PlainSerializer(Space.plain),
+        WithJsonSchema({}),
+        Field(description="parameters: a value is fixed, a list is a choice, {low, high, log} is a range"),
+    ] = Space()
+    objectives: Annotated[
+        dict[MetricName, Literal["min", "max"]],
+        Field(min_length=1, max_length=4, description="metrics of the validation split, and which way is better"),
+        AfterValidator(true_directions),
+    ] = _OBJECTIVES
+    constraints: Annotated[
+        dict[MetricName, Bound],
+        Field(default_factory=dict, description="what a member of the front must keep, e.g. accuracy: '>= 0.8'"),
+    ]
+    search: Annotated[Search, Field(description="who proposes, how many trials, how many seeds")] = Search()
+    train: Annotated[TrainConfig, Field(description="how every fit is trained")] = TrainConfig()
+    resources: Annotated[Resources, Field(description="what one fit gets")] = Resources()
+    storage: Annotated[Storage, Field(description="where the sweep's folder, memory and record are")] = Storage()
+
+    @model_validator(mode="after")
+    def _together(self, info: ValidationInfo) -> SweepSpec:
+        faults = contradictions(self, skip=(info.context or {}).get("skip", ()))
+        if faults:
+            raise Faults(faults)
+        return self
+
+    def task(self) -> Task:
+        """What all fits of the sweep share."""
+        return Task(data=self.data, backbone=self.backbone, groups=self.groups, train=self.train)
+
+    @property
+    def reference(self) -> dict[str, float]:
+        """The hypervolume's reference point: `search.reference`, else 0 where more is better, 1 where less is.
+
+        Those are the worst values of metrics that are shares. A point whose unbounded metric (a loss) is
+        above 1 adds nothing to the hypervolume, unless the spec gives a reference.
+        """
+        worst = {name: 0.0 if sense == "max" else 1.0 for name, sense in self.objectives.items()}
+        return {name: (self.search.reference or {}).get(name, value) for name, value in worst.items()}
+
+    @property
+    def budget(self) -> int:
+        """How many trials the sweep may have, baselines included; of a grid at most all its points."""
+        size = self.space.size() if self.search.sampler == "grid" else None
+        return self.search.trials if size is None else min(self.search.trials, size + len(self.search.baselines))
+
+    def identity(self) -> dict[str, Any]:
+        """What makes trials comparable, as plain JSON: all but resources, storage, budget, stop rule and reference."""
+        values = self.model_dump(mode="json", exclude={"name", "resources", "storage"})
+        values["objectives"] = [f"{name}: {sense}" for name, sense in self.objectives.items()]  # their order counts
+        for free in ("trials", "max_failures", "max_failed_share", "reference", "stopping"):
+            del values["search"][free]
+        del values["data"]["root"]  # the split's hash says whether it is the same data, wherever it lies
+        return values
+
+
+def contradictions(spec: SweepSpec, skip: Collection[str] = ()) -> list[Fault]:
+    """Every slip that `CHECKS` finds, but for checks that read a section in `skip`."""
+    checks = (check for sections, check in CHECKS if not set(sections) & set(skip))
+    return [fault for check in checks for fault in check(spec)]
+
+
+def check_names(place: str, name: str, table: Collection[str], families: Collection[str] = ()) -> Iterator[Fault]:
+    """`name` must be in its table, or be `FAMILY:...` of one of its families."""
+    family, colon, rest = name.partition(":")
+    if name not in table and not (colon and rest and family in families):
+        close = nearest(name, table)
+        guess = f" Did you mean '{close}'?" if close else ""
+        known = ", ".join([*sorted(table), *(f"{family}:NAME" for family in families)])
+        yield Fault(tuple(place.split(".")), f"{place} is '{name}'.{guess} Known: {known}.")
+
+
+def _dataset(spec: SweepSpec) -> Iterator[Fault]:
+    return check_names("data.name", spec.data.name, DATASETS)
+
+
+def _options(spec: SweepSpec) -> Iterator[Fault]:
+    return (Fault(("data", option), text) for option, text in misplaced(spec.data).items())
+
+
+def _backbone(spec: SweepSpec) -> Iterator[Fault]:
+    return check_names("backbone.name", spec.backbone.name, BACKBONES, FAMILIES)
+
+
+def _repeated(spec: SweepSpec) -> Iterator[Fault]:
+    for key, values in (("seeds", spec.search.seed_list), ("baselines", spec.search.baselines)):
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                text = f"search.{key}[{index}] is {value!r}, which the list already has. Keep one."
+                yield Fault(("search", key, index), text)
+
+
+def _budget(spec: SweepSpec) -> Iterator[Fault]:
+    search = spec.search
+    if len(search.baselines) > search.trials:
+        text = f"search.trials is {search.trials}, and there are {len(search.baselines)} baselines. Use more trials."
+        yield Fault(("search", "trials"), text)
+
+
+def _population(spec: SweepSpec) -> Iterator[Fault]:
+    population, trials = spec.search.population, spec.search.trials
+    path = ("search", "population")
+    if population is not None and spec.search.sampler != "nsga2":
+        yield Fault(path, f"search.population is {population}, which only nsga2 has. Remove it, or use sampler: nsga2.")
+    elif population is not None and population >= trials:
+        text = f"search.population is {population}, not below the budget of {trials} trials: all would be random."
+        smaller = f"a population of at most {max(2, trials // 4)}, or " if trials > 2 else ""
+        yield Fault(path, f"{text} Use {smaller}trials: {4 * population}.")
+
+
+def _grid(spec: SweepSpec) -> Iterator[Fault]:
+    if spec.search.sampler != "grid":
+        return
+    yield from (no_points(name) for name in spec.space.continuous)
+    size, baselines = spec.space.size(), len(spec.search.baselines)
+    if size is not None and spec.search.trials < size + baselines:
+        text = f"search.trials is {spec.search.trials}, but grid and baselines are {size + baselines} points."
+        yield Fault(("search", "trials"), f"{text} Use trials: {size + baselines}, or fewer values.")
+
+
+def _exhausted(spec: SweepSpec) -> Iterator[Fault]:
+    """A finite space has no more to give than its points; a sampler would begin to repeat itself."""
+    size, asked = spec.space.size(), spec.search.trials - len(spec.search.baselines)
+    if spec.search.sampler != "grid" and size is not None and asked > size:
+        text = f"search.trials is {spec.search.trials}, but the space has {size} points."
+        yield Fault(("search", "trials"), f"{text} Use sampler: grid, fewer trials, or a range instead of a list.")
+
+
+def _points(spec: SweepSpec) -> Iterator[Fault]:
+    for label, dimension in spec.space.axes.items():
+        if spec.search.sampler != "grid" and isinstance(dimension, Range) and dimension.points is not None:
+            path = (*place(label), "points")
+            text = f"{dotted(path)} is for sampler grid; {spec.search.sampler} draws from the whole range."
+            yield Fault(path, f"{text} Remove it, use a list of values, or use sampler: grid.")
+
+
+def _stopping(spec: SweepSpec) -> Iterator[Fault]:
+    stopping = spec.search.stopping
+    longest = max((_most(spec.space.axes[spec.space.labels(m)["epochs"]]) for m in spec.space.methods), default=0)
+    if stopping is not None and stopping.first >= longest:
+        text = f"search.stopping.first is {stopping.first}, but fits have {longest:g} epochs at most. Use less."
+        yield Fault(("search", "stopping", "first"), text)
+
+
+def _most(dimension: Dimension) -> float:
+    match dimension:
+        case Fixed(value):
+            return float(value)
+        case Choice(values):
+            return max(map(float, values))
+        case Range(high=high):
+            return high
+
+
+def _reference(spec: SweepSpec) -> Iterator[Fault]:
+    for name in (spec.search.reference or {}).keys() - spec.objectives.keys():
+        text = f"search.reference.{name} is not an objective. Use {', '.join(spec.objectives)}."
+        yield Fault(("search", "reference", name), text)
+
+
+CHECKS: tuple[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Fault]]], ...] = (
+    (("data",), _dataset),
+    (("data",), _options),
+    (("backbone",), _backbone),
+    (("search",), _repeated),
+    (("search",), _budget),
+    (("search",), _population),
+    (("search", "space"), _stopping),
+    (("search", "space"), _grid),
+    (("search", "space"), _exhausted),
+    (("search", "space"), _points),
+    (("search", "objectives"), _reference),
+)

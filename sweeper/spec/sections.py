@@ -1,0 +1,271 @@
+"""The sections of a spec that are the service's own: search, resources, storage, and a bound on a metric."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from sweeper.errors import nearest, unknown
+from sweeper.spec.faults import Fault, Faults
+from trainables.methods import METHODS
+from trainables.metrics import METRICS
+
+_BOUND = re.compile(r"^\s*(>=|<=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*$")
+_STORES = ("s3", "gs", "abfs", "abfss")
+_PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&]password=")
+
+
+class Part(BaseModel):
+    """A section: frozen, and a key that it does not know is a slip."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def says(mending: str) -> WrapValidator:
+    """One sentence for whatever is wrong with a field, in place of pydantic's one per member of a union."""
+
+    def check(value: object, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(mending) from None
+
+    return WrapValidator(check)
+
+
+def _metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(unknown("", name, METRICS).strip())
+    return name
+
+
+def _method(name: str) -> str:
+    if name not in METHODS:
+        close = nearest(name, METHODS)
+        raise ValueError((f"Did you mean '{close}'? " if close else "") + f"Use {', '.join(METHODS)}")
+    return name
+
+
+def _amount(value: float) -> float:
+    """Ray gives shares of one, or whole ones."""
+    if not math.isfinite(value) or (value > 1 and value != int(value)):
+        raise ValueError
+    return value
+
+
+def _url(value: str) -> str:
+    if "://" not in value:
+        raise ValueError("Use a URL such as sqlite:///study.db, postgresql://host/name or http://host:5000")
+    if _PASSWORD.search(value):
+        raise ValueError("A password does not belong in a spec: take it out, and use ~/.pgpass or the environment")
+    return value
+
+
+def _store(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in _STORES or not parts.netloc:
+        allowed = ", ".join(f"{scheme}://" for scheme in _STORES)
+        raise ValueError(f"Use the URL of a folder in an object store ({allowed}), such as s3://bucket/sweeps")
+    if "@" in parts.netloc and parts.scheme in ("s3", "gs"):
+        raise ValueError("Keys do not belong in a spec: take them out, and use the node's own role or the environment")
+    return value
+
+
+def true_directions(objectives: dict[str, str]) -> dict[str, str]:
+    """Refuse an objective that looks for the worse end of its metric.
+
+    Raises:
+        Faults: with one entry for each such objective.
+    """
+    wrong = [name for name, sense in objectives.items() if sense != METRICS[name].direction]
+    if wrong:
+        raise Faults(
+            Fault(
+                ("objectives", name),
+                f"objectives.{name} is '{objectives[name]}', the worse end of this metric. "
+                f"Use '{METRICS[name].direction}'.",
+            )
+            for name in wrong
+        )
+    return objectives
+
+
+MetricName = Annotated[str, AfterValidator(_metric)]
+MethodName = Annotated[str, AfterValidator(_method)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Natural = Annotated[int, Field(strict=True, ge=0)]
+Amount = Annotated[float, Field(strict=True, ge=0), AfterValidator(_amount)]
+Url = Annotated[str, AfterValidator(_url)]
+Store = Annotated[str, AfterValidator(_store)]
+
+
+class Bound(Part):
+    """What a metric must keep to: `min <= value <= max`. In YAML also '>= 0.8' or '<= 0.2'."""
+
+    min: Annotated[float | None, Field(strict=True, allow_inf_nan=False)] = None
+    max: Annotated[float | None, Field(strict=True, allow_inf_nan=False)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, written: object) -> object:
+        if isinstance(written, str) and (match := _BOUND.match(written)):
+            return {"min" if match[1] == ">=" else "max": float(match[2])}
+        if not isinstance(written, dict | Bound) or not written:
+            raise ValueError("Use '>= 0.8', '<= 0.2' or {min: 0.8, max: 0.9}")
+        return written
+
+    @model_validator(mode="after")
+    def _possible(self) -> Bound:
+        if self.min is None and self.max is None:
+            raise ValueError("Give min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("No value is at least min and at most max: exchange them")
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        mapping = {**handler.resolve_ref_schema(handler(core)), "minProperties": 1}
+        text = {"type": "string", "pattern": _BOUND.pattern, "description": "'>= 0.8' or '<= 0.2'"}
+        return {"anyOf": [text, mapping]}
+
+    def violation(self, value: float) -> float:
+        """How far `value` is outside, in the metric's unit: above 0 breaks the bound. nan breaks it without end."""
+        if math.isnan(value):
+            return math.inf
+        below = -math.inf if self.min is None else self.min - value
+        above = -math.inf if self.max is None else value - self.max
+        return max(below, above)
+
+
+class Stopping(Part):
+    """Successive halving: fits that fall behind are not trained to their end."""
+
+    first: Annotated[Count, Field(description="epochs after which a fit is compared with others for the first time")]
+    factor: Annotated[
+        Annotated[int, Field(strict=True, ge=2)],
+        Field(description="one of so many goes on; the next comparison comes after so many times the epochs"),
+    ] = 3
+
+
+class Search(Part):
+    """Who proposes points, how many, and how often each is trained."""
+
+    sampler: Annotated[
+        Literal["tpe", "gp", "nsga2", "random", "grid"], Field(description="who proposes the next point")
+    ] = "tpe"
+    trials: Annotated[Count, Field(description="the budget: configurations to try, baselines included")] = 32
+    seeds: Annotated[
+        Count | Annotated[tuple[Natural, ...], Field(min_length=1)],
+        says("Use a number of seeds such as 3, or a list such as [0, 1, 2]"),
+        Field(description="fits of each trial: how many (seeds 0, 1, ...), or which seeds"),
+    ] = 1
+    seed: Annotated[Natural, Field(description="of the proposals: the same seed proposes the same points")] = 0
+    baselines: Annotated[
+        tuple[MethodName, ...], Field(description="methods that are tried first, as points to compare with")
+    ] = ()
+    population: Annotated[
+        Annotated[int, Field(strict=True, ge=2)] | None,
+        Field(description="of nsga2; smaller than trials. Default: a quarter of the trials, 2 to 50"),
+    ] = None
+    stopping: Annotated[
+        Stopping | None,
+        says("Use a mapping such as {first: 2, factor: 3}: whole numbers, first from 1 and factor from 2"),
+        Field(description="end fits early that others beat. Default: every fit is trained to its end"),
+    ] = None
+    max_failures: Annotated[Count, Field(description="the sweep stops after so many failed trials in a row")] = 5
+    max_failed_share: Annotated[
+        Annotated[float, Field(strict=True, gt=0, le=1)],
+        says("Use a share above 0, at most 1, such as 0.5; 1 never stops the sweep"),
+        Field(description="the sweep stops when a larger share of at least ten trials have failed"),
+    ] = 0.5
+    reference: Annotated[
+        dict[MetricName, Annotated[float, Field(strict=True, allow_inf_nan=False)]] | None,
+        Field(description="the hypervolume's reference point, by objective. Default: 0 for max, 1 for min"),
+    ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_population(cls, written: object) -> object:
+        """Settle the default once, so that a sweep that is extended keeps its population."""
+        if not isinstance(written, dict) or written.get("sampler") != "nsga2" or written.get("population"):
+            return written
+        trials = written.get("trials", cls.model_fields["trials"].default)
+        if not isinstance(trials, int):
+            return written
+        return {**written, "population": cls.default_population("nsga2", trials)}
+
+    @staticmethod
+    def default_population(sampler: str, trials: int) -> int | None:
+        """A quarter of the trials, 2 to 50; None for a sampler that has none."""
+        return min(50, max(2, trials // 4)) if sampler == "nsga2" else None
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds of each trial's fits; the same for all trials, so that they are compared like with like."""
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+
+class Resources(Part):
+    """What one fit gets, and how many run at once."""
+
+    gpus: Annotated[
+        Literal["auto"] | Amount,
+        says("Use 'auto', a share of one GPU such as 0.5, or a whole number"),
+        Field(description="for each fit; a share below 1 lets fits share a GPU. auto: one where there is one"),
+    ] = "auto"
+    cpus: Annotated[
+        Literal["auto"] | Annotated[Amount, Field(gt=0)],
+        says("Use 'auto', a share of one CPU above 0 such as 0.5, or a whole number"),
+        Field(description="for each fit. auto: 1"),
+    ] = "auto"
+    max_concurrent: Annotated[
+        Literal["auto"] | Count,
+        says("Use 'auto', or a whole number, 1 or more"),
+        Field(description="fits that run at once. auto: as many as fit in"),
+    ] = "auto"
+    max_retries: Annotated[
+        Natural, Field(description="of a fit whose process or machine died; one that was pre-empted does not count")
+    ] = 3
+    epoch_timeout_s: Annotated[
+        Annotated[float, Field(gt=0, allow_inf_nan=False)] | None,
+        says("Use seconds, above 0, or null for no limit"),
+        Field(description="an epoch that takes longer hangs: its fit has failed. Default: six hours; null: no limit"),
+    ] = 21_600.0
+    threads: Annotated[
+        Literal["auto"] | Count,
+        says("Use 'auto', or a whole number, 1 or more"),
+        Field(description="of each fit. auto: as many as its CPUs"),
+    ] = "auto"
+
+
+class Storage(Part):
+    """Where the sweep's folder, its memory and its record are."""
+
+    root: Annotated[str, Field(min_length=1, description="the folder of all sweeps; each has one of its name")] = (
+        "sweeps"
+    )
+    study: Annotated[Url | None, Field(description="database URL of the study. Default: SQLite in the folder")] = None
+    mlflow: Annotated[Url | None, Field(description="MLflow tracking URI. Default: SQLite under root")] = None
+    fits: Annotated[
+        Store | None,
+        Field(description="URL of an object store for checkpoints, weights and results, where nodes share no disk"),
+    ] = None
+    keep_weights: Annotated[
+        Literal["all", "front"], Field(description="whose adapters are kept when the sweep ends")
+    ] = "front"

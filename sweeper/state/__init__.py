@@ -1,0 +1,1 @@
+"""What survives a crash: study, lease, folders, mirror."""

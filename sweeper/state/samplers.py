@@ -1,0 +1,100 @@
+"""Optuna's samplers, seeded so that proposal n is the same whoever asks for it, and how a dimension is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from sweeper.spec.model import SweepSpec
+from sweeper.spec.sections import Search
+from sweeper.spec.space import Choice, Dimension, Point, Range
+
+REDRAWINGS = 64
+INSISTING = 4  # so often a sampler may repeat itself before chance decides: it can be sure of one method
+
+
+def build(search: Search, number: int, place: int, *again: int, constrained: bool) -> BaseSampler:
+    """A sampler for coordinate `place` of one proposal: sweep's seed, trial's number and place decide its stream.
+
+    What it has learned it reads from the study, so a sampler built anew after a crash goes on exactly.
+    gp and nsga2 draw all coordinates together, so their joint stream does not depend on the place.
+    `again` gives another stream of the same place.
+    """
+    joint, own = (_seed(search.seed, number), _seed(search.seed, number, place + 1, *again))
+    startup = max(4, min(10, search.trials // 4))
+    constraints = _violations if constrained else None
+    match search.sampler:
+        case "tpe":
+            return TPESampler(seed=own, n_startup_trials=startup, constraints_func=constraints)
+        case "gp":
+            alone = RandomSampler(own)
+            return GPSampler(
+                seed=joint, independent_sampler=alone, n_startup_trials=startup, constraints_func=constraints
+            )
+        case "nsga2":
+            population = search.population or 50
+            return NSGAIISampler(seed=joint, population_size=population, constraints_func=constraints)
+        case _:
+            return RandomSampler(seed=own)
+
+
+def _seed(*what: int) -> int:
+    return int(np.random.SeedSequence(what).generate_state(1)[0])
+
+
+def draw(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
+    """One coordinate, both ends of a range included."""
+    if isinstance(dimension, Choice):
+        return trial.suggest_categorical(name, list(dimension.values))
+    assert isinstance(dimension, Range)  # what is fixed is not drawn
+    if dimension.integer:
+        return trial.suggest_int(name, int(dimension.low), int(dimension.high), log=dimension.log)
+    return trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    if isinstance(dimension, Choice):
+        return CategoricalDistribution(list(dimension.values))
+    assert isinstance(dimension, Range)  # what is fixed is not drawn
+    if dimension.integer:
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+
+
+def unrepeated(study: optuna.Study, spec: SweepSpec, number: int, tried: Iterable[Mapping[str, Any]]) -> Point | None:
+    """Proposal `number`, drawn again while it is among those `tried`; None where chance repeats nothing.
+
+    A method with nothing to search, or with a few ranks, is otherwise proposed again and again. Whoever asks
+    finds the same point: each drawing has a stream of its own.
+    """
+    search, space = spec.search, spec.space
+    if search.sampler not in ("tpe", "random") or not any(space.countable(method) for method in space.methods):
+        return None
+    known, places, row = list(tried), list(space.axes), create_trial(state=TrialState.RUNNING)
+    row.number = number
+
+    def point(drawing: int) -> Point:
+        again = (drawing,) if drawing else ()
+
+        def drawn(label: str, axis: Dimension) -> Any:
+            place = places.index(label)
+            if drawing < INSISTING:
+                sampler = build(search, number, place, *again, constrained=bool(spec.constraints))
+            else:
+                sampler = RandomSampler(_seed(search.seed, number, place + 1, *again))
+            return sampler.sample_independent(study, row, label, _distribution(axis))
+
+        return space.walk(drawn)
+
+    return next((found for found in map(point, range(REDRAWINGS)) if found not in known), None)
+
+
+def _violations(row: FrozenTrial) -> Sequence[float]:
+    """Optuna's constraints: not above 0 is feasible. A trial without an outcome counts as violating."""
+    return [float(v) for v in row.user_attrs.get("outcome", {}).get("violations", [1.0])]

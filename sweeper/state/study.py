@@ -1,0 +1,296 @@
+"""The sweep's memory: what was proposed, what came of it. The only door to Optuna.
+
+The study in the database is the single source of truth. Two attributes of an Optuna trial carry
+what Optuna has no field for: `proposal` (params, baseline) and `outcome` (metrics, spread, ...).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import sqlalchemy as sa
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeper.errors import UserError
+from sweeper.front.front import Frontier
+from sweeper.spec.model import SweepSpec
+from sweeper.spec.space import Choice, Dimension, Fixed
+from sweeper.state import database, migrations, rows, samplers
+from sweeper.trial import Trial, mean_and_spread, without_nan
+
+_DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+class NoSuchSweep(UserError):
+    """The database knows no study of that name."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration to be tried, under its trial's number."""
+
+    number: int
+    params: Mapping[str, Any]
+    baseline: str | None = None
+
+
+class Study:
+    """Ask, tell and look, over one Optuna study.
+
+    `guard` is asked before each write and raises to forbid it; `vouch` is asked at each commit, and raising
+    undoes it.
+    """
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        url: str,
+        *,
+        create: bool = False,
+        identity: Mapping[str, Any] | None = None,
+        guard: Callable[[], None] = lambda: None,
+        vouch: Callable[[sa.Connection], None] | None = None,
+    ) -> None:
+        self._spec = spec
+        self.url = url
+        self.guard, self._vouch = guard, vouch
+        self._given: set[int] = set()  # the open trials that whoever asked has heard of
+        self._frontier = Frontier([1.0 if sense == "max" else -1.0 for sense in spec.objectives.values()])
+        self._ended: dict[int, Trial] = {}
+        self._flat = spec.search.sampler in ("gp", "nsga2")
+        self._points = spec.space.grid() if spec.search.sampler == "grid" else None
+        if create:
+            self._study = database.beginning(url, lambda: self._create(identity or spec.identity()))
+            return
+        with database.reading(url):  # all of it, so that what is damaged is found before anything is built on it
+            database.beginning(url, lambda: database.check(url))
+            self._study = database.beginning(url, self._load)
+            self._read()
+
+    def _storage(self) -> optuna.storages.RDBStorage:
+        storage = optuna.storages.RDBStorage(self.url, engine_kwargs=database.options(self.url))
+        if self._vouch is not None:
+            sa.event.listen(storage.engine, "commit", self._vouch)
+        return storage
+
+    def _create(self, identity: Mapping[str, Any]) -> optuna.Study:
+        directions = [_DIRECTIONS[sense] for sense in self._spec.objectives.values()]
+        name, storage = self._spec.name, self._storage()
+        study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
+        if study.user_attrs or study.get_trials(deepcopy=False):
+            raise UserError(f"the database has a study '{name}' already. Choose another name.")
+        self._signed = migrations.signature(identity)
+        study.set_user_attr("sweeper", rows.sealed(self._signed))
+        return study
+
+    def _load(self) -> optuna.Study:
+        none = NoSuchSweep(f"no study '{self._spec.name}' in the database. 'sweeper list' shows those there are.")
+        try:
+            study = optuna.load_study(storage=self._storage(), study_name=self._spec.name)
+        except KeyError:
+            raise none from None
+        if not (study.user_attrs or study.get_trials(deepcopy=False)):
+            raise none  # whoever began it died before it was signed; it has nothing yet
+        born = study.user_attrs.get("sweeper", {})
+        rows.check_seal(born, f"what study '{self._spec.name}' began with")
+        self._signed = migrations.migrated(self._spec.name, rows.bare(born))
+        return study
+
+    def sign(self) -> None:
+        """Write down that the study is in today's schema; for whoever drives the sweep."""
+        if self._study.user_attrs.get("sweeper") != (signature := rows.sealed(self._signed)):
+            self.guard()
+            self._study.set_user_attr("sweeper", signature)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must not change, as it was when the study began."""
+        identity: dict[str, Any] = self._signed["identity"]
+        return identity
+
+    @property
+    def uuid(self) -> str:
+        """Tells this sweep from any other of its name."""
+        return str(self._signed["uuid"])
+
+    # --- ask
+
+    @property
+    def budget(self) -> int:
+        """How many trials the sweep may have, baselines included."""
+        return self._spec.budget
+
+    @database.patient
+    def propose(self) -> Proposal | None:
+        """The next configuration, remembered before it is given; None when the budget is asked for."""
+        self.guard()
+        asked = self._study.get_trials(deepcopy=False)
+        living = [row for n, row in enumerate(asked) if n not in self._ended]
+        for row in living:
+            if row.state is TrialState.RUNNING and row.number not in self._given:
+                return self._take_up(row)  # it was asked for, and the database's reply was lost
+        waiting = [row for row in living if row.state is TrialState.WAITING]
+        number = waiting[0].number if waiting else len(asked)
+        if number >= self.budget:
+            return None
+        if not waiting:
+            tried = itertools.chain((trial.params for trial in self._ended.values()), map(rows.params, living))
+            fixed = self._fixed(number)[0] or samplers.unrepeated(self._study, self._spec, number, tried)
+            if fixed is not None:
+                self._study.enqueue_trial(self._anchors(fixed))
+        self._study.sampler = self._sampler(number)
+        return self._fill(self._study.ask())
+
+    @database.patient
+    def open_proposals(self) -> list[Proposal]:
+        """Trials that were proposed and have come to nothing yet, for whoever resumes.
+
+        One that got no parameters before a crash gets them now, from the same random stream as it would have had.
+        """
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [self._take_up(row) for row in running]
+
+    def _take_up(self, row: FrozenTrial) -> Proposal:
+        if "proposal" not in row.user_attrs:
+            self._study.sampler = self._sampler(row.number)
+            return self._fill(optuna.trial.Trial(self._study, row._trial_id))
+        self._given.add(row.number)
+        kept = row.user_attrs["proposal"]
+        return Proposal(row.number, kept["params"], kept["baseline"])
+
+    def _fixed(self, number: int) -> tuple[dict[str, Any] | None, str | None]:
+        """The point that trial `number` must be (a baseline or a grid point), and the baseline's name."""
+        baselines = self._spec.search.baselines
+        if number < len(baselines):
+            return self._spec.space.baseline(baselines[number]), baselines[number]
+        if self._points is not None:
+            return self._points[number - len(baselines)], None
+        return None, None
+
+    def _fill(self, trial: optuna.Trial) -> Proposal:
+        """Draw the parameters of `trial` and write the proposal down."""
+        fixed, baseline = self._fixed(trial.number)
+        axes = self._spec.space.axes
+        if fixed is not None:
+            for name in self._anchors(fixed):
+                self._draw(trial, name, axes[name])
+            params = fixed
+        elif self._flat:
+            # These samplers model one box: every dimension is drawn, and what the method lacks is dropped.
+            drawn = {name: self._draw(trial, name, dim) for name, dim in axes.items() if not isinstance(dim, Fixed)}
+            params = self._spec.space.walk(lambda name, _: drawn[name])
+        else:
+            params = self._spec.space.walk(lambda name, dim: self._draw(trial, name, dim))
+        trial.set_user_attr("proposal", rows.proposed(trial.number, trial.params, params, baseline))
+        self._given.add(trial.number)
+        return Proposal(trial.number, params, baseline)
+
+    def _draw(self, trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
+        """One coordinate, from a random stream of its own: what a crash has left undrawn is drawn the same later."""
+        place = list(self._spec.space.axes).index(name)
+        self._study.sampler = self._sampler(trial.number, place)
+        return samplers.draw(trial, name, dimension)
+
+    def _anchors(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
+        """What the sampler learns of a fixed point: its coordinates inside the space.
+
+        A flat sampler needs all; one that the point lacks is put at the near edge (no lambda: a small one's limit).
+        """
+        found = {}
+        coordinates = self._spec.space.coordinates(fixed)
+        for name, dimension in self._spec.space.axes.items():
+            if isinstance(dimension, Fixed):
+                continue
+            if name in coordinates and dimension.contains(coordinates[name]):
+                found[name] = coordinates[name]
+            elif self._flat:
+                found[name] = dimension.values[0] if isinstance(dimension, Choice) else dimension.low
+        return found
+
+    def _sampler(self, number: int, place: int = 0) -> BaseSampler:
+        return samplers.build(self._spec.search, number, place, constrained=bool(self._spec.constraints))
+
+    # --- tell
+
+    def complete(self, number: int, rows: Sequence[Mapping[str, float | None]]) -> Trial:
+        """Tell that every seed of trial `number` is trained; `rows` holds each seed's validation metrics.
+
+        An objective that is not a finite number makes the trial a failed one, with its reason.
+        """
+        metrics, spread = mean_and_spread(rows)
+        values = [metrics.get(name, math.nan) for name in self._spec.objectives]
+        undefined = [name for name, v in zip(self._spec.objectives, values, strict=True) if not math.isfinite(v)]
+        outcome = {"metrics": without_nan(metrics), "spread": without_nan(spread), "seeds": len(rows)}
+        outcome["violations"] = [
+            bound.violation(metrics.get(n, math.nan)) for n, bound in self._spec.constraints.items()
+        ]
+        if undefined:
+            reason = f"undefined: {', '.join(undefined)} is not a finite number"
+            return self._tell(number, TrialState.FAIL, None, outcome | {"reason": reason})
+        return self._tell(number, TrialState.COMPLETE, values, outcome)
+
+    def fail(self, number: int, reason: str) -> Trial:
+        """Tell that trial `number` came to nothing, and why."""
+        return self._tell(number, TrialState.FAIL, None, {"reason": reason})
+
+    def prune(self, number: int, where: str) -> Trial:
+        """Tell that trial `number` was stopped early, and where; what half-trained fits reached is not told."""
+        unknown = [bound.violation(math.nan) for bound in self._spec.constraints.values()]
+        return self._tell(number, TrialState.PRUNED, None, {"stopped": where, "violations": unknown})
+
+    @database.patient
+    def _tell(self, number: int, state: TrialState, values: list[float] | None, outcome: dict[str, Any]) -> Trial:
+        self.guard()
+        storage = self._study._storage
+        row = storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
+        if not row.state.is_finished():
+            self._study.sampler = self._sampler(number)  # it writes the constraints beside the values
+            # One fact, two writes: the outcome first, so that a finished trial always has one.
+            kept = rows.told(row, state, values, outcome)
+            storage.set_trial_user_attr(row._trial_id, "outcome", kept)
+            row = self._study.tell(number, values, state=state)
+        with database.reading(self.url):
+            return self._view(row)
+
+    # --- look
+
+    def trials(self) -> list[Trial]:
+        """Every trial, by number; one that is just being proposed is none yet, for it has no params."""
+        with database.reading(self.url):
+            return self._read()
+
+    @database.patient
+    def _read(self) -> list[Trial]:
+        found, ended = self._study.get_trials(deepcopy=False), self._ended
+        if [row.number for row in found] != list(range(len(found))):
+            raise ValueError("rows of trials are missing")
+        return [
+            ended.get(n) or self._view(row) for n, row in enumerate(found) if n in ended or "proposal" in row.user_attrs
+        ]
+
+    def _view(self, row: FrozenTrial) -> Trial:
+        """The trial of a row; one that has ended is understood once."""
+        trial = rows.trial(row, list(self._spec.objectives))
+        if trial.state.finished:
+            self._ended[row.number] = trial
+        return trial
+
+    def look(self) -> tuple[list[Trial], list[int]]:
+        """Every trial, and the numbers of the front among these very trials: one moment, one read."""
+        trials = self.trials()
+        return trials, self._frontier.of(trials)
+
+    def front(self) -> list[int]:
+        """The numbers of the feasible complete trials that no other beats everywhere."""
+        return self.look()[1]

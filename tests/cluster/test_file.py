@@ -1,0 +1,205 @@
+"""Cluster files: every shipped one passes Ray's schema and our rules; each bad one is refused with its own message."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+
+import pytest
+
+from sweeper.cli import doctor, main
+
+ROOT = Path(__file__).parents[2]
+CLUSTER = ROOT / "cluster.yaml"
+VARIANTS = ROOT / "sweeper" / "presets" / "clusters"
+SHIPPED = [CLUSTER, *sorted(VARIANTS.glob("*.yaml"))]
+TOKEN = "TOKEN-FILE"
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    path = tmp_path / "auth_token"
+    path.write_text("a" * 64)
+    path.chmod(0o600)
+    return path
+
+
+def examine(text: str, token: Path) -> list[doctor.Check]:
+    """The checks of a file whose token is `token`."""
+    path = token.parent / "cluster.yaml"
+    path.write_text(text.replace(": ~/.ray/auth_token", f": {token}"))
+    return doctor.examine_cluster(path)
+
+
+def bad(text: str, token: Path) -> list[doctor.Check]:
+    return [check for check in examine(text, token) if check.verdict == "bad"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_every_shipped_file_passes_ray_and_our_rules_with_notes_for_what_is_to_be_filled_in(
+    path: Path, token: Path
+) -> None:
+    checks = examine(path.read_text(), token)
+    assert [check.found for check in checks if check.verdict == "bad"] == []
+    assert checks[-1].verdict == "good"
+    assert {check.name for check in checks if check.verdict == "note"} == {"placeholders"}
+
+
+# what is wrong: which words of cluster.yaml become which, and what is said of it
+BAD: dict[str, tuple[str, str, str]] = {
+    "a key Ray does not know": ("max_workers: 4  ", "max_wokers: 4  ", "'max_wokers' was unexpected"),
+    "a number that is text": ("idle_timeout_minutes: 10", "idle_timeout_minutes: ten", "'ten' is not of type"),
+    "a head that is no node type": ("head_node_type: head", "head_node_type: hed", "Ray refuses.*head_node_type"),
+    "a group that is only added": (
+        "  use_internal_ips: true ",
+        "  security_group: {GroupName: mine}\n  use_internal_ips: true ",
+        "opens port 22 to the world",
+    ),
+    "a dashboard for everybody": ("--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "says 0.0.0.0"),
+    "a dashboard by default": (" --dashboard-host=127.0.0.1", "", "does not say where the dashboard listens"),
+    "public addresses": ("use_internal_ips: true", "use_internal_ips: false", "gives the nodes public addresses"),
+    "a head without token": (
+        "head.env && export RAY_AUTH_MODE=token &&",
+        "head.env &&",
+        r"head_start_ray_commands\[2\] starts Ray without asking for a token",
+    ),
+    "workers without token": (
+        "- export RAY_AUTH_MODE=token && ulimit",
+        "- ulimit",
+        r"worker_start_ray_commands\[1\] starts Ray without asking for a token",
+    ),
+    "a token that stays at home": (
+        '  "~/.ray/auth_token": ~/.ray/auth_token',
+        '  "~/x": ~/.ray/auth_token',
+        "does not send the token",
+    ),
+    "a token for all on the node": (" && chmod 600 ~/.ray/auth_token\n", "\n", "leaves the token readable by all"),
+    "a missing group": ("      SecurityGroupIds: [sg-CHANGE-ME]\n", "", "has no SecurityGroupIds"),
+    "a missing subnet": ("      SubnetIds: [subnet-CHANGE-ME]\n", "", "has no SubnetIds"),
+    "a profile of Ray's": (
+        "      IamInstanceProfile: {Name: CHANGE-ME-worker}",
+        "      #",
+        "has no IamInstanceProfile: Ray makes a profile with all rights",
+    ),
+    "a typo in node_config": (
+        "      KeyName:",
+        "      KeyNmae:",
+        "'KeyNmae' is unknown to aws.*Did you mean 'KeyName'",
+    ),
+    "a spot head": (
+        "      InstanceType: m7i.large ",
+        "      InstanceMarketOptions: {MarketType: spot}\n      InstanceType: m7i.large ",
+        "is a spot machine, and the sweep's memory is on it",
+    ),
+    "fits on the head": ("    resources: {CPU: 0} ", "    resources: {CPU: 2} ", "lets fits run on the head"),
+    "an image of today": (
+        "initialization_commands: []",
+        "docker: {image: 'me/sweeper:latest', container_name: s}",
+        "me/sweeper:latest is another image tomorrow",
+    ),
+    "a published port": (
+        "initialization_commands: []",
+        "docker: {image: 'me/sweeper:1', container_name: s, run_options: [-p 8265:8265]}",
+        "publishes a port",
+    ),
+    "a nightly build": (
+        "uv pip install -q --no-deps",
+        "uv pip install https://example.org/ray-wheels/latest/ray-3.0.0.dev0.whl #",
+        "installs a nightly build",
+    ),
+    "another Ray": ("boto3==1.44.5", "boto3==1.44.5 'ray[default]==2.1.0'", "is of Ray 2.1.0; here"),
+    "another Python": ("--python 3.11.14 ", "--python 3.9.1 ", "is of Python 3.9.1; here it is 3.11"),
+    "packages as they come": ("--require-hashes ", "", "do not install requirements.txt by its hashes"),
+    "a missing mount": ("(mountpoint -q /shared || sudo mount -t", "(true || true -t", "mount no storage that all"),
+    "storage of its own": (
+        "fs-CHANGE-ME.efs.eu-central-1.amazonaws.com:/",
+        "localhost:/",
+        "storage of the node",
+    ),
+    "storage beside the mount": (
+        "head up /shared ",
+        "head up /data ",
+        "keeps things in /data, the shared",
+    ),
+    "a mount that loses writes": ("nfsvers=4.1,hard", "nfsvers=4.1,soft", "is a soft mount"),
+    "no services": ("  - sweeper head up /shared", "  - 'true'", "start neither PostgreSQL nor MLflow"),
+    "a password in the file": (
+        "initialization_commands: []",
+        "initialization_commands: [export PGPASSWORD=swordfish]",
+        "holds what looks like a secret",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_file_is_refused_at_its_line_and_with_a_mend(what: str, token: Path) -> None:
+    old, new, said = BAD[what]
+    text = CLUSTER.read_text()
+    assert old in text
+    found = bad(text.replace(old, new), token)
+    assert [check for check in found if re.search(said, f"{check.found}. {check.mend}")], found
+    assert all(check.mend for check in found)
+    assert all(re.match(r"cluster\.yaml(:\d+)?: ", check.found) for check in found)
+
+
+def test_no_two_bad_files_are_told_the_same(token: Path) -> None:
+    assert len({said for _, _, said in BAD.values()}) == len(BAD) >= 12
+
+
+@pytest.mark.parametrize(
+    ("variant", "old", "new", "said"),
+    [
+        ("gcp", "scheduling: [{on", "scheduling: [{preemptible: true, on", None),
+        ("gcp", "      machineType: e2", "      scheduling: [{preemptible: true}]\n      machineType: e2", "is a spot"),
+        ("gcp", "networkInterfaces: [{", "networkInterfaces: [{accessConfigs: [{name: x}], ", "a public address"),
+        ("gcp", "      networkInterfaces:", "      netwrkInterfaces:", "has no networkInterfaces"),
+        ("own-hosts", " RAY_enable_autoscaler_v2=0", "", "autoscaler v2, which never starts workers"),
+        ("own-hosts", " --num-cpus=0", "", "lets fits run on the head"),
+        ("own-hosts", "  head_ip:", "  hed_ip:", "Ray refuses the file"),
+    ],
+)
+def test_the_variants_are_held_to_the_same_rules(
+    variant: str, old: str, new: str, said: str | None, token: Path
+) -> None:
+    text = (VARIANTS / f"{variant}.yaml").read_text()
+    assert old in text
+    found = [check.found for check in bad(text.replace(old, new), token)]
+    assert found == [] if said is None else any(said in one for one in found), found
+
+
+def test_a_token_that_others_can_read_is_refused_and_a_missing_one_is_noted(token: Path) -> None:
+    token.chmod(0o644)
+    (check,) = bad(CLUSTER.read_text(), token)
+    assert check.mend == f"Do: chmod 600 {token}"
+    token.unlink()
+    notes = {check.name for check in examine(CLUSTER.read_text(), token) if check.verdict == "note"}
+    assert "token file" in notes
+
+
+def lines(path: Path) -> list[str]:
+    """What Ray reads: no comments, no empty lines."""
+    bare = (re.sub(r"(^|\s+)#.*", "", line).rstrip() for line in path.read_text().splitlines())
+    return [line for line in bare if line]
+
+
+# how many lines of cluster.yaml a variant has otherwise, and how many of its own it has in their place
+DIFFERENCE = {"gcp": (23, 16), "own-hosts": (39, 9), "one-machine": (39, 9)}
+
+
+@pytest.mark.parametrize("variant", DIFFERENCE)
+def test_a_variant_differs_in_no_more_lines_than_its_place_demands(variant: str) -> None:
+    changes = list(difflib.unified_diff(lines(CLUSTER), lines(VARIANTS / f"{variant}.yaml"), n=0, lineterm=""))[2:]
+    removed, added = ([line for line in changes if line.startswith(sign)] for sign in "-+")
+    assert (len(removed), len(added)) == DIFFERENCE[variant]
+
+
+def test_the_doctor_tells_a_cluster_file_on_the_command_line(token: Path, capsys) -> None:
+    path = token.parent / "cluster.yaml"
+    path.write_text(CLUSTER.read_text().replace(": ~/.ray/auth_token", f": {token}"))
+    assert main.main(["doctor", "--cluster", str(path)]) == 0
+    assert "good  cluster.yaml: passes Ray's schema and" in capsys.readouterr().out
+    path.write_text(path.read_text().replace("127.0.0.1", "0.0.0.0"))
+    assert main.main(["doctor", "--cluster", str(path)]) == 2
+    assert "Use 127.0.0.1." in capsys.readouterr().out
+    assert main.main(["doctor", "--cluster", str(path.parent / "nothing.yaml")]) == 2

@@ -1,0 +1,472 @@
+"""Figures: numbers that can be checked in one's head, and ink that needs no network."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dashboards.figures import bars, curves, exposure, growth, importance, parallel, recorded, reliability, surface
+from dashboards.ink import paper, screen
+from dashboards.ink.chart import COLUMN, SCREEN, Chart
+from dashboards.ink.labels import CHARACTER, LINE, Box, place
+from dashboards.ink.style import DARK, LIGHT, Theme, looks, readable
+
+SENSES = {"accuracy": "max", "delta_f1": "min"}
+
+
+def row(number: int, accuracy: float, delta_f1: float, **over: Any) -> dict[str, Any]:
+    return {
+        "number": number, "state": "complete", "label": f"fairlora λ=0.1 r={number}", "method": "fairlora",
+        "lambda": 0.1, "rank": number, "accuracy": accuracy, "accuracy_std": 0.01, "delta_f1": delta_f1,
+        "delta_f1_std": 0.02, "feasible": True, "baseline": None, "on_front": False,
+    } | over  # fmt: skip
+
+
+def table(*rows: dict[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(rows)
+
+
+def five() -> pd.DataFrame:
+    """Two on the front, one dominated, one baseline, one that breaks a constraint, one failed."""
+    return table(
+        row(0, 0.8, 0.3, baseline="lora", method="lora", label="lora r=8"),
+        row(1, 0.9, 0.2, on_front=True),
+        row(2, 0.7, 0.1, on_front=True),
+        row(3, 0.6, 0.2),
+        row(4, 0.95, 0.05, feasible=False),
+        row(5, math.nan, math.nan, state="failed"),
+    )
+
+
+def many(n: int) -> pd.DataFrame:
+    """`n` trials along a trade-off, crowded at its good end, with a third of them on the front."""
+    rng = np.random.default_rng(n)
+    t = rng.uniform(size=n) ** 0.5
+    points = zip(0.97 - 0.1 * (1 - t) ** 2, 0.05 + 0.2 * t, strict=True)
+    rows = [row(i, x - 0.01 * (i % 3), y, on_front=i % 3 == 0) for i, (x, y) in enumerate(points)]
+    rows[1] |= {"baseline": "lora", "method": "lora", "label": "lora r=8"}
+    return table(*rows)
+
+
+def test_each_trial_is_in_the_list_where_it_belongs() -> None:
+    numbers = recorded.front_numbers(five(), SENSES)
+    assert [p.number for p in numbers.front] == [2, 1]  # by accuracy
+    assert [p.number for p in numbers.dominated] == [3]
+    assert [p.number for p in numbers.baselines] == [0]
+    assert [p.number for p in numbers.infeasible] == [4]
+    assert sorted(p.number for p in numbers.points) == [0, 1, 2, 3, 4]
+
+
+def test_a_baseline_on_the_front_is_drawn_once_and_keeps_its_symbol() -> None:
+    numbers = recorded.front_numbers(table(row(0, 0.9, 0.2, baseline="lora", on_front=True), row(1, 0.8, 0.3)), SENSES)
+    assert [p.number for p in numbers.points] == [1, 0]
+    assert [p.number for p in numbers.baselines] == [p.number for p in numbers.front] == [0]
+    assert "star" in str(recorded.front_plotly(numbers).to_dict())
+
+
+def test_axes_say_which_way_is_better() -> None:
+    numbers = recorded.front_numbers(five(), SENSES)
+    assert numbers.x.title == "accuracy (higher is better)"
+    assert numbers.y.title == "delta F1 (lower is better)"
+    assert readable("worst_group_accuracy") == "worst group accuracy"
+
+
+@pytest.mark.parametrize(
+    ("senses", "first", "second", "corner"),
+    [
+        (("max", "min"), (0.7, 0.1), (0.9, 0.2), (0.7, 0.2)),  # up, then right: 0.9 is reached at its point only
+        (("max", "max"), (0.7, 0.2), (0.9, 0.1), (0.7, 0.1)),
+        (("min", "min"), (0.7, 0.2), (0.9, 0.1), (0.9, 0.2)),
+        (("min", "max"), (0.7, 0.1), (0.9, 0.2), (0.9, 0.1)),
+    ],
+)
+def test_the_step_between_neighbours_is_their_worst_corner(
+    senses: tuple[str, str], first: tuple[float, float], second: tuple[float, float], corner: tuple[float, float]
+) -> None:
+    trials = table(row(0, *first, on_front=True), row(1, *second, on_front=True))
+    numbers = recorded.front_numbers(trials, dict(zip(SENSES, senses, strict=True)))
+    assert numbers.outline[1:4] == (first, corner, second)
+
+
+def test_the_outline_runs_on_to_the_bad_ends_of_both_axes() -> None:
+    numbers = recorded.front_numbers(five(), SENSES)
+    assert numbers.outline[0] == (numbers.x.low, 0.1)
+    assert numbers.outline[-1] == (0.9, numbers.y.high)
+
+
+def test_three_objectives_have_no_outline_and_the_caption_says_why() -> None:
+    trials = five().assign(loss=1.0, loss_std=0.1)
+    numbers = recorded.front_numbers(trials, SENSES | {"loss": "min"})
+    assert numbers.outline == ()
+    assert "3 objectives; loss not drawn" in numbers.caption
+
+
+def test_one_objective_is_refused() -> None:
+    with pytest.raises(ValueError, match="two objectives or more"):
+        recorded.front_numbers(five(), {"accuracy": "max"})
+
+
+def test_one_diverged_trial_does_not_squeeze_the_front_and_is_counted() -> None:
+    trials = pd.concat([five(), table(row(6, 0.01, 0.9))], ignore_index=True)
+    numbers = recorded.front_numbers(trials, SENSES)
+    assert numbers.x.low > 0.3
+    assert "1 outside the frame" in numbers.caption
+    assert 6 in [p.number for p in numbers.dominated]
+
+
+def test_the_caption_counts_trials_by_state() -> None:
+    assert "6 trials (5 complete, 1 failed)." in recorded.front_numbers(five(), SENSES).caption
+
+
+@pytest.mark.parametrize("trials", [five().iloc[:0], five().iloc[5:], five().iloc[1:2]], ids=["none", "failed", "one"])
+def test_a_sweep_that_has_hardly_begun_can_be_drawn(trials: pd.DataFrame, tmp_path: Path) -> None:
+    numbers = recorded.front_numbers(trials, SENSES)
+    recorded.front_png(numbers, tmp_path / "front.png")
+    assert (tmp_path / "front.png").stat().st_size > 1000
+    assert "<table>" in recorded.front_html(numbers)
+
+
+@pytest.mark.parametrize("n", [16, 40])
+def test_labels_cover_no_point_no_line_and_no_other_label(n: int) -> None:
+    numbers = recorded.front_numbers(many(n), SENSES)
+    x, y, (width, height) = numbers.x, numbers.y, SCREEN
+    boxes = []
+    for label in numbers.labels:
+        u, v = x.share(label.x) * width + label.dx, y.share(label.y) * height + label.dy
+        half = len(label.text) * CHARACTER / 2
+        boxes.append(Box(u - half, v - LINE / 2, u + half, v + LINE / 2))
+    marks = [(x.share(p.x) * width, y.share(p.y) * height) for p in numbers.points]
+    assert len(boxes) >= 4
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert not any(box.left < u < box.right and box.low < v < box.high for box in boxes for u, v in marks)
+    assert all(box.inside(width, height) for box in boxes)
+
+
+def test_where_nothing_is_free_there_is_no_label() -> None:
+    full = [Box(0, 0, 100, 100)]
+    assert place([(50, 50)], [["name", "#1"]], obstacles=full, size=(100, 100)) == [None]
+
+
+def test_a_long_name_gives_way_to_the_number_where_only_that_fits() -> None:
+    (spot,) = place([(20, 20)], [["a name far too long for this", "#1"]], obstacles=[], size=(80, 80))
+    assert spot is not None
+    assert spot.text == "#1"
+
+
+def test_error_bars_are_the_spread_and_one_seed_has_none() -> None:
+    trials = table(row(0, 0.9, 0.2, on_front=True), row(1, 0.8, 0.1, on_front=True, accuracy_std=math.nan))
+    traces = recorded.front_plotly(recorded.front_numbers(trials, SENSES)).to_dict()["data"]
+    (cloud,) = [trace for trace in traces if trace.get("error_x")]
+    assert list(cloud["error_x"]["array"]) == [None, 0.01]  # sorted by accuracy
+    assert list(cloud["error_y"]["array"]) == [0.02, 0.02]
+
+
+def test_the_page_carries_its_script_once_and_asks_the_network_for_nothing() -> None:
+    page = recorded.front_html(recorded.front_numbers(five(), SENSES), title="a <b> & c")
+    assert page.count("plotly.js v") == 1
+    assert not re.search(r"<script[^>]+src=|<link|<img|@import", page)
+    assert "<h1>a &lt;b&gt; &amp; c</h1>" in page
+    assert "0.9000 ± 0.0100" in page
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_paper_is_drawn_in_the_format_that_the_suffix_names(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"front{suffix}"
+    recorded.front_png(recorded.front_numbers(many(16), SENSES), path)
+    magic = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix]
+    assert path.read_bytes().startswith(magic)
+    if suffix == ".svg":
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+
+
+def test_methods_differ_in_colour_and_in_shape_and_keep_both_between_figures() -> None:
+    names = ["erm", "fairfft", "fairlora", "fft", "group-dro", "lora"]
+    drawn = looks(names)
+    assert len({look.colour for look in drawn.values()}) == len({look.symbol for look in drawn.values()}) == len(names)
+    assert looks(["lora"])["lora"] == drawn["lora"]
+
+
+def test_hypervolume_is_counted_by_finished_trials(tmp_path: Path) -> None:
+    numbers = recorded.hypervolume_numbers([0.5, 0.5, 0.75])
+    assert numbers.finished == (1, 2, 3)
+    recorded.hypervolume_png(numbers, tmp_path / "h.png")
+    assert (tmp_path / "h.png").stat().st_size > 1000
+    assert list(recorded.hypervolume_plotly(numbers).data[0].y) == [0.5, 0.5, 0.75]
+
+
+# --- colours
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1; on linear RGB.
+BLINDNESS = {
+    "none": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.119192, 0.9503041]]
+)
+
+
+def linear(colour: str) -> np.ndarray:
+    shares = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIE 1976 L*a*b*, in which a distance of 2.3 is just noticeable."""
+    relative = TO_XYZ @ np.clip(rgb, 0, 1) / np.array([0.95047, 1, 1.08883])
+    f = np.where(relative > 216 / 24389, np.cbrt(relative), (24389 / 27 * relative + 16) / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def contrast(colour: str, background: str) -> float:
+    """WCAG 2.2: (lighter + .05) / (darker + .05) of the relative luminances."""
+    luminances = sorted((float(TO_XYZ[1] @ linear(c)) for c in (colour, background)), reverse=True)
+    return (luminances[0] + 0.05) / (luminances[1] + 0.05)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+@pytest.mark.parametrize("kind", BLINDNESS)
+def test_two_hues_are_told_apart_by_the_colour_blind_too(kind: str, theme: Theme) -> None:
+    seen = {name: lab(np.array(BLINDNESS[kind]) @ linear(hue)) for name, hue in theme.hues.items()}
+    distances = {(a, b): float(np.linalg.norm(seen[a] - seen[b])) for a, b in itertools.combinations(seen, 2)}
+    assert min(distances.values()) > 13, min(distances, key=distances.__getitem__)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+def test_the_papers_methods_and_all_text_stand_out_from_the_background(theme: Theme) -> None:
+    drawn = looks(["fairlora", "lora", "fairfft", "fft"])
+    assert min(contrast(theme.colour(look.colour), theme.paper) for look in drawn.values()) >= 3  # WCAG 1.4.11
+    assert min(contrast(colour, theme.paper) for colour in (theme.ink, theme.muted)) >= 4.5  # WCAG 1.4.3
+    assert min(contrast(hue, theme.paper) for hue in theme.hues.values()) >= 2.2  # of others the shape helps
+
+
+def test_thirteen_methods_never_share_both_colour_and_shape() -> None:
+    from trainables.methods import METHODS
+
+    drawn = looks(list(METHODS))
+    assert len({(look.colour, look.symbol) for look in drawn.values()}) == len(METHODS)
+
+
+# --- the front's additions
+
+
+def test_the_knee_is_ringed_and_named_and_a_bound_is_a_line() -> None:
+    numbers = recorded.front_numbers(five(), SENSES, knee=1, bounds={"accuracy": (0.75, None), "loss": (None, 1)})
+    drawn = str(recorded.front_plotly(numbers).to_dict())
+    assert "accuracy ≥ 0.75" in drawn
+    assert "loss" not in drawn
+    assert any(label.text == "fairlora λ=0.1 r=1, the knee" for label in numbers.labels)
+
+
+def test_a_bound_outside_the_frame_is_not_drawn() -> None:
+    numbers = recorded.front_numbers(five(), SENSES, bounds={"accuracy": (0.01, None)})
+    assert recorded.front_chart(numbers).panels[0].rules == ()
+
+
+def test_a_name_that_looks_like_a_tag_stays_text_on_the_screen() -> None:
+    trials = table(row(0, 0.9, 0.2, on_front=True, label="<b onclick=x>"))
+    page = recorded.front_html(recorded.front_numbers(trials, SENSES))
+    assert "<b onclick" not in page
+    assert "</script><script" not in re.sub(r"</script><script>", "", page)
+
+
+def test_at_a_columns_width_the_letters_are_six_points_or_more(tmp_path: Path) -> None:
+    numbers = recorded.front_numbers(many(16), SENSES, canvas=COLUMN)
+    drawn = paper.draw(recorded.front_chart(numbers), width_in=paper.COLUMN_IN)
+    assert drawn.get_figwidth() == pytest.approx(paper.COLUMN_IN)
+    (axes,) = drawn.axes
+    texts = [*axes.texts, *axes.get_xticklabels(), axes.xaxis.label, *drawn.legends[0].get_texts()]
+    assert min(text.get_fontsize() for text in texts) >= 6
+
+
+# --- the other figures
+
+
+def test_hours_add_up_over_the_trials() -> None:
+    numbers = growth.hypervolume_numbers([0.5, 0.6], [1800, 3600])
+    assert numbers.hours == (0.5, 1.5)
+    assert len(growth.hypervolume_chart(numbers).panels) == 2
+    with pytest.raises(ValueError, match="2 trials and the seconds of 1"):
+        growth.hypervolume_numbers([0.5, 0.6], [1])
+
+
+def fits(*rows: tuple[int, int, float, float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["number", "seed", "accuracy", "delta_f1"]).assign(method="fairlora")
+
+
+def test_what_every_seed_attains_is_the_worse_of_two_seeds_and_any_seed_the_better() -> None:
+    """One trial, two seeds: (.8, .2) and (.9, .3)."""
+    numbers = surface.surface_numbers(fits((0, 0, 0.8, 0.2), (0, 1, 0.9, 0.3)), SENSES, [0])
+    any_seed, every_seed = numbers.levels
+    assert [level.seeds for level in numbers.levels] == [1, 2]
+    assert every_seed.outline[1] == pytest.approx((0.8, 0.3))  # accuracy of the one, delta F1 of the other
+    corners = [(round(x, 6), round(y, 6)) for x, y in any_seed.outline]
+    assert (0.8, 0.2) in corners
+    assert (0.9, 0.3) in corners
+
+
+def test_a_trial_off_the_front_attains_nothing() -> None:
+    both = fits((0, 0, 0.8, 0.2), (1, 0, 0.99, 0.01))
+    (level,) = surface.surface_numbers(both, SENSES, [0]).levels
+    assert max(x for x, _ in level.outline) == 0.8
+    with pytest.raises(ValueError, match="no fit of a member"):
+        surface.surface_numbers(both, SENSES, [7])
+
+
+def test_few_values_of_a_parameter_are_the_points_of_a_line_each_the_mean_there() -> None:
+    trials = table(
+        row(0, 0.8, 0.3, rank=8), row(1, 0.9, 0.3, rank=8), row(2, 0.7, 0.3, rank=16),
+        row(3, 0.6, 0.5, rank=math.nan, method="fft"),
+    )  # fmt: skip
+    numbers = curves.curve_numbers(trials, "rank", {"accuracy": "max"})
+    (curve,) = numbers.curves
+    assert curve.x == pytest.approx((8, 16))
+    assert curve.mean == pytest.approx((0.85, 0.7))
+    assert curve.std == pytest.approx((math.sqrt(0.005), 0.01))  # over the two trials; of the one, over its seeds
+    assert numbers.level == {("accuracy", "fft"): 0.6}
+
+
+def test_many_values_are_put_into_bins_of_equal_number_and_ticks_are_powers_of_two() -> None:
+    trials = table(*[row(n, n / 100, 0.3, rank=n) for n in range(4, 64)])
+    numbers = curves.curve_numbers(trials, "rank", {"accuracy": "max"})
+    (curve,) = numbers.curves
+    assert len(curve.x) == curves.BINS
+    assert curve.mean[0] == pytest.approx(np.mean(range(4, 16)) / 100)
+    assert curves.curve_chart(numbers).panels[0].x.ticks == (4, 8, 16, 32, 64)
+
+
+def test_of_a_metric_that_should_be_low_the_bar_is_one_minus_it() -> None:
+    rows = pd.DataFrame([{"name": "a", "method": "lora", "accuracy": 0.9, "accuracy_std": 0.01, "delta_f1": 0.2,
+                          "delta_f1_std": 0.02, "eod": math.nan}])  # fmt: skip
+    numbers = bars.bar_numbers(rows, {"accuracy": "max", "delta_f1": "min", "eod": "min"})
+    assert numbers.metrics == ("accuracy", "delta_f1")  # nan is no bar
+    assert numbers.heights == ((0.9, 0.8),)
+    assert numbers.errors == ((0.01, 0.02),)
+
+
+def groups(classes: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"number": 1, "seed": seed, "kind": "class", "name": f"c{c}", "n": 10 + c, "accuracy": c / 100,
+             "recall": c / 100, "f1": c / 100 + seed / 10}
+            for seed in (0, 1) for c in range(classes)
+        ]
+    )  # fmt: skip
+
+
+def test_groups_are_means_over_the_seeds_with_their_counts() -> None:
+    numbers = bars.group_numbers(groups(2), {1: "knee"})
+    title, names, values, errors = numbers.measures[0]
+    assert (title, names) == ("F1 by class", ("c0\nn = 10", "c1\nn = 11"))
+    assert values[0] == pytest.approx((0.05, 0.06))
+    assert errors[0] == pytest.approx((math.sqrt(0.005), math.sqrt(0.005)))
+
+
+def test_of_many_groups_the_worst_dozen_is_shown_and_the_rest_is_counted() -> None:
+    numbers = bars.group_numbers(groups(100), {1: "knee"})
+    assert [name.split()[0] for name in numbers.measures[0][1]] == [f"c{n}" for n in range(12)]
+    assert "88 others" in bars.group_chart(numbers).caption
+
+
+def test_a_line_crosses_each_axis_where_its_value_is_and_better_is_up() -> None:
+    trials = table(row(0, 0.8, 0.3, rank=1), row(1, 0.9, 0.1, rank=100, on_front=True), row(2, 0.85, 0.2, rank=10))
+    numbers = parallel.parallel_numbers(trials, ["rank", "lambda"], SENSES)
+    assert numbers.axes == ("rank\n1 … 100", "accuracy\n0.8 … 0.9", "delta F1\n0.3 … 0.1")  # lambda never varies
+    assert [line.places for line in numbers.lines] == [
+        pytest.approx((0, 0, 0)), pytest.approx((1, 1, 1)), pytest.approx((0.5, 0.5, 0.5)),
+    ]  # fmt: skip
+
+
+def test_importance_finds_the_parameter_that_counts_and_says_when_nothing_does() -> None:
+    rng = np.random.default_rng(0)
+    ranks, lambdas = rng.uniform(4, 64, 40), 10 ** rng.uniform(-2, 2, 40)
+    pairs = enumerate(zip(ranks, lambdas, strict=True))
+    trials = table(*[row(n, np.log(x), rng.random(), rank=r) | {"lambda": x} for n, (r, x) in pairs])
+    numbers = importance.importance_numbers(trials, ["rank", "lambda"], list(SENSES))
+    assert numbers is not None
+    rank, lambda_ = numbers.importance["accuracy"]
+    assert lambda_ > 0.5 > 0.1 > rank
+    assert numbers.predicted["accuracy"] > 0.8
+    assert numbers.predicted["delta_f1"] < 0.2
+    chart = importance.importance_chart(numbers)
+    assert chart.panels[0].x.names[0] == "lambda"
+    assert ("cannot say what delta F1 depends on" in chart.caption) == (numbers.predicted["delta_f1"] <= 0)
+
+
+def test_too_few_trials_are_not_asked_what_is_important() -> None:
+    assert importance.importance_numbers(five(), ["rank"], list(SENSES)) is None
+
+
+def bins(*rows: tuple[int, str, str, int, int, int, float], of: str = "answer") -> pd.DataFrame:
+    """Number, kind, name, bin, n, hits, sum of confidences."""
+    columns = ["number", "kind", "name", "bin", "n", "hits", "confidence"]
+    return pd.DataFrame(rows, columns=columns).assign(of=of, seed=0)
+
+
+def test_a_reliability_diagram_adds_up_the_seeds_and_shows_the_worst_group() -> None:
+    told = bins(
+        (7, "all", "all", 8, 10, 6, 5.5),
+        (7, "all", "all", 8, 10, 8, 5.5),  # another seed
+        (7, "all", "all", 14, 20, 20, 19.0),
+        (7, "attribute", "land", 14, 20, 20, 19.0),
+        (7, "attribute", "water", 8, 20, 14, 11.0),
+        (9, "all", "all", 14, 40, 30, 38.0),
+    )
+    numbers = reliability.reliability_numbers(told, {7: "knee", 9: "fairest"})
+    assert [title for title, _ in numbers.panels] == ["all examples", "worst calibrated: water"]
+    knee, fairest = numbers.panels[0][1]
+    assert (knee.confidence, knee.hits, knee.share) == ((11 / 20, 19 / 20), (14 / 20, 1.0), (0.5, 0.5))
+    assert (fairest.name, fairest.n) == ("fairest", (40,))
+    assert [curve.name for curve in numbers.panels[1][1]] == ["knee"], "the other one has no examples there"
+
+
+def test_of_two_classes_the_positive_ones_probability_is_shown() -> None:
+    told = pd.concat([bins((7, "all", "all", 8, 10, 6, 5.5)), bins((7, "all", "all", 1, 10, 1, 1.0), of="positive")])
+    numbers = reliability.reliability_numbers(told, {7: "knee"})
+    assert numbers.panels[0][1][0].hits == (0.1,)
+    assert reliability.reliability_chart(numbers).panels[0].x.title == "P(positive)"
+
+
+def every_chart() -> dict[str, Chart]:
+    rows, one = five().assign(name=five()["label"]), fits((0, 0, 0.8, 0.2), (0, 1, 0.9, 0.3))
+    return {
+        "front": recorded.front_chart(recorded.front_numbers(five(), SENSES, knee=1)),
+        "growth": growth.hypervolume_chart(growth.hypervolume_numbers([0.1, 0.2], [10, 10])),
+        "surface": surface.surface_chart(surface.surface_numbers(one, SENSES, [0])),
+        "curves": curves.curve_chart(curves.curve_numbers(five(), "rank", SENSES)),
+        "bars": bars.bar_chart(bars.bar_numbers(rows.iloc[:3], SENSES)),
+        "groups": bars.group_chart(bars.group_numbers(groups(3), {1: "knee"})),
+        "parallel": parallel.parallel_chart(parallel.parallel_numbers(five(), ["rank"], SENSES)),
+        "roc": exposure.roc_chart(
+            exposure.roc_numbers({"lira": {"others": 100, "roc": {"fpr": [0.01, 0.1, 1.0], "tpr": [0.0, 0.3, 1.0]}}})
+        ),
+        "calibration": reliability.reliability_chart(
+            reliability.reliability_numbers(bins((1, "all", "all", 8, 10, 6, 5.5)), {1: "knee"})
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", list(every_chart()))
+def test_each_chart_is_drawn_by_both_inks_in_both_themes(name: str, tmp_path: Path) -> None:
+    chart = every_chart()[name]
+    for theme in (LIGHT, DARK):
+        paper.save(chart, tmp_path / f"{theme.name}.png", theme=theme)
+        assert (tmp_path / f"{theme.name}.png").stat().st_size > 3000
+        drawn = screen.plotly(chart, theme)
+        assert drawn.layout.paper_bgcolor == theme.paper
+        json.loads(drawn.to_json())
+    keys = {key.name for key in chart.keys}
+    shown = {trace.name for trace in screen.plotly(chart).data if trace.showlegend}
+    assert shown == keys

@@ -1,0 +1,122 @@
+"""Beginning a sweep: what lies there already is never touched, and a fresh start is never assumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweeper.cli import screen
+from sweeper.engine import driver
+from sweeper.engine.signals import Interrupts
+from sweeper.errors import UserError
+from sweeper.spec import amending, loading
+from sweeper.spec.model import SweepSpec
+from sweeper.state.sweep_folder import SweepFolder, write_bytes
+
+
+def spec(root: Path, more: str = "", name: str = "birds") -> SweepSpec:
+    return loading.parse(f"name: {name}\nstorage: {{root: {root}}}\n{more}")
+
+
+def begin(asked: SweepSpec) -> None:
+    driver.run(asked, screen.Lines(asked))
+
+
+def test_a_folder_with_something_else_in_it_is_refused_and_kept(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "birds" / "metadata.csv", b"a dataset")
+    with pytest.raises(UserError, match="holds something else"):
+        begin(spec(tmp_path, "data: {name: waterbirds, root: /nowhere}\n"))
+    assert (tmp_path / "birds" / "metadata.csv").read_bytes() == b"a dataset"
+
+
+@pytest.mark.parametrize("name", ["mlartifacts", "mlflow.db"])
+def test_the_records_own_names_are_reserved(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="Choose another name"):
+        begin(spec(tmp_path, name=name))
+
+
+def test_a_sweep_that_is_refused_before_its_first_trial_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="/nowhere"):
+        begin(spec(tmp_path, "data: {name: waterbirds, root: /nowhere}\n"))
+    assert not (tmp_path / "birds").exists()
+
+
+def test_fits_without_their_study_are_never_taken_for_a_fresh_start(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path / "birds")
+    write_bytes(folder.spec, loading.dump(spec(tmp_path)).encode())
+    write_bytes(folder.path / "trials" / "00000" / "0" / "result.json", b"{}")
+    with pytest.raises(UserError, match="Put the database back"):
+        driver.resume(folder, screen.Lines(spec(tmp_path)))
+    assert (folder.path / "trials" / "00000" / "0" / "result.json").exists()
+
+
+def test_a_budget_cannot_shrink(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path / "birds")
+    write_bytes(folder.spec, loading.dump(spec(tmp_path)).encode())
+    with pytest.raises(UserError, match=r"--trials 3 is less than the 32"):
+        driver.resume(folder, screen.Lines(spec(tmp_path)), trials=3)
+
+
+def test_paths_are_made_absolute_because_a_resume_may_be_typed_elsewhere(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.safetensors").write_bytes(b"")
+    more = "data: {name: waterbirds, root: birds-here}\nbackbone: {name: small-vit, weights: small.safetensors}\n"
+    asked = loading.changed(spec(tmp_path, more), {"storage.study": "sqlite:///study.db"})
+    anchored = amending.anchored(asked)
+    assert str(anchored.data.root) == str(tmp_path / "birds-here")
+    assert anchored.backbone.weights == str(tmp_path / "small.safetensors")
+    assert anchored.storage.study == f"sqlite:///{tmp_path}/study.db"
+
+
+def test_the_first_signal_acts_and_the_second_stops_at_once() -> None:
+    import signal
+
+    heard: list[str] = []
+    with Interrupts().caught() as interrupts:
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupts.number == signal.SIGTERM
+        interrupts.then(lambda: heard.append("late listeners hear it too"))
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert heard == ["late listeners hear it too"]
+
+
+def test_a_spec_that_asks_another_question_is_refused_with_each_difference(tmp_path: Path) -> None:
+    was = spec(tmp_path)
+    other = loading.changed(was, {"groups": "cell", "search.seeds": 2, "resources.max_concurrent": 1})
+    with pytest.raises(UserError, match=r"(?s)not be comparable:\n  groups: was class, is now cell\n.*seeds: was 1"):
+        amending.amended(was, other)
+
+
+def test_resources_budget_and_stop_rules_may_change_and_are_shown(tmp_path: Path) -> None:
+    was = spec(tmp_path, "search: {sampler: nsga2, trials: 40}\n")
+    asked = "name: another\nsearch: {sampler: nsga2, trials: 64, max_failures: 9}\nresources: {max_retries: 0}\n"
+    now, changes = amending.amended(was, loading.parse(asked))
+    assert (now.name, now.storage) == (was.name, was.storage)
+    assert now.search.population == was.search.population == 10, "a default of the budget that it began with"
+    assert changes == [
+        "search.trials: was 40, is now 64",
+        "search.max_failures: was 5, is now 9",
+        "resources.max_retries: was 3, is now 0",
+    ]
+
+
+def test_the_memory_of_a_sweep_cannot_be_moved_by_a_spec(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot change: the sweep's memory is there"):
+        amending.amended(spec(tmp_path), loading.changed(spec(tmp_path), {"storage.study": "sqlite:////tmp/other.db"}))
+
+
+def test_data_may_lie_elsewhere_as_long_as_it_is_the_same(tmp_path: Path) -> None:
+    was = spec(tmp_path, "data: {name: waterbirds, root: /old}\n")
+    assert was.identity() == loading.changed(was, {"data.root": "/new"}).identity()
+
+
+def test_a_claim_is_whole_or_absent_and_no_second_one_gets_in(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path / "birds")
+    (tmp_path / "birds").mkdir()
+    folder.claim(b"name: birds\n")
+    with pytest.raises(FileExistsError):
+        SweepFolder(tmp_path / "birds").claim(b"name: other\n")
+    assert folder.spec.read_bytes() == b"name: birds\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["birds"]

@@ -1,0 +1,76 @@
+"""What a cluster can come to give: machines that are not there yet count, and a fit lies on one of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sweeper.engine import capacity, machines
+from sweeper.engine.capacity import Machines
+from sweeper.errors import UserError
+from sweeper.spec.sections import Resources
+
+WORKERS = {
+    "head": {"resources": {"CPU": 0}, "max_workers": 0},
+    "small": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 3},
+    "large": {"resources": {"CPU": 32, "GPU": 4}, "max_workers": 9},
+}
+
+
+def file(folder: Path, provider: str = "aws", **changes: object) -> Path:
+    path = folder / "ray_bootstrap_config.yaml"
+    body = {"provider": {"type": provider}, "max_workers": 4, "head_node_type": "head", "available_node_types": WORKERS}
+    path.write_text(json.dumps(body | changes))
+    return path
+
+
+def test_workers_of_each_type_up_to_its_own_and_the_common_limit_are_promised(tmp_path: Path) -> None:
+    assert capacity.promised(file(tmp_path)) == [Machines(3, 8.0, 1.0), Machines(4, 32.0, 4.0)]
+
+
+def test_a_fit_lies_on_one_machine() -> None:
+    assert Machines(2, 8.0, 1.0).fits(cpus=1.0, gpus=1.0) == 2
+    assert Machines(2, 8.0, 1.0).fits(cpus=1.0, gpus=0.25) == 8
+    assert Machines(2, 8.0, 1.0).fits(cpus=5.0, gpus=0.0) == 2
+    assert Machines(2, 8.0, 1.0).fits(cpus=1.0, gpus=2.0) == 0, "two machines with one GPU are not one with two"
+
+
+def test_own_machines_are_as_the_largest_that_is_here(tmp_path: Path) -> None:
+    kinds = capacity.promised(file(tmp_path, provider="local", max_workers=3))
+    assert kinds == [Machines(3, None, None)]
+    assert capacity.completed(kinds, [Machines(1, 0.0, 0.0), Machines(1, 4.0, 1.0)]) == [Machines(3, 4.0, 1.0)]
+
+
+def test_a_cluster_without_workers_promises_nothing(tmp_path: Path) -> None:
+    assert capacity.promised(file(tmp_path, provider="local", max_workers=0)) == []
+
+
+@pytest.fixture
+def head_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cloud's cluster at rest: the head, and no worker."""
+    monkeypatch.setenv("SWEEPER_MACHINES", str(file(tmp_path)))
+    monkeypatch.setenv("TUNE_MAX_PENDING_TRIALS_PG", "auto")
+    monkeypatch.setattr(machines, "_here", lambda: [Machines(1, 0.0, 0.0)])
+
+
+@pytest.mark.usefixtures("head_alone")
+def test_fits_are_begun_for_gpus_that_will_come_up_to_max_concurrent() -> None:
+    slots = machines.slots(Resources())
+    assert (slots.count, slots.gpus, slots.device) == (3 + 4 * 4, 1.0, "cuda")
+    assert machines.slots(Resources(max_concurrent=5)).count == 5
+
+
+@pytest.mark.usefixtures("head_alone")
+def test_the_autoscaler_is_shown_all_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    machines.slots(Resources(max_concurrent=5))
+    assert os.environ["TUNE_MAX_PENDING_TRIALS_PG"] == "5"
+
+
+@pytest.mark.usefixtures("head_alone")
+def test_what_no_machine_will_have_is_refused_at_once() -> None:
+    with pytest.raises(UserError, match=r"asks for 1 CPUs and 8 GPUs; no machine .* \(3 of 8 CPUs and 1 GPUs; 4 of 32"):
+        machines.slots(Resources(gpus=8.0))

@@ -1,0 +1,232 @@
+"""Fits in, trials out: what is done is never done again, what is left is always found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweeper.engine.queue import FitQueue, Order
+from sweeper.engine.tune import FitSearcher
+from sweeper.errors import Corrupt
+from sweeper.spec import loading
+from sweeper.state.study import Study
+from sweeper.state.sweep_folder import SweepFolder, write_json
+from sweeper.trial import State
+
+SPEC = loading.parse("name: q\nsearch: {sampler: random, trials: 4, seeds: 2, baselines: [lora]}\n")
+
+
+class Bench:
+    """A sweep whose fits are made up: what an executor would do, without one."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder = SweepFolder(path / "q", token=1)
+        self.folder.path.mkdir(exist_ok=True)
+        self.url = f"sqlite:///{path / 'study.db'}"
+        self.ran: list[tuple[str, int, int]] = []
+        self.study = Study(SPEC, self.url, create=True)
+
+    def queue(self, **options) -> FitQueue:
+        return FitQueue(self.study, self.folder, seeds=(0, 1), **{"max_failures": 3, **options})
+
+    def reopen(self) -> None:
+        self.study = Study(SPEC, self.url)
+
+    def work(self, order: Order, error: dict | None = None) -> None:
+        """What an actor does with an order."""
+        self.ran.append((order.kind, order.number, order.seed))
+        values = {"accuracy": 0.8 + 0.01 * order.number, "delta_f1": 0.2 + 0.01 * order.number}
+        if order.kind == "held-out":
+            write_json(self.folder.held_out(order.number, order.seed), {"values": values})
+        else:
+            fit = self.folder.fit(order.number, order.seed)
+            fit.write_result(
+                {"params": dict(order.params), "values": {} if error else values, "history": [], "error": error}
+            )
+
+    def drain(self, queue: FitQueue) -> None:
+        while (order := queue.next()) is not None:
+            self.work(order)
+            queue.done(order)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def fits(bench: Bench) -> list[tuple[int, int]]:
+    return [(number, seed) for kind, number, seed in bench.ran if kind == "fit"]
+
+
+def test_every_seed_of_every_trial_is_run_once_and_the_budget_is_exact(bench: Bench) -> None:
+    queue = bench.queue()
+    bench.drain(queue)
+    assert fits(bench) == [(n, s) for n in range(4) for s in (0, 1)]
+    assert [t.state for t in bench.study.trials()] == [State.COMPLETE] * 4
+    assert queue.exhausted
+
+
+def test_test_numbers_are_asked_for_only_when_every_trial_is_told(bench: Bench) -> None:
+    queue, told = bench.queue(), []
+    while (order := queue.next()) is not None:
+        if order.kind == "held-out":
+            told.append([t.state.finished for t in bench.study.trials()])
+        bench.work(order)
+        queue.done(order)
+    assert told
+    assert all(all(states) and len(states) == 4 for states in told)
+    assert {n for kind, n, _ in bench.ran if kind == "held-out"} == set(bench.study.front()) | {0}
+
+
+def test_a_resumed_queue_runs_only_what_has_no_result(bench: Bench) -> None:
+    queue = bench.queue()
+    orders = [queue.next() for _ in range(5)]  # trials 0 and 1 whole, trial 2 half
+    for order in orders[:3]:
+        bench.work(order)
+        queue.done(order)
+    bench.work(orders[3])  # a result, and the process dies before it is told
+    bench.reopen()
+    before = len(bench.ran)
+    again = bench.queue()
+    assert bench.study.trials()[1].state is State.COMPLETE, "what has its results is told at once"
+    bench.drain(again)
+    assert fits(bench)[before:] == [(2, 0), (2, 1), (3, 0), (3, 1)]
+    assert len(bench.study.trials()) == 4
+
+
+def test_an_interrupted_order_is_given_again_after_a_resume_and_not_before(bench: Bench) -> None:
+    queue = bench.queue()
+    order = queue.next()
+    queue.stop()
+    queue.done(order)
+    assert (queue.exhausted, queue.next()) == (True, None)
+    assert bench.study.trials()[0].state is State.RUNNING
+    bench.reopen()
+    assert bench.queue().next() == order
+
+
+def test_a_failing_fit_fails_its_trial_with_the_reason_and_the_sweep_goes_on(bench: Bench) -> None:
+    queue = bench.queue()
+    while (order := queue.next()) is not None:
+        bench.work(
+            order, {"reason": "diverged", "message": "loss is nan"} if (order.number, order.seed) == (1, 0) else None
+        )
+        queue.done(order)
+    states = [t.state for t in bench.study.trials()]
+    assert states == [State.COMPLETE, State.FAILED, State.COMPLETE, State.COMPLETE]
+    assert bench.study.trials()[1].reason == "seed 0: diverged: loss is nan"
+    assert (1, 1) not in fits(bench), "the other seeds of a failed trial are pointless"
+
+
+def test_a_dead_machine_fails_the_trial_after_its_retries(bench: Bench) -> None:
+    queue = bench.queue(max_retries=2)
+    for _ in range(3):
+        order = queue.next()
+        assert (order.number, order.seed) == (0, 0), "a retry comes before anything new"
+        queue.done(order, died=True)
+    assert bench.study.trials()[0].reason == "seed 0: its worker died more often than resources.max_retries allows (2)"
+    assert queue.next().number == 1
+
+
+def test_a_worker_that_dies_with_the_result_written_has_done_its_work(bench: Bench) -> None:
+    queue = bench.queue()
+    for _ in range(2):
+        order = queue.next()
+        bench.work(order)
+        queue.done(order, died=True)
+    assert bench.study.trials()[0].state is State.COMPLETE
+
+
+def test_a_worker_that_dies_in_a_stop_leaves_its_fit_to_the_resume(bench: Bench) -> None:
+    queue = bench.queue()
+    order = queue.next()
+    queue.stop()
+    queue.done(order, died=True)
+    bench.reopen()
+    assert bench.queue().next() == order
+
+
+def test_a_held_out_measurement_is_retried_too(bench: Bench) -> None:
+    queue = bench.queue(max_retries=1)
+    seen = []
+    while (order := queue.next()) is not None:
+        if order.kind == "fit":
+            bench.work(order)
+        else:
+            seen.append((order.number, order.seed))
+        queue.done(order, died=order.kind == "held-out")
+    assert seen
+    assert all(seen.count(measured) == 2 for measured in seen)
+    assert queue.exhausted
+
+
+def test_a_late_result_of_a_failed_trial_changes_nothing(bench: Bench) -> None:
+    queue = bench.queue()
+    first, second = queue.next(), queue.next()
+    queue.done(first, died=True)
+    bench.work(second)
+    queue.done(second)
+    assert bench.study.trials()[0].state is State.FAILED
+
+
+def test_failures_in_a_row_pull_the_brake(bench: Bench) -> None:
+    queue = bench.queue(max_failures=2)
+    while (order := queue.next()) is not None:
+        queue.done(order, died=True)
+    died = "seed 0: its worker died more often than resources.max_retries allows (0)"
+    assert queue.brake == f"2 trials failed in a row; the last: {died}"
+    assert [t.state for t in bench.study.trials()] == [State.FAILED] * 2
+
+
+def test_a_finished_sweep_has_nothing_to_do(bench: Bench) -> None:
+    bench.drain(bench.queue())
+    before = list(bench.ran)
+    bench.reopen()
+    queue = bench.queue()
+    assert (queue.next(), queue.exhausted) == (None, True)
+    assert bench.ran == before
+
+
+def test_the_listener_hears_of_each_trial_once(bench: Bench) -> None:
+    heard = []
+    queue = bench.queue(on_trial=lambda trial: heard.append(trial.number))
+    bench.drain(queue)
+    assert heard == [0, 1, 2, 3]
+
+
+def test_a_result_of_other_settings_is_never_taken_for_this_trials(bench: Bench) -> None:
+    order = bench.queue().next()
+    bench.work(Order(order.number, order.seed, {"method": "fft"}))
+    bench.reopen()
+    with pytest.raises(Corrupt, match="holds the result of other settings"):
+        bench.queue()
+
+
+def test_an_order_that_comes_back_empty_is_given_again_and_then_fails(bench: Bench) -> None:
+    queue = bench.queue()
+    for _ in range(3):
+        order = queue.next()
+        assert (order.number, order.seed) == (0, 0)
+        queue.done(order)
+    assert bench.study.trials()[0].reason == "seed 0: ended 3 times without a result"
+
+
+def test_a_fault_of_telling_ends_the_search_instead_of_hanging_it(bench: Bench, monkeypatch) -> None:
+    searcher = FitSearcher(bench.queue(), {}, limit=1, ahead=0)
+    config = searcher.suggest("a")
+    bench.work(Order(config["number"], config["seed"], config["params"]))
+    second = searcher.suggest("b")
+    assert second is None, "the slot is taken"
+    monkeypatch.setattr(bench.study, "complete", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    searcher.on_trial_complete(trial_id="a")
+    config = searcher.suggest("b")
+    bench.work(Order(config["number"], config["seed"], config["params"]))
+    searcher.on_trial_complete(trial_id="b")
+    assert isinstance(searcher.fault, OSError)
+    assert searcher.suggest("c") == FitSearcher.FINISHED
+    monkeypatch.undo()
+    bench.reopen()
+    bench.queue()
+    assert bench.study.trials()[0].state is State.COMPLETE, "nothing was lost"

@@ -1,0 +1,209 @@
+"""Early stopping: what falls behind is not trained further, what nobody beats is, and a resume decides alike."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweeper.engine import driver
+from sweeper.engine.attempt import Outcome
+from sweeper.front import pareto
+from sweeper.front.halving import Halving
+from sweeper.results import summary
+from sweeper.results.results import Results
+from sweeper.spec import loading
+from sweeper.spec.faults import Faults
+from sweeper.spec.model import SweepSpec
+from sweeper.state.sweep_folder import SweepFolder
+from sweeper.trial import State
+from tests.faults import tiny
+from tests.faults.tiny import NAME, SEEDS, Silent, Tiny
+
+SIGNS = {"accuracy": 1.0, "delta_f1": -1.0}
+
+
+def seen(*points: tuple[float, float], factor: int = 3) -> Halving:
+    """Trials 0, 1, ... of seed 0 after their second epoch."""
+    rule = Halving(2, factor, SIGNS)
+    for number, (accuracy, delta) in enumerate(points):
+        rule.note(number, 0, 2, {"accuracy": accuracy, "delta_f1": delta})
+    return rule
+
+
+def test_comparisons_come_after_ever_more_epochs_and_never_at_the_end() -> None:
+    assert Halving(2, 3, SIGNS).rungs(20) == (2, 6, 18)
+    assert Halving(2, 3, SIGNS).rungs(18) == (2, 6)
+    assert Halving(4, 2, SIGNS).rungs(4) == ()
+
+
+def test_the_last_of_three_ends_and_one_that_is_beaten_in_one_objective_only_does_not() -> None:
+    assert seen((0.9, 0.1), (0.8, 0.2), (0.7, 0.3)).stops(2, 0, 2)
+    assert not seen((0.9, 0.1), (0.8, 0.2), (0.7, 0.05)).stops(2, 0, 2)
+
+
+def test_fewer_than_a_factor_of_fits_are_not_compared() -> None:
+    assert not seen((0.9, 0.1), (0.7, 0.3)).stops(1, 0, 2)
+    assert seen((0.9, 0.1), (0.7, 0.3), factor=2).stops(1, 0, 2)
+
+
+def test_trials_that_came_later_other_seeds_and_other_epochs_do_not_count() -> None:
+    rule = seen((0.5, 0.5), (0.9, 0.1), (0.9, 0.1))
+    assert not rule.stops(0, 0, 2)
+    rule.note(9, 1, 2, {"accuracy": 0.1, "delta_f1": 0.9})
+    rule.note(9, 0, 6, {"accuracy": 0.1, "delta_f1": 0.9})
+    assert not rule.stops(9, 1, 2)
+    assert not rule.stops(9, 0, 6)
+
+
+@pytest.mark.parametrize("own", [(math.nan, 0.1), (0.1, math.nan)])
+def test_an_undefined_objective_decides_nothing(own: tuple[float, float]) -> None:
+    assert not seen((0.9, 0.1), (0.8, 0.2), (0.7, 0.3), own).stops(3, 0, 2)
+    assert seen((0.9, 0.1), own, (0.8, 0.2), (0.7, 0.3)).stops(3, 0, 2)
+
+
+POINT = st.tuples(*[st.integers(0, 5).map(lambda n: n / 5)] * 2)
+
+
+@given(st.lists(POINT, min_size=1, max_size=12), st.integers(2, 4))
+def test_no_fit_of_the_front_ends_and_enough_go_on(points: list[tuple[float, float]], factor: int) -> None:
+    rule = seen(*points, factor=factor)
+    last = len(points) - 1
+    signed = [(accuracy, -delta) for accuracy, delta in points]
+    if pareto.front(signed)[-1]:
+        assert not rule.stops(last, 0, 2)
+    if rule.stops(last, 0, 2):
+        better = sum(pareto.dominates(point, signed[-1]) for point in signed)
+        assert better >= 1
+        assert len(points) >= factor
+    # whoever came last, enough of these very points go on
+    going = sum(not seen(*(points[:at] + points[at + 1 :] + [points[at]]), factor=factor).stops(last, 0, 2)
+                for at in range(len(points)))  # fmt: skip
+    assert going >= math.ceil(len(points) / factor)
+
+
+# --- in a sweep
+
+
+def asked(root: Path, trials: int = 8) -> SweepSpec:
+    """Four epochs, compared after the first and the second."""
+    longer = loading.changed(tiny.spec(root, trials=trials), {"space.epochs": 4})
+    return loading.changed(longer, {"search.stopping": {"first": 1, "factor": 2}})
+
+
+def swept(root: Path, trials: int = 8) -> Outcome:
+    return driver.run(asked(root, trials), Silent(), executor=tiny.in_process)
+
+
+def told(outcome: Outcome) -> list[tuple[State, Mapping[str, object], Mapping[str, float], str | None]]:
+    return [(trial.state, trial.params, trial.values, trial.stopped) for trial in outcome.trials]
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.make_tiny(monkeypatch.setattr, record=tiny.Mute)
+
+
+def test_a_stopped_trial_has_no_numbers_counts_in_the_budget_and_is_on_no_front(tmp_path: Path) -> None:
+    outcome = swept(tmp_path)
+    pruned = [trial for trial in outcome.trials if trial.state is State.PRUNED]
+    assert pruned
+    assert outcome.exit_code == 0
+    assert len(outcome.trials) == 8
+    assert {trial.state for trial in outcome.trials} == {State.COMPLETE, State.PRUNED}
+    assert not set(outcome.front) & {trial.number for trial in pruned}
+    assert outcome.trials[0].baseline
+    assert outcome.trials[0].state is State.COMPLETE
+    folder = SweepFolder(tmp_path / NAME)
+    for trial in pruned:
+        assert not trial.values
+        assert not trial.metrics
+        assert "others were ahead" in (trial.stopped or "")
+        results = [folder.fit(trial.number, seed).result() for seed in SEEDS]
+        (stopped,) = [found for found in results if found and found.get("stopped")]
+        assert len(stopped["history"]) == stopped["stopped"] < 4
+        assert not list(folder.path.glob(f"trials/{trial.number:05d}/*/checkpoint-*"))
+    _, trials, front, spec = summary.look(folder)
+    fits = Results(folder, spec, trials, front).fits_table
+    assert fits["stopped"].notna().sum() == len(pruned)
+
+
+def test_what_was_trained_to_its_end_is_what_a_sweep_without_the_rule_would_have_trained(tmp_path: Path) -> None:
+    early = swept(tmp_path / "early")
+    fixed = loading.changed(asked(tmp_path / "late"), {"search.stopping": None, "search.sampler": "random"})
+    random = loading.changed(asked(tmp_path / "random"), {"search.sampler": "random"})
+    late = driver.run(fixed, Silent(), executor=tiny.in_process)
+    some = driver.run(random, Silent(), executor=tiny.in_process)
+    assert early.exit_code == late.exit_code == some.exit_code == 0
+    for whole, part in zip(late.trials, some.trials, strict=True):
+        assert whole.params == part.params
+        assert part.state is State.PRUNED or part.values == whole.values
+    assert any(part.state is State.PRUNED for part in some.trials)
+
+
+@pytest.mark.parametrize("dies_in", [2, 9, 14, 20])
+def test_a_sweep_interrupted_in_any_epoch_stops_the_same_trials_as_an_unbroken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_in: int
+) -> None:
+    whole = swept(tmp_path / "whole", trials=6)
+    epochs = itertools.count(1)
+
+    class Dies(Tiny):
+        def evaluate(self, split: str) -> object:
+            if next(epochs) == dies_in:
+                raise KeyboardInterrupt
+            return super().evaluate(split)
+
+    tiny.make_tiny(monkeypatch.setattr, tuning=Dies, record=tiny.Mute)
+    try:
+        broken = swept(tmp_path / "broken", trials=6)
+    except KeyboardInterrupt:
+        folder = SweepFolder(tmp_path / "broken" / NAME)
+        broken = driver.resume(folder, Silent(), executor=tiny.in_process)
+    assert told(broken) == told(whole)
+
+
+def test_a_driver_that_dies_before_it_says_stop_says_it_when_it_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeper.state.fit_folder import FitFolder
+
+    whole = swept(tmp_path / "whole")
+    stop = FitFolder.stop
+
+    def dies(self: FitFolder, params: Mapping[str, object]) -> dict[str, object]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FitFolder, "stop", dies)
+    with pytest.raises(KeyboardInterrupt):
+        swept(tmp_path / "broken")
+    monkeypatch.setattr(FitFolder, "stop", stop)
+    outcome = driver.resume(SweepFolder(tmp_path / "broken" / NAME), Silent(), executor=tiny.in_process)
+    assert told(outcome) == told(whole)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])
+def test_every_sampler_goes_on_after_stopped_trials_also_with_constraints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    monkeypatch.setattr(Halving, "stops", lambda rule, number, seed, epoch: number % 3 == 2)
+    spec = loading.changed(asked(tmp_path, 12), {"search.sampler": sampler, "constraints": {"accuracy": ">= 0.1"}})
+    outcome = driver.run(spec, Silent(), executor=tiny.in_process)
+    assert [trial.reason for trial in outcome.trials] == [None] * 12
+    assert [trial.number for trial in outcome.trials if trial.state is State.PRUNED] == [2, 5, 8, 11]
+
+
+def test_the_rule_may_change_at_a_resume_and_one_that_compares_nothing_is_refused(tmp_path: Path) -> None:
+    swept(tmp_path, 4)
+    wanted = loading.changed(asked(tmp_path, 6), {"search.stopping": None})
+    outcome = driver.resume(SweepFolder(tmp_path / NAME), Silent(), wanted=wanted, executor=tiny.in_process)
+    assert [trial.state for trial in outcome.trials[4:]] == [State.COMPLETE] * 2
+    with pytest.raises(Faults, match=r"search\.stopping\.first is 4, but fits have 4 epochs at most"):
+        loading.changed(asked(tmp_path), {"search.stopping": {"first": 4, "factor": 2}})
+    with pytest.raises(Faults, match=r"Use a mapping such as \{first: 2, factor: 3\}"):
+        loading.changed(asked(tmp_path), {"search.stopping": {"first": 0, "factor": 1}})

@@ -1,0 +1,224 @@
+"""Choosing from a front: rules one can follow with a finger, and shares that one can work out."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeper.cli import main
+from sweeper.errors import UserError
+from sweeper.front import recommend, stability
+from sweeper.front.recommend import Knee
+from sweeper.front.stability import Measured
+from sweeper.trial import State, Trial
+from tests import finished
+from trainables.metrics import Answers
+
+SENSES = {"accuracy": "max", "delta_f1": "min"}
+
+
+def trial(number: int, accuracy: float, delta_f1: float, **over: Any) -> Trial:
+    values = {"accuracy": accuracy, "delta_f1": delta_f1}
+    given = {"params": {"method": "fairlora", "lambda": 0.5, "rank": 8}, "values": values, "metrics": values} | over
+    return Trial(number=number, state=State.COMPLETE, **given)
+
+
+# A staircase: 3 is the most accurate, 9 the fairest; between them 5 has most of both.
+STAIRS = [trial(3, 0.90, 0.40), trial(5, 0.88, 0.20), trial(9, 0.70, 0.15), trial(1, 0.60, 0.50)]
+FRONT = [3, 5, 9]
+
+
+def test_the_knee_is_recommended_unless_told_otherwise_and_says_what_it_gives_up() -> None:
+    found = recommend.recommend(STAIRS, FRONT, SENSES)
+    assert found is not None
+    assert found.number == 5
+    assert "Against the best accuracy (#3) it gives up 0.020; delta_f1 is better by 0.200." in found.why
+    assert "Against the best delta_f1 (#9) it gives up 0.050; accuracy is better by 0.180." in found.why
+
+
+@pytest.mark.parametrize(
+    ("bounds", "number"),
+    [
+        ({"accuracy": 0.88}, 5),  # 0.88 itself will do
+        ({"accuracy": 0.89}, 3),
+        ({"accuracy": 0.5}, 9),  # accurate enough all of them: the least delta F1
+        ({"delta_f1": 0.30}, 5),
+        ({"accuracy": 0.6, "delta_f1": 0.2}, 5),  # both bounded: the first objective decides
+    ],
+)
+def test_within_bounds_the_best_of_the_other_objective_is_taken(bounds: dict[str, float], number: int) -> None:
+    found = recommend.recommend(STAIRS, FRONT, SENSES, by=recommend.rule(SENSES, bounds))
+    assert found is not None
+    assert found.number == number
+
+
+def test_a_bound_that_rounding_hides_is_kept() -> None:
+    sums = [trial(0, sum([0.1] * 8) + 0.02, 0.3)]  # 0.8199999999999998
+    found = recommend.recommend(sums, [0], SENSES, by=recommend.rule(SENSES, {"accuracy": 0.82}))
+    assert found is not None
+    assert found.number == 0
+
+
+def test_a_rule_is_said_in_words() -> None:
+    assert recommend.rule(SENSES, {"accuracy": 0.82}).text == "accuracy at least 0.82, then least delta_f1"
+    assert recommend.rule(SENSES, {"delta_f1": 0.1}).text == "delta_f1 at most 0.1, then most accuracy"
+
+
+def test_a_bound_that_nobody_keeps_says_what_the_front_reaches() -> None:
+    with pytest.raises(UserError, match=r"no member of the front has accuracy at least 0.95.*reaches accuracy 0.9, "):
+        recommend.recommend(STAIRS, FRONT, SENSES, by=recommend.rule(SENSES, {"accuracy": 0.95}))
+
+
+def test_a_bound_on_what_is_no_objective_names_those_there_are() -> None:
+    with pytest.raises(UserError, match=r"the bound on 'acuracy' is unknown. Did you mean 'accuracy'"):
+        recommend.rule(SENSES, {"acuracy": 0.9})
+
+
+def test_the_points_with_names() -> None:
+    assert recommend.named(STAIRS, FRONT, SENSES) == {"knee": 5, "most-accurate": 3, "fairest": 9}
+    assert recommend.named(STAIRS, FRONT, {"delta_f1": "min", "accuracy": "max"})["most-accurate"] == 3
+    assert recommend.named([], [], SENSES) == {}
+    assert recommend.recommend([], [], SENSES) is None
+
+
+def test_of_two_equally_accurate_the_fairer_is_most_accurate() -> None:
+    tied = [trial(0, 0.9, 0.4), trial(1, 0.9, 0.3)]
+    assert recommend.named(tied, [0, 1], SENSES)["most-accurate"] == 1
+
+
+def test_one_member_is_its_own_reason() -> None:
+    found = recommend.recommend(STAIRS[:1], [3], SENSES)
+    assert found is not None
+    assert found.why == "It is the only member of the front."
+    assert "cannot be said" in str(found)
+
+
+# --- stability
+
+
+def answers(right: int, of: int = 8) -> Answers:
+    """Two classes, half of each; the first `right` answers are right."""
+    labels_N = np.arange(of) % 2
+    return Answers(labels_N, np.where(np.arange(of) < right, labels_N, 1 - labels_N), ("a", "b"))
+
+
+def measured(number: int, *rights: int) -> Measured:
+    kept = tuple(answers(right) for right in rights)
+    return Measured(number, np.array([[right / 8] for right in rights]), kept)
+
+
+ACCURACY = {"accuracy": "max"}
+
+
+def test_a_trial_that_is_right_wherever_another_is_and_more_always_wins() -> None:
+    """The examples are drawn for all trials alike; drawn for each alone, 7 of 8 would often lose to 6 of 8."""
+    found = stability.judge([measured(0, 8), measured(1, 2)], ACCURACY, Knee().choose)
+    assert found.chosen[0] == found.on_front[0] == 1.0
+    assert found.over == "the 8 validation examples"
+
+
+def test_an_example_that_decides_is_missing_from_a_third_of_the_resamples() -> None:
+    """Trial 0 is right on one example more: without it, (7/8)^8 = 0.34 of the draws, both are equal."""
+    found = stability.judge([measured(0, 8), measured(1, 7)], ACCURACY, Knee().choose, resamples=1000)
+    assert found.on_front[0] == 1.0
+    assert found.on_front[1] == pytest.approx((7 / 8) ** 8, abs=0.04)
+
+
+def test_seeds_are_drawn_too_and_said_so() -> None:
+    """One seed for each trial: the draw with both seeds of one kind comes up half the time."""
+    pair = [measured(0, 8, 0), measured(1, 0, 8)]
+    found = stability.judge(pair, ACCURACY, Knee().choose, resamples=1000)
+    assert found.over == "the 2 seeds and the 8 validation examples"
+    # Both seeds once: a tie only if right and wrong halves weigh alike; else 1/4 each for sure.
+    assert found.on_front[0] == pytest.approx(0.75, abs=0.05)
+
+
+def test_without_answers_only_the_seeds_are_drawn() -> None:
+    found = stability.judge(
+        [Measured(0, np.array([[2.0], [1.0]])), Measured(1, np.array([[1.0], [2.0]]))], ACCURACY, Knee().choose,
+        resamples=1500,
+    )  # fmt: skip
+    assert found.over == "the 2 seeds"
+    assert found.on_front[0] == pytest.approx(0.75, abs=0.04)  # 1/4 a alone, 1/2 a tie, 1/4 b alone
+
+
+def test_with_one_seed_and_no_answers_nothing_is_claimed() -> None:
+    found = stability.judge([Measured(0, np.array([[1.0]]))], ACCURACY, Knee().choose)
+    assert found.resamples == 0
+    assert found.on_front == {}
+
+
+def test_a_loss_needs_probabilities_so_only_its_seeds_are_drawn() -> None:
+    one = Measured(0, np.array([[0.5, 0.3], [0.5, 0.3]]), (answers(4), answers(4)))
+    values_BTM = stability.resampled([one], ("accuracy", "loss"), resamples=50)
+    assert np.ptp(values_BTM[:, 0, 0]) > 0
+    assert values_BTM[:, 0, 1] == pytest.approx(0.3)
+
+
+def test_the_interval_holds_the_measured_value_and_has_the_binomials_width() -> None:
+    """64 of 128: the standard error is 0.044, so 95 % are within 0.087 on either side."""
+    kept = (answers(64, of=128),)
+    found = stability.judge([Measured(0, np.array([[0.5]]), kept)], ACCURACY, Knee().choose, resamples=1000)
+    low, high = found.intervals[0]["accuracy"]
+    assert (low, high) == pytest.approx((0.5 - 0.087, 0.5 + 0.087), abs=0.02)
+
+
+def test_trials_far_behind_are_not_resampled() -> None:
+    many = [Measured(n, np.array([[n / 100], [n / 100]])) for n in range(60)]
+    found = stability.judge(many, ACCURACY, Knee().choose, resamples=5)
+    assert sorted(found.on_front) == list(range(60 - stability.CONTENDERS, 60))
+
+
+def test_an_undefined_objective_keeps_a_trial_off_the_front() -> None:
+    pair = [Measured(0, np.array([[math.nan], [1.0]])), Measured(1, np.array([[0.5], [0.5]]))]
+    found = stability.judge(pair, ACCURACY, Knee().choose, resamples=200)
+    assert found.on_front.get(0, 0.0) < 0.5
+    assert found.on_front[1] > 0.5
+
+
+# --- the command
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("sweeps")
+    finished.sweep(made / "birds")
+    return made
+
+
+def test_the_front_is_printed_with_the_point_to_take_and_its_test_numbers_apart(root: Path, capsys) -> None:
+    assert main.main(["pareto", "birds", "--root", str(root)]) == 0
+    told = capsys.readouterr().out
+    assert "Recommended: #2 " in told
+    assert "resamples of the 2 seeds and the 40 validation examples" in told
+    assert "On the test split, seen only after the choice: accuracy " in told
+
+
+def test_a_bound_moves_the_recommendation(root: Path, capsys) -> None:
+    assert main.main(["pareto", "birds", "--root", str(root), "--json"]) == 0
+    knee = json.loads(capsys.readouterr().out)["recommended"]
+    assert main.main(["pareto", "birds", "--root", str(root), "--json", "--at-least", "accuracy=0.9"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["recommended"]["number"] != knee["number"]
+    assert told["recommended"]["values"]["accuracy"] >= 0.9
+    assert set(told["held_out"]) >= {str(row["number"]) for row in told["front"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--at-least", "delta_f1=0.3"], "of delta_f1, lower is better. Use --at-most."),
+        (["--at-most", "accuracy=0.3"], "of accuracy, higher is better. Use --at-least."),
+        (["--at-least", "accuracy"], "such as accuracy=0.82"),
+        (["--at-least", "accuracy=0.999"], "The front reaches accuracy"),
+        (["--at-most", "eod=0.1"], "'eod' is unknown"),
+    ],
+)
+def test_a_bound_that_makes_no_sense_is_told_with_its_mend(root: Path, capsys, words: list[str], said: str) -> None:
+    assert main.main(["pareto", "birds", "--root", str(root), *words]) == 2
+    assert said in capsys.readouterr().err

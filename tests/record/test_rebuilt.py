@@ -1,0 +1,207 @@
+"""What the record says: the parent's note, the typical seed, intervals, and a record made again from the folder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+
+from sweeper.cli import main
+from sweeper.front.intervals import wilson
+from sweeper.record import note, recorder, saved_views
+from sweeper.record.note import Place
+from sweeper.spec import loading
+from sweeper.state import opening
+from sweeper.state.lease import Lease
+from sweeper.state.study import Study
+from sweeper.state.sweep_folder import SweepFolder, write_json
+from sweeper.trial import State, Trial, typical
+
+SPEC = loading.parse(
+    "name: a-sweep\ngroups: cell\nspace: {method: [lora, fairlora], rank: [4, 8]}\n"
+    "constraints: {accuracy: '>= 0.5'}\nsearch: {trials: 40, seeds: 2, baselines: [lora]}\n"
+)
+VAL = {"n": 600, "class": {"0-7": 480, "8-9": 120}, "cell": {"0-7|land": 540, "8-9|water": 60}}
+
+
+def trial(number: int, accuracy: float, delta_f1: float) -> Trial:
+    values = {"accuracy": accuracy, "delta_f1": delta_f1}
+    params = {"method": "fairlora", "lambda": 0.5, "rank": 8}
+    spread = {"accuracy": 0.01, "delta_f1": math.nan}
+    return Trial(
+        number, State.COMPLETE, params, values, values, spread, seeds=2, baseline="lora" if number == 0 else None
+    )
+
+
+def told(count: int, recommended: str = "**#1**, by the knee.") -> str:
+    trials = [trial(n, 0.8 + n / 1000, 0.2 + n / 1000) for n in range(count)]
+    place = Place("7", "parent", {n: f"run{n}" for n in range(count)})
+    dataset = {"splits": {"val": VAL}}
+    front = list(range(count))
+    return note.write(SPEC, trials, front, place, named={"knee": 1}, recommended=recommended, dataset=dataset)
+
+
+def test_the_note_tells_what_was_asked_where_it_stands_and_which_point_with_links_to_the_runs() -> None:
+    text = told(2)
+    assert "which `method`, `lambda`, `rank` give most accuracy and least delta_f1, accuracy at least 0.5 on" in text
+    assert "2 complete of 40; 2 on the front." in text
+    row = "| [1](#/experiments/7/runs/run1?workflowType=machine_learning) | fairlora λ=0.5 r=8 | 0.8010 ± 0.0100 |"
+    assert f"{row} 0.2010 | knee |" in text
+    assert "fairlora λ=0.5 r=8 (baseline lora)" in text
+    assert "](get-artifact?path=front-small.png&run_uuid=parent)" in text
+    assert "**#1**, by the knee." in text
+
+
+def test_the_note_warns_of_the_smallest_group_with_its_interval() -> None:
+    assert "smallest group of the validation split is `8-9|water`, 60 images" in told(2)
+    assert "anything from 0.68 to 0.88" in told(2)  # Wilson, 48 of 60
+
+
+@pytest.mark.parametrize("count", [1, 30, 300])
+def test_the_note_stays_below_what_mlflow_cuts_and_says_how_many_it_left_out(count: int) -> None:
+    text = told(count)
+    assert len(text) < 8000
+    assert ("more in `front.csv`" in text) == (count > 25)
+
+
+def test_a_sweep_without_a_front_has_a_note_too() -> None:
+    text = note.write(SPEC, [], [], Place("7", "p"), named={}, recommended="", dataset={})
+    assert "nothing yet of 40" in text
+    assert "Which one" not in text
+
+
+def test_the_typical_seed_is_the_one_nearest_to_the_mean_not_the_best() -> None:
+    rows = {0: {"accuracy": 0.9, "f1": 0.1}, 3: {"accuracy": 0.6, "f1": 0.1}, 5: {"accuracy": 0.8, "f1": 0.1}}
+    assert typical(rows, ["accuracy", "f1"]) == 5  # the mean is .767
+    assert typical({2: {"accuracy": 0.5}}, ["accuracy"]) == 2
+    assert typical({1: {"accuracy": 0.4}, 0: {"accuracy": 0.6}}, ["accuracy"]) == 1  # a tie: the one given first
+
+
+def test_objectives_count_in_units_of_their_own_spread() -> None:
+    rows = {0: {"a": 0.0, "b": 1000.0}, 1: {"a": 1.0, "b": 0.0}, 2: {"a": 0.5, "b": 400.0}}
+    assert typical(rows, ["a", "b"]) == 2
+
+
+def test_wilsons_interval_is_the_published_one() -> None:
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)  # Newcombe 1998, method 3
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(0, 20)[0] == 0.0
+    assert wilson(0, 20)[1] == pytest.approx(0.1611, abs=1e-4)
+
+
+@pytest.mark.parametrize(("version", "read"), [("3.17.0", True), ("4.0.1", True), ("3.16.9", False), ("dev", False)])
+def test_saved_views_are_for_the_releases_that_were_looked_at_and_later(version: str, read: bool) -> None:
+    assert saved_views.understood(version) == read
+
+
+# --- made again from the study and the folders
+
+DATASET = {
+    "name": "digits-on-scenes",
+    "root": "/data",
+    "split_hash": "0123456789abcdef",
+    "licence": "BSD-3-Clause",
+    "splits": dict.fromkeys(("train", "val", "test"), VAL),
+}
+
+
+def result(seed: int, accuracy: float) -> dict:
+    row = {"epoch": 1, "time_ms": 1_700_000_000_000 + seed, "train_loss": 0.5, "val_accuracy": accuracy}
+    values = {"accuracy": accuracy + seed / 100, "delta_f1": 1 - accuracy}
+    groups = [{"kind": "cell", "name": "0-7|land", "n": 540, "accuracy": accuracy}]
+    return {"values": values, "groups": groups, "history": [row], "provenance": {"device": "cpu"}, "seconds": 1.0}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    """A real study and real folders of 4 trials with 2 seeds; nothing is recorded yet."""
+    made = SweepFolder(tmp_path / "a-sweep", token=1)
+    made.path.mkdir()
+    made.spec.write_text(loading.dump(loading.changed(SPEC, {"search.trials": 5})))
+    write_json(made.path / "provenance.json", {"dataset": DATASET, "notes": [], "commit": "abc", "versions": {}})
+    study = Study(opening.open_spec(made), opening.study_url(opening.open_spec(made), made), create=True)
+    for number in range(4):
+        proposal = study.propose()
+        assert proposal is not None
+        rows = [result(seed, 0.6 + number / 10) for seed in (0, 1)]
+        for seed, row in enumerate(rows):
+            fit = made.fit(number, seed)
+            weights = fit.path / "made"
+            weights.mkdir(parents=True)
+            (weights / "adapter_config.json").write_text("{}")
+            fit.keep_weights(weights)
+            fit.write_result(row | {"params": dict(proposal.params), "reasons": {}, "error": None})
+        study.complete(number, [row["values"] for row in rows])
+    assert study.propose() is not None  # one more is open
+    return made
+
+
+def recorded(folder: SweepFolder) -> list[Run]:
+    client = mlflow.MlflowClient(f"sqlite:///{folder.path.parent / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(folder.name)
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id], order_by=["start_time", "tags.`sweeper.trial`"]))
+
+
+def facts(runs: list[Run]) -> list[tuple]:
+    kept = ("pareto", "sweeper.trial", "provenance.device", "mlflow.runName", "sweeper.digest")
+    return [
+        (
+            run.info.status,
+            run.info.start_time,
+            run.info.end_time,
+            run.data.metrics,
+            run.data.params,
+            [run.data.tags.get(tag) for tag in kept],
+        )
+        for run in runs
+    ]
+
+
+def test_a_record_made_again_is_the_record_that_was_and_a_second_time_too(
+    folder: SweepFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "_report", lambda results: "")  # seconds each; the next test has it
+    spec = opening.open_spec(folder)
+    study = opening.open_study(folder)
+    kept = {"dataset": DATASET, "commit": "abc"}
+    record = recorder.open_record(spec, study.uuid, folder, opening.record_uri(spec, folder.path.parent), kept)
+    trials, front = study.look()
+    record.refresh(trials, front)
+    record.close(trials)
+    record.illustrate(trials, front)
+    before = facts(recorded(folder))
+    assert [row[0] for row in before].count("FINISHED") == 4
+    assert {row[0] for row in before} == {"FINISHED", "SCHEDULED"}  # the open trial, and the sweep
+    for _ in range(2):
+        assert main.main(["rebuild-record", "a-sweep", "--root", str(folder.path.parent)]) == 0
+        assert "5 trials written to sqlite" in capsys.readouterr().out
+        assert facts(recorded(folder)) == before
+
+
+def test_a_record_is_made_in_an_empty_store_with_the_front_named(folder: SweepFolder) -> None:
+    assert main.main(["rebuild-record", "a-sweep", "--root", str(folder.path.parent)]) == 0
+    (parent,) = [run for run in recorded(folder) if run.data.tags["sweeper.role"] == "parent"]
+    note = parent.data.tags["mlflow.note.content"]
+    assert "4 complete of 5; 1 on the front." in note
+    assert "Recommended" not in note
+    assert "**#3 " in note
+    client = mlflow.MlflowClient(f"sqlite:///{folder.path.parent / 'mlflow.db'}")
+    assert "report.html" in {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert set(client.get_registered_model("a-sweep").aliases) == {"knee", "most-accurate", "fairest"}
+
+
+def test_a_record_is_not_made_again_under_a_living_driver(
+    folder: SweepFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lease = Lease(opening.study_url(opening.open_spec(folder), folder), "a-sweep")
+    lease.acquire()
+    try:
+        assert main.main(["rebuild-record", "a-sweep", "--root", str(folder.path.parent)]) == 2
+    finally:
+        lease.release()
+    assert "is being driven by process" in capsys.readouterr().err
+    assert not (folder.path.parent / "mlflow.db").exists()

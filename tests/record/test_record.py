@@ -1,0 +1,677 @@
+"""The MLflow record against a real SQLite store: one run per trial whatever happens, and nothing twice."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
+
+from sweeper.errors import UserError
+from sweeper.record import content, saved_views, server
+from sweeper.record import store as runs
+from sweeper.record.background import Projector
+from sweeper.record.content import FitView
+from sweeper.record.record import HYPERVOLUME, Record, Source
+from sweeper.record.store import DIGEST, TRIAL, Data
+from sweeper.trial import State, Trial
+
+T0 = 1_700_000_000_000
+DEAD = "http://127.0.0.1:9"  # the discard port: nobody listens
+
+
+class Flaky:
+    """A real client that counts its calls, and loses the reply of the n-th `lost` one, or refuses all."""
+
+    calls: ClassVar[Counter[str]] = Counter()
+    lost: ClassVar[dict[str, int]] = {}
+    down = False
+
+    def __init__(self, uri: str) -> None:
+        self._real = mlflow.MlflowClient(uri)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if Flaky.down:
+                raise ConnectionError("the store is away")
+            Flaky.calls[name] += 1
+            answer = getattr(self._real, name)(*args, **kwargs)
+            if Flaky.calls[name] == Flaky.lost.get(name):
+                raise ConnectionError("the reply was lost")
+            return answer
+
+        return call
+
+
+@pytest.fixture(autouse=True)
+def flaky(monkeypatch: pytest.MonkeyPatch) -> type[Flaky]:
+    Flaky.calls, Flaky.lost, Flaky.down = Counter(), {}, False
+    monkeypatch.setattr(runs, "MlflowClient", Flaky)
+    return Flaky
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+class Sweep:
+    """A sweep of made-up trials, and what MLflow says of it."""
+
+    def __init__(self, store: Path, name: str, budget: int = 4) -> None:
+        self.uri = f"sqlite:///{store / 'mlflow.db'}"
+        self.client = mlflow.MlflowClient(self.uri)
+        self.store, self.name, self.uuid, self.budget = store, name, f"uuid-of-{name}", budget
+        self.trials: list[Trial] = []
+        self.front: list[int] = []
+        self.fits: dict[int, list[FitView]] = {}
+
+    def record(self, uri: str | None = None, *, share: float = 1.0, **over: Any) -> Record:
+        source = Source(
+            name=self.name,
+            uuid=self.uuid,
+            spec_yaml="name: made-up\n",
+            objectives={"accuracy": "max", "delta_f1": "min"},
+            budget=self.budget,
+            fits=lambda number: self.fits.get(number, []),
+            table=table,
+            hypervolume=lambda trials: len(trials) / 100 if len(trials) > 1 else math.nan,
+            provenance={"commit": "abc", "dirty": False, "versions": {"torch": "2"}},
+            named=lambda trials, front: {"knee": front[0]} if front else {},
+            note=lambda trials, front, place: f"front: {', '.join(place.run(number) for number in front)}",
+            dataset=Data("digits-on-scenes", "0123456789abcdef", "/data", {"num_rows": 5}),
+        )
+        source = Source(**(vars(source) | over))
+        return Record(source, uri or self.uri, artifact_root=self.store / "mlartifacts", drawing_share=share)
+
+    def add(self, number: int, state: State = State.COMPLETE, *, epochs: int = 2, **over: Any) -> None:
+        done = state is not State.RUNNING
+        self.trials = [t for t in self.trials if t.number != number]
+        self.trials.append(
+            Trial(
+                number=number,
+                state=state,
+                params={"method": "fairlora", "lambda": 0.5, "rank": 8 + number, "learning_rate": 1e-3},
+                values={"accuracy": 0.9, "delta_f1": 0.1} if done else {},
+                metrics={"accuracy": 0.9, "delta_f1": 0.1, "eod": math.nan} if done else {},
+                spread={"accuracy": 0.01, "delta_f1": 0.02, "eod": math.nan} if done else {},
+                seeds=2,
+                started_ms=T0 + 1000 * number,
+                ended_ms=T0 + 1000 * number + 500 if done else None,
+                **over,
+            )
+        )
+        self.trials.sort(key=lambda t: t.number)
+        groups = [{"kind": "cell", "name": "gull [land]", "n": 10, "recall": 0.5, "f1": None}] if done else []
+        self.fits[number] = [
+            FitView(
+                seed,
+                history(number, epochs),
+                {"accuracy": 0.9 - 0.02 * seed, "delta_f1": 0.1} if done else {},
+                groups,
+                {"device": "cpu"},
+                2.0 if done else math.nan,
+                self.weights(),
+            )
+            for seed in (0, 1)
+        ]
+
+    def weights(self) -> Path:
+        folder = self.store / "weights"
+        folder.mkdir(exist_ok=True)
+        for name in ("adapter_model.safetensors", "adapter_config.json", "head.safetensors"):
+            (folder / name).write_text("made up")
+        return folder
+
+    def runs(self) -> list[Run]:
+        experiment = self.client.get_experiment_by_name(self.name)
+        assert experiment is not None
+        found = self.client.search_runs([experiment.experiment_id], max_results=1000)
+        return [run for run in found if run.data.tags["sweeper.uuid"] == self.uuid]
+
+    def children(self) -> dict[int, Run]:
+        found = [run for run in self.runs() if TRIAL in run.data.tags]
+        assert len({run.data.tags[TRIAL] for run in found}) == len(found), "a trial has two runs"
+        return {int(run.data.tags[TRIAL]): run for run in found}
+
+    def parent(self) -> Run:
+        (parent,) = [run for run in self.runs() if run.data.tags["sweeper.role"] == "parent"]
+        return parent
+
+    def artifacts(self, run: Run, place: str | None = None) -> set[str]:
+        return {file.path for file in self.client.list_artifacts(run.info.run_id, place)}
+
+
+def history(number: int, epochs: int) -> list[dict[str, Any]]:
+    return [
+        {"epoch": e, "time_ms": T0 + 1000 * number + e, "train_loss": 1 / e, "val_accuracy": 0.5, "val_eod": None}
+        for e in range(1, epochs + 1)
+    ]
+
+
+def table(trials: Sequence[Trial], front: Sequence[int]) -> pd.DataFrame:
+    rows = [
+        {"number": t.number, "state": t.state.value, "label": t.label, "method": t.params["method"]}
+        | {"feasible": t.feasible, "baseline": t.baseline, "on_front": t.number in front}
+        | {n: t.metrics.get(n, math.nan) for n in ("accuracy", "delta_f1")}
+        | {f"{n}_std": t.spread.get(n, math.nan) for n in ("accuracy", "delta_f1")}
+        for t in trials
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def sweep(store: Path, request: pytest.FixtureRequest) -> Sweep:
+    made = Sweep(store, request.node.name)
+    made.add(0, baseline="lora")
+    made.add(1)
+    made.front = [1]
+    return made
+
+
+def test_a_trial_has_one_run_with_its_params_metrics_groups_and_tags(sweep: Sweep) -> None:
+    assert sweep.record().refresh(sweep.trials, sweep.front) == 2
+    run = sweep.children()[1]
+    assert run.info.status == "FINISHED"
+    assert (run.info.start_time, run.info.end_time) == (T0 + 1000, T0 + 1500)
+    assert run.info.run_name == "fairlora λ=0.5 r=9"
+    assert run.data.params == {"method": "fairlora", "lambda": "0.5", "rank": "9", "learning_rate": "0.001"}
+    assert run.data.metrics == {
+        "lambda": 0.5, "rank": 9, "accuracy": 0.9, "accuracy_std": 0.01, "delta_f1": 0.1, "delta_f1_std": 0.02,
+        "seconds": 4.0, "group/cell/gull :5bland:5d/n": 10, "group/cell/gull :5bland:5d/recall": 0.5,
+        "seed-0/train_loss": 0.5, "seed-0/val_accuracy": 0.5, "seed-1/train_loss": 0.5, "seed-1/val_accuracy": 0.5,
+    }  # fmt: skip
+    told = {key: run.data.tags[key] for key in ("pareto", "method", "baseline", "state", "provenance.device")}
+    assert told == {"pareto": "true", "method": "fairlora", "baseline": "none", "state": "complete"} | {
+        "provenance.device": "cpu"
+    }
+    assert run.data.tags["mlflow.parentRunId"] == sweep.parent().info.run_id
+    assert sweep.children()[0].data.tags["baseline"] == "lora"
+
+
+def test_the_parent_holds_spec_data_front_pictures_and_hypervolume_by_trial(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, sweep.front)
+    parent = sweep.parent()
+    expected = {"sweep.yaml", "provenance.json", "trials.csv", "front.csv", "front.json", "front.html", "front.png"}
+    assert expected | {"front.svg", "front-small.png", "hypervolume.png", "trials.json"} == sweep.artifacts(parent)
+    local = Path(sweep.client.download_artifacts(parent.info.run_id, "front.json"))
+    assert [row["number"] for row in json.loads(local.read_text())] == [1]
+    steps = sweep.client.get_metric_history(parent.info.run_id, HYPERVOLUME)
+    assert [(m.step, m.value, m.timestamp) for m in steps] == [(2, 0.02, T0 + 1500)]  # no front yet after the first
+    (data,) = parent.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("digits-on-scenes", "0123456789abcdef")
+    assert parent.data.tags["provenance.versions.torch"] == "2"
+
+
+def test_only_front_members_carry_their_adapters(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, sweep.front)
+    children = sweep.children()
+    assert sweep.artifacts(children[0]) == set()
+    place = "adapter/seed-1"
+    names = {f"{place}/{n}" for n in ("adapter_model.safetensors", "adapter_config.json", "head.safetensors")}
+    assert sweep.artifacts(children[1], place) == names
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["same-process", "new-process"])
+def test_pareto_tags_follow_the_front(sweep: Sweep, fresh: bool) -> None:
+    record = sweep.record()
+    record.refresh(sweep.trials, [0])
+    record = sweep.record() if fresh else record
+    assert record.refresh(sweep.trials, [1]) == 2
+    children = sweep.children()
+    assert {n: run.data.tags["pareto"] for n, run in children.items()} == {0: "false", 1: "true"}
+    assert sweep.artifacts(children[1], "adapter") == {"adapter/seed-0", "adapter/seed-1"}
+
+
+def test_a_planted_duplicate_is_deleted_and_the_earliest_run_stays(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, sweep.front)
+    original = sweep.children()[1]
+    tags = {key: original.data.tags[key] for key in ("sweeper.uuid", "sweeper.sweep", "sweeper.role", TRIAL)}
+    sweep.client.create_run(original.info.experiment_id, start_time=T0 + 9000, tags=tags)
+    sweep.record().refresh(sweep.trials, sweep.front)
+    assert sweep.children()[1].info.run_id == original.info.run_id
+
+
+def test_of_two_runs_begun_in_the_same_millisecond_the_fuller_one_stays(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, sweep.front)
+    original = sweep.children()[1]
+    tags = {key: original.data.tags[key] for key in ("sweeper.uuid", "sweeper.sweep", "sweeper.role", TRIAL)}
+    for _ in range(4):
+        sweep.client.create_run(original.info.experiment_id, start_time=original.info.start_time, tags=tags)
+    sweep.record().refresh(sweep.trials, sweep.front)
+    assert sweep.children()[1].info.run_id == original.info.run_id
+
+
+@pytest.mark.parametrize(
+    ("call", "nth"),
+    [
+        *(("create_experiment", 1), ("create_run", 1), ("create_run", 2), ("create_run", 3)),
+        *(("log_batch", 1), ("log_batch", 2), ("log_batch", 4), ("set_terminated", 1), ("log_artifacts", 1)),
+    ],
+)
+def test_a_lost_reply_leaves_one_run_per_trial_and_each_number_once(
+    sweep: Sweep, flaky: type[Flaky], call: str, nth: int
+) -> None:
+    record = sweep.record()
+    flaky.lost = {call: nth}
+    with pytest.raises(ConnectionError, match="reply was lost"):
+        record.refresh(sweep.trials, sweep.front)
+    record.refresh(sweep.trials, sweep.front)
+    children = sweep.children()
+    assert set(children) == {0, 1}
+    assert all(run.data.tags[DIGEST] for run in children.values())
+    rows = sweep.client.get_metric_history(children[1].info.run_id, "seed-0/train_loss")
+    assert [(row.step, row.timestamp) for row in rows] == [(1, T0 + 1001), (2, T0 + 1002)]
+    assert sweep.parent().data.metrics == {HYPERVOLUME: 0.02}
+
+
+def test_a_second_sweep_of_one_name_has_a_parent_and_runs_of_its_own(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, sweep.front)
+    other = Sweep(sweep.store, sweep.name)
+    other.uuid = "another"
+    other.add(0, baseline="fft")
+    other.record().refresh(other.trials, [0])
+    assert {sweep.parent().info.experiment_id} == {run.info.experiment_id for run in other.runs()}
+    assert (set(sweep.children()), set(other.children())) == ({0, 1}, {0})
+    assert sweep.parent().info.run_id != other.parent().info.run_id
+    assert [s.children()[0].data.tags["baseline"] for s in (sweep, other)] == ["lora", "fft"]
+
+
+def test_a_replay_from_nothing_known_makes_no_second_row(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, sweep.front)
+    run_id = sweep.children()[1].info.run_id
+    sweep.client.set_tag(run_id, DIGEST, "forgotten")
+    assert sweep.record().refresh(sweep.trials, sweep.front) == 1
+    for key, count in {"seed-0/train_loss": 2, "accuracy": 1, "lambda": 1}.items():
+        assert len(sweep.client.get_metric_history(run_id, key)) == count
+
+
+def test_a_new_process_on_a_finished_sweep_searches_once_and_writes_nothing(sweep: Sweep, flaky: type[Flaky]) -> None:
+    sweep.budget = 2
+    first = sweep.record()
+    first.refresh(sweep.trials, sweep.front)
+    first.close(sweep.trials)
+    flaky.calls.clear()
+    second = sweep.record()
+    assert second.refresh(sweep.trials, sweep.front) == 0
+    second.close(sweep.trials)
+    assert dict(flaky.calls) == {"get_experiment_by_name": 1, "search_runs": 1}
+
+
+def test_nothing_new_costs_nothing(sweep: Sweep, flaky: type[Flaky]) -> None:
+    sweep.add(2, State.RUNNING)
+    record = sweep.record()
+    record.refresh(sweep.trials, sweep.front)
+    flaky.calls.clear()
+    assert record.refresh(sweep.trials, sweep.front) == 0
+    assert not flaky.calls
+
+
+def test_a_running_trial_is_followed_epoch_by_epoch_in_one_request_each(sweep: Sweep, flaky: type[Flaky]) -> None:
+    sweep.add(2, State.RUNNING, epochs=1)
+    record = sweep.record()
+    record.refresh(sweep.trials, sweep.front)
+    assert sweep.children()[2].info.status == "RUNNING"
+    assert sweep.children()[2].data.params["rank"] == "10"
+    sweep.add(2, State.RUNNING, epochs=3)
+    flaky.calls.clear()
+    assert record.refresh(sweep.trials, sweep.front) == 1
+    assert dict(flaky.calls) == {"log_batch": 1}
+    rows = sweep.client.get_metric_history(sweep.children()[2].info.run_id, "seed-1/val_accuracy")
+    assert [row.step for row in rows] == [1, 2, 3]
+
+
+def test_no_run_stays_running_after_an_interruption_and_a_resume_opens_it_again(sweep: Sweep) -> None:
+    sweep.add(2, State.RUNNING)
+    record = sweep.record()
+    record.refresh(sweep.trials, sweep.front)
+    record.close(sweep.trials)
+    assert (sweep.children()[2].info.status, sweep.parent().info.status) == ("SCHEDULED", "SCHEDULED")
+    resumed = sweep.record()
+    resumed.refresh(sweep.trials, sweep.front)
+    assert (sweep.children()[2].info.status, sweep.parent().info.status) == ("RUNNING", "RUNNING")
+    sweep.add(2)
+    sweep.add(3)
+    resumed.refresh(sweep.trials, sweep.front)
+    resumed.close(sweep.trials)
+    assert {run.info.status for run in sweep.runs()} == {"FINISHED"}
+
+
+def test_how_a_trial_ended_is_its_status_and_its_reason(sweep: Sweep) -> None:
+    sweep.add(2, State.FAILED, reason="diverged: " + "x" * 9000)
+    sweep.add(3, State.PRUNED, reason="hopeless")
+    sweep.record().refresh(sweep.trials, sweep.front)
+    children = sweep.children()
+    assert [children[n].info.status for n in (2, 3)] == ["FAILED", "KILLED"]
+    assert children[2].data.tags["reason"].startswith("diverged: xxx")
+    assert children[2].data.tags["reason"].endswith("…")
+
+
+def test_a_sweep_with_one_objective_is_recorded_without_a_front_picture(sweep: Sweep) -> None:
+    sweep.record(objectives={"accuracy": "max"}).refresh(sweep.trials, sweep.front)
+    assert "front.png" not in sweep.artifacts(sweep.parent())
+    assert "front.csv" in sweep.artifacts(sweep.parent())
+
+
+def test_more_numbers_than_a_request_holds_go_in_few_requests(sweep: Sweep, flaky: type[Flaky]) -> None:
+    record = sweep.record(share=1e-9)  # no second picture
+    record.refresh(sweep.trials, sweep.front)
+    sweep.add(2, epochs=1000)  # 2 seeds x 1000 epochs x 2 numbers
+    flaky.calls.clear()
+    record.refresh(sweep.trials, sweep.front)
+    assert flaky.calls["log_batch"] == 5 + 1  # ceil(4000 / 900), and the parent's
+    assert len(sweep.client.get_metric_history(sweep.children()[2].info.run_id, "seed-0/train_loss")) == 1000
+
+
+def test_one_more_trial_costs_the_same_calls_after_40_as_after_4(sweep: Sweep, flaky: type[Flaky]) -> None:
+    record, costs = sweep.record(share=1e-9), []
+    for upto in (4, 40):
+        for number in range(upto):
+            sweep.add(number)
+        record.refresh(sweep.trials, sweep.front)
+        flaky.calls.clear()
+        sweep.add(upto)
+        record.refresh(sweep.trials, sweep.front)
+        costs.append(dict(flaky.calls))
+    assert costs[0] == costs[1] == {"create_run": 1, "log_batch": 2, "set_terminated": 1, "log_artifacts": 1}
+
+
+# --- the front, followed
+
+
+def test_the_trials_are_a_table_that_is_replaced_and_the_note_links_to_the_front(sweep: Sweep) -> None:
+    record = sweep.record()
+    for trial in (2, 3):
+        record.refresh(sweep.trials, sweep.front)
+        sweep.add(trial)
+    record.refresh(sweep.trials, [3])
+    parent, run = sweep.parent(), sweep.children()[3].info
+    shown = json.loads(Path(sweep.client.download_artifacts(parent.info.run_id, "trials.json")).read_text())
+    assert [dict(zip(shown["columns"], row, strict=True))["number"] for row in shown["data"]] == [0, 1, 2, 3]
+    assert json.loads(parent.data.tags["mlflow.loggedArtifacts"]) == [{"path": "trials.json", "type": "table"}]
+    assert f"front: #/experiments/{run.experiment_id}/runs/{run.run_id}?" in parent.data.tags["mlflow.note.content"]
+
+
+def test_a_front_member_is_a_model_with_its_numbers_and_the_typical_seeds_adapter(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, sweep.front)
+    run = sweep.children()[1].info
+    (model,) = sweep.client.search_logged_models([run.experiment_id], f"source_run_id = '{run.run_id}'")
+    assert (model.status, model.params["rank"]) == ("READY", "9")
+    assert {m.key: m.value for m in model.metrics} == {"accuracy": 0.9, "delta_f1": 0.1}
+    assert "adapter_config.json" in {
+        Path(f.path).name for f in sweep.client.list_logged_model_artifacts(model.model_id)
+    }
+    (found,) = sweep.client.search_logged_models([run.experiment_id], "metrics.accuracy > 0.8 AND params.rank = '9'")
+    assert found.model_id == model.model_id
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["same-process", "new-process"])
+def test_the_alias_follows_the_knee_and_goes_with_the_front(sweep: Sweep, fresh: bool) -> None:
+    name = sweep.name
+    record = sweep.record()
+    seen = []
+    for front in ([0], [1], [0, 1], []):
+        record.refresh(sweep.trials, front)
+        record = sweep.record() if fresh else record
+        aliases = sweep.client.get_registered_model(name).aliases
+        seen.append({alias: sweep.client.get_model_version(name, v).tags[TRIAL] for alias, v in aliases.items()})
+    assert seen == [{"knee": "0"}, {"knee": "1"}, {"knee": "0"}, {}]
+    assert len(sweep.client.search_model_versions(f"name = '{name}'")) == 2
+
+
+def test_models_of_a_second_sweep_of_one_name_are_kept_apart(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, [1])
+    other = Sweep(sweep.store, sweep.name)
+    other.uuid = "another-sweep"
+    other.add(0)
+    other.record().refresh(other.trials, [0])
+    assert sweep.client.get_model_version_by_alias(sweep.name, "knee").tags[TRIAL] == "1"
+    assert sweep.client.get_model_version_by_alias(f"{sweep.name}-another-", "knee").tags[TRIAL] == "0"
+
+
+def test_a_lost_reply_leaves_one_model_per_member(sweep: Sweep, flaky: type[Flaky]) -> None:
+    for call in ("create_registered_model", "create_logged_model", "finalize_logged_model", "create_model_version"):
+        record, flaky.calls, flaky.lost = sweep.record(), Counter(), {call: 1}
+        with pytest.raises(ConnectionError, match="reply was lost"):
+            record.refresh(sweep.trials, sweep.front)
+    record.refresh(sweep.trials, sweep.front)
+    experiment = sweep.parent().info.experiment_id
+    (model,) = sweep.client.search_logged_models([experiment], f"tags.`sweeper.uuid` = '{sweep.uuid}'")
+    assert model.status == "READY"
+    assert len(sweep.client.search_model_versions(f"name = '{sweep.name}'")) == 1
+
+
+def test_a_store_without_models_is_told_once_and_keeps_everything_else(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise MlflowException("no such endpoint", error_code=ENDPOINT_NOT_FOUND)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_logged_model", refuse)
+    sweep.record().refresh(sweep.trials, [0, 1])
+    assert sum("keeps no models" in line for line in caplog.messages) == 1
+    assert "adapter/seed-0" in sweep.artifacts(sweep.children()[1], "adapter")
+
+
+def test_pictures_are_paced_and_the_last_ones_are_of_the_finished_sweep(sweep: Sweep) -> None:
+    record = sweep.record(share=1e-9)
+
+    def shown() -> str:
+        path = sweep.client.download_artifacts(sweep.parent().info.run_id, "front.html")
+        return Path(path).read_text(encoding="utf-8")
+
+    record.refresh(sweep.trials, sweep.front)
+    sweep.add(2)
+    record.refresh(sweep.trials, [2])
+    record.illustrate(sweep.trials, [2])
+    assert "trial 2, on the front" not in shown()  # paused: nobody is kept waiting
+    sweep.add(3)
+    record.refresh(sweep.trials, [2])
+    record.illustrate(sweep.trials, [2])
+    assert "trial 2, on the front" in shown()
+
+
+def test_the_report_is_written_again_when_the_test_split_was_measured(sweep: Sweep) -> None:
+    sweep.budget, tested = 2, [0]
+    record = sweep.record(share=1e-9, report=lambda trials, front: f"tested: {tested[0]}", tested=lambda: tested[0])
+    record.refresh(sweep.trials, sweep.front)
+    tested[0] = 4
+    record.illustrate(sweep.trials, sweep.front)
+    path = sweep.client.download_artifacts(sweep.parent().info.run_id, "report.html")
+    assert Path(path).read_text() == "tested: 4"
+
+
+def test_two_saved_views_of_the_sweep_are_on_its_experiment(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, sweep.front)
+    experiment = sweep.client.get_experiment(sweep.parent().info.experiment_id)
+    for view, name in (("front", "Pareto front"), ("all", "all trials")):
+        saved = json.loads(experiment.tags[f"mlflow.sharedViewState.{saved_views.key(sweep.uuid, view)}"])
+        assert saved["name"] == f"{sweep.name}: {name}"
+        state = json.loads(saved["state"])
+        scatter, parallel = state["compareRunCharts"]
+        assert (scatter["xaxis"]["key"], scatter["yaxis"]["key"]) == ("accuracy", "delta_f1")
+        assert parallel["selectedMetrics"] == ["lambda", "rank", "accuracy", "delta_f1"]
+        found = sweep.client.search_runs([experiment.experiment_id], state["searchFilter"])
+        assert {int(run.data.tags[TRIAL]) for run in found} == ({1} if view == "front" else {0, 1})
+
+
+def test_a_sweep_that_is_forgotten_is_written_again_with_the_same_numbers_and_times(sweep: Sweep) -> None:
+    record = sweep.record()
+    told = []
+    for _ in range(2):
+        record.refresh(sweep.trials, sweep.front)
+        record.close(sweep.trials)
+        told.append(
+            {n: (run.data.metrics, run.data.params, run.info.start_time) for n, run in sweep.children().items()}
+        )
+        told[-1] |= {-1: (sweep.parent().data.metrics, sweep.parent().info.end_time)}
+        assert record.forget() == 3
+    assert told[0] == told[1]
+    assert sweep.runs() == []
+
+
+# --- names
+
+
+def test_group_names_of_any_spelling_stay_apart_and_are_accepted(sweep: Sweep) -> None:
+    names = ["F/A-18", "F A-18", "F:A-18", "..", "", "é @ [x]", "a" * 300]
+    sweep.fits[1] = [FitView(0, groups=[{"kind": "class", "name": n, "recall": i} for i, n in enumerate(names)])]
+    sweep.record().refresh(sweep.trials, sweep.front)
+    metrics = sweep.children()[1].data.metrics
+    assert sorted(v for k, v in metrics.items() if k.endswith("/recall")) == list(range(len(names)))
+
+
+def test_a_group_undefined_for_one_seed_is_left_out() -> None:
+    rows = [[{"kind": "class", "name": "a", "f1": f1, "recall": 0.25}] for f1 in (0.5, None)]
+    trial = Trial(0, State.COMPLETE, {})
+    scalars = content.final(trial, [FitView(i, groups=r, seconds=1.0) for i, r in enumerate(rows)])
+    assert {s.key: s.value for s in scalars} == {"group/class/a/recall": 0.25, "seconds": 2.0}
+
+
+def test_the_fingerprint_changes_with_the_trial_and_only_then() -> None:
+    def trial(**over: Any) -> Trial:
+        return Trial(1, State.COMPLETE, {"rank": np.int64(8)}, **({"spread": {"accuracy": math.nan}} | over))
+
+    assert content.fingerprint(trial()) == content.fingerprint(trial())
+    assert content.fingerprint(trial()) != content.fingerprint(trial(feasible=False))
+
+
+# --- the thread
+
+
+@pytest.fixture
+def projectors() -> Iterator[Callable[..., Projector]]:
+    made: list[Projector] = []
+
+    def build(*args: Any) -> Projector:
+        made.append(Projector(*args, period_s=0.02, share=1.0, first_s=0.02, longest_s=0.05))
+        made[-1].start()
+        return made[-1]
+
+    yield build
+    for projector in made:
+        projector.finish(0.0)
+
+
+def test_the_thread_writes_what_is_there_and_closes_the_record(sweep: Sweep, projectors: Any) -> None:
+    projector = projectors(sweep.record, lambda: (sweep.trials, sweep.front))
+    assert projector.finish(30)
+    assert set(sweep.children()) == {0, 1}
+    assert sweep.parent().info.status == "SCHEDULED"  # 2 of 4 trials
+
+
+def test_what_a_dead_store_missed_is_written_when_it_comes_back(
+    sweep: Sweep, projectors: Any, flaky: type[Flaky], caplog: pytest.LogCaptureFixture
+) -> None:
+    flaky.down = True
+    projector = projectors(sweep.record, lambda: (sweep.trials, sweep.front))
+    deadline = time.monotonic() + 20
+    while projector.faults["ConnectionError"] < 3 and time.monotonic() < deadline:
+        projector.poke()
+        time.sleep(0.01)
+    assert projector.faults["ConnectionError"] >= 3
+    assert sum("the store is away" in line for line in caplog.messages) == 1  # told once
+    flaky.down = False
+    assert projector.finish(30)
+    assert set(sweep.children()) == {0, 1}
+
+
+def test_a_dead_server_delays_nobody_and_the_end_says_that_something_is_missing(sweep: Sweep, projectors: Any) -> None:
+    projector = projectors(lambda: sweep.record(DEAD), lambda: (sweep.trials, sweep.front))
+    began = time.monotonic()
+    for _ in range(1000):
+        projector.poke()
+    assert time.monotonic() - began < 0.5
+    assert not projector.finish(0.5)
+    assert time.monotonic() - began < 3
+
+
+def test_a_dead_server_is_given_up_in_seconds(sweep: Sweep) -> None:
+    began = time.monotonic()
+    with pytest.raises(Exception, match=r"127\.0\.0\.1"):
+        sweep.record(DEAD).refresh(sweep.trials, sweep.front)
+    assert time.monotonic() - began < 5
+
+
+def test_a_record_that_cannot_even_be_opened_is_tried_again(sweep: Sweep, projectors: Any) -> None:
+    tries = iter([ImportError("no mlflow today"), None])
+
+    def make() -> Record:
+        if (fault := next(tries)) is not None:
+            raise fault
+        return sweep.record()
+
+    assert projectors(make, lambda: (sweep.trials, sweep.front)).finish(30)
+
+
+# --- the store's first minute, and its window
+
+
+def test_a_first_record_says_nothing_on_the_terminal(tmp_path: Path) -> None:
+    code = (
+        "import sys; from sweeper.runs import Runs; from pathlib import Path; "
+        "Runs('sqlite:///' + sys.argv[1] + '/m.db', 'x', 'u', Path(sys.argv[1])).find()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=280)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "m.db").exists()
+
+
+def test_the_link_opens_runs_not_the_page_about_genai() -> None:
+    assert server.link("http://127.0.0.1:5000/", "3") == (
+        "http://127.0.0.1:5000/#/experiments/3/runs?workflowType=machine_learning"
+    )
+    assert server.link("http://h", "3", "ab", "front.html").endswith(
+        "/3/runs/ab/artifacts/front.html?workflowType=machine_learning"
+    )
+    assert server.link("http://h", "3", "ab") == "http://h/#/experiments/3/runs/ab?workflowType=machine_learning"
+
+
+def test_a_view_is_opened_by_its_key_with_its_charts() -> None:
+    assert server.view_link("http://h", "3", "0123456789abcdef", "front") == (
+        "http://h/#/experiments/3/runs?workflowType=machine_learning"
+        "&viewStateShareKey=0123456789ab-front&compareRunsMode=CHART"
+    )
+
+
+def test_the_front_is_found_where_the_record_put_it(sweep: Sweep) -> None:
+    assert runs.whereabouts(sweep.uri, sweep.name, sweep.uuid) is None
+    sweep.record().refresh(sweep.trials, sweep.front)
+    parent = sweep.parent()
+    assert runs.whereabouts(sweep.uri, sweep.name, sweep.uuid) == (parent.info.experiment_id, parent.info.run_id)
+
+
+def test_a_sweep_that_was_never_recorded_cannot_be_shown(sweep: Sweep) -> None:
+    with pytest.raises(UserError, match=r"no record of .* yet"):
+        server.serve(sweep.uri, sweep.name, sweep.uuid, sweep.store, 5000)
+
+
+def test_a_port_that_is_taken_is_refused(sweep: Sweep) -> None:
+    sweep.record().refresh(sweep.trials, sweep.front)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} on 127.0.0.1 is taken"):
+            server.serve(sweep.uri, sweep.name, sweep.uuid, sweep.store, port)
+
+
+def test_the_server_listens_here_only_and_runs_no_jobs(tmp_path: Path) -> None:
+    command = server.serve_command("sqlite:///x.db", tmp_path, 5001)
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert command[command.index("--allowed-hosts") + 1] == "127.0.0.1:5001,localhost:5001"
+    safe = server.environment({"KEPT": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true"})
+    assert safe["KEPT"] == "1"
+    assert safe["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == safe["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"

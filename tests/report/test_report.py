@@ -1,0 +1,205 @@
+"""The report: it opens with no network, says each thing once, and a name in it commands nothing."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dashboards.document import pdf, tables, writers
+from dashboards.document.document import Code, Document, Section, Table, Text
+from sweeper.cli import main
+from sweeper.errors import UserError
+from sweeper.report import sweep_report
+from sweeper.results import summary
+from sweeper.results.results import Results
+from sweeper.state import atomic
+from sweeper.state.sweep_folder import SweepFolder
+from tests import finished
+
+EVIL = "<img src=x onerror=alert(1)> & \\input{x} | *b* _i_ `c` $m$ %"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
+    path = tmp_path_factory.mktemp("sweeps") / "birds"
+    finished.sweep(path)
+    return SweepFolder(path)
+
+
+@pytest.fixture(scope="module")
+def document(folder: SweepFolder) -> Document:
+    snapshot, trials, front, spec = summary.look(folder)
+    return sweep_report.document(sweep_report.gather(snapshot, Results(folder, spec, trials, front)))
+
+
+def section(document: Document, title: str) -> Section:
+    (found,) = [section for section in document.sections if section.title == title]
+    return found
+
+
+def words(part: Section) -> str:
+    found = []
+    for block in part.blocks:
+        if isinstance(block, (Text, Code)):
+            found.append(block.text)
+        elif isinstance(block, Table):
+            found += [block.caption, *block.head, *(cell for row in block.rows for cell in row)]
+    return " ".join(found)
+
+
+def test_it_says_the_question_the_answer_what_failed_and_how_to_do_it_again(document: Document) -> None:
+    titles = [part.title for part in document.sections]
+    assert titles[:2] == ["The question", "The answer"]
+    assert "Recommended: #2" in words(section(document, "The answer"))
+    assert "diverged: the loss became nan" in words(section(document, "What was tried"))
+    assert "sweeper run sweep.yaml" in words(section(document, "How to do it again"))
+    assert "trial" in section(document, "The front").blocks[1].head
+
+
+def test_test_numbers_stand_in_one_section_only(document: Document) -> None:
+    """Trial 2 on test, seed 0: 25 + 8 right of 40, F1 50/57 and 16/23; seed 1: 24 + 9, 48/55 and 18/25."""
+    apart = words(section(document, "On the test split"))
+    assert "0.825 ± 0.000" in apart
+    assert "-0.050" in apart  # validation was .875
+    assert "0.167 ± 0.020" in apart
+    rest = " ".join(words(part) for part in document.sections if part.title != "On the test split")
+    assert "0.167 ± 0.020" not in rest
+    assert "chose nothing" in apart
+
+
+class References(HTMLParser):
+    """Everything in a page that would make a browser ask for something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = {"src", "href", "srcset", "data", "poster", "action", "xlink:href", "background"}
+        self.found += [f"{tag} {name}" for name, _ in attrs if name in named]
+        if tag in ("iframe", "object", "embed", "link", "base", "form"):
+            self.found.append(tag)
+
+
+def test_the_page_refers_to_nothing_outside_itself(document: Document) -> None:
+    page = writers.to_html(document)
+    seen = References()
+    seen.feed(page)
+    assert seen.found == []
+    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)  # plotly's own text names its home
+    assert not re.search(r"https?://|@import|url\(", own)
+    assert page.count("plotly.js v") == 1
+    assert page.count('class="picture"') == len(document.pictures) >= 6
+
+
+def test_a_name_with_the_marks_of_every_format_commands_in_none(tmp_path: Path) -> None:
+    made = Document(EVIL, EVIL, (Section(EVIL, (Text(EVIL), Table((EVIL,), ((EVIL,),), EVIL))),))
+    assert "<img" not in writers.to_html(made)
+    own = re.compile(r"^\| (.*) \|$", re.MULTILINE).sub(r"\1", writers.to_markdown(made))  # the table's own bars
+    assert re.search(r"(?<!\\)[<*_`]|(?<!\\)\|(?!-)", own.replace("|---|", "")) is None
+    latex = writers.to_latex(made)
+    assert r"\input" not in latex
+    assert r"\textbackslash{}input\{x\}" in latex
+    pdf.save(made, tmp_path / "r.pdf")
+    assert (tmp_path / "r.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_markdown_and_latex_hold_the_tables_in_the_papers_shape(document: Document) -> None:
+    markdown, latex = writers.to_markdown(document), writers.to_latex(document)
+    assert "| model | method | accuracy (↑) | min F1 (↑) | min recall (↑) | delta F1 (↓) |" in markdown
+    assert r"model & method & accuracy ($\uparrow$) & min F1 ($\uparrow$)" in latex
+    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == len(document.tables)
+
+
+def test_a_row_for_each_method_in_percent_the_best_of_each_model_in_bold() -> None:
+    """FairLoRA, Table 1, CLIP and DiNO: LoRA and FairLoRA."""
+    rows = pd.DataFrame(
+        [
+            {"model": "CLIP", "method": "LoRA", "accuracy": 0.9735, "accuracy_std": 0.0017, "delta_f1": 0.1229},
+            {"model": "CLIP", "method": "FairLoRA", "accuracy": 0.9758, "accuracy_std": 0.0006, "delta_f1": 0.1071},
+            {"model": "DiNO", "method": "LoRA", "accuracy": 0.9438, "accuracy_std": 0.0023, "delta_f1": 0.1293},
+        ]
+    )
+    table = tables.method_table(rows, {"accuracy": "max", "delta_f1": "min", "eod": "min"})
+    assert table.head == ("model", "method", "accuracy (↑)", "delta F1 (↓)")  # nothing is known of eod
+    assert table.rows[0] == ("CLIP", "LoRA", "97.35 ± 0.17", "12.29")
+    assert table.rows[1][0] == ""
+    assert table.best == {(1, 2), (1, 3)}  # of DiNO there is nothing to compare
+    assert table.lines == (2,)
+
+
+# --- the command
+
+
+def test_the_format_follows_the_suffix_and_the_file_is_whole(folder: SweepFolder, tmp_path: Path, capsys) -> None:
+    asked = ["report", "birds", "--root", str(folder.path.parent)]
+    assert main.main([*asked, "-o", str(tmp_path / "r.html"), "--figures", str(tmp_path / "figures")]) == 0
+    assert main.main([*asked, "-o", str(tmp_path / "r.tex")]) == 0
+    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "r.tex").read_text().startswith("% Tables of Sweep birds")
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"front.pdf", "front.png", "methods.png", "attainment.pdf"} <= drawn
+    assert list(tmp_path.rglob(".*")) == []  # no temporary file is left
+    assert str(tmp_path / "r.tex") in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "r.html").write_text("old")
+
+    def fail_half_way() -> None:
+        with atomic.whole(tmp_path / "r.html") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
+    assert (tmp_path / "r.html").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-o", "r.docx"], "'.docx' says no format. Use one of .html, .md, .pdf, .tex"),
+        (["-o", "r.md", "--format", "tex"], "ends in .md, and --format is tex"),
+        (["-o", "nowhere/r.md"], "nowhere is no folder"),
+    ],
+)
+def test_a_file_name_that_makes_no_sense_is_told_with_its_mend(
+    folder: SweepFolder, capsys, words: list[str], said: str
+) -> None:
+    assert main.main(["report", "birds", "--root", str(folder.path.parent), *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_of_a_sweep_without_a_front_there_is_nothing_to_report(tmp_path: Path) -> None:
+    finished.sweep(tmp_path / "empty", right={0: None, 1: None})
+    folder = SweepFolder(tmp_path / "empty")
+    snapshot, trials, front, spec = summary.look(folder)
+    with pytest.raises(UserError, match="nothing to report yet"):
+        sweep_report.document(sweep_report.gather(snapshot, Results(folder, spec, trials, front)))
+
+
+def test_a_report_of_fits_without_answers_rests_on_the_seeds(tmp_path: Path) -> None:
+    finished.sweep(tmp_path / "old", answers=False)
+    folder = SweepFolder(tmp_path / "old")
+    snapshot, trials, front, spec = summary.look(folder)
+    made = sweep_report.document(sweep_report.gather(snapshot, Results(folder, spec, trials, front)))
+    assert "resamples of the 2 seeds it is" in words(section(made, "The answer"))
+
+
+@pytest.mark.parametrize(
+    "objectives", [{"accuracy": "max"}, {"accuracy": "max", "delta_f1": "min", "worst_group_accuracy": "max"}]
+)
+def test_one_objective_or_three_are_reported_too(objectives: dict[str, str], tmp_path: Path) -> None:
+    finished.sweep(tmp_path / "other", objectives=objectives)
+    folder = SweepFolder(tmp_path / "other")
+    snapshot, trials, front, spec = summary.look(folder)
+    made = sweep_report.document(sweep_report.gather(snapshot, Results(folder, spec, trials, front)))
+    assert next(name for name in section(made, "The front").blocks[-1].head if "(" in name) == "accuracy (↑)"
+    assert ("front" in [picture.name for picture in made.pictures]) == (len(objectives) > 1)
+    assert len(writers.to_markdown(made)) > 2000

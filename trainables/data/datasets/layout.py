@@ -1,0 +1,80 @@
+"""Which dataset lies in a folder, by the files that only it has."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+
+from trainables.data.datasets import aircraft, custom, geode, utkface, waterbirds
+from trainables.errors import UserError
+from trainables.task import Columns
+
+
+def recognise(path: Path) -> str:
+    """The name, of the DATASETS table, that fits what is at `path`: the published formats first.
+
+    Raises:
+        UserError: nothing is there, or nothing fits.
+    """
+    found = path.expanduser().resolve()
+    if found.is_file() and found.suffix.lower() == ".csv":
+        return "csv"
+    if not found.is_dir():
+        raise UserError(f"'{path}' is neither a folder nor a CSV file.")
+    for name, fits in _FITS.items():
+        if fits(found):
+            return name
+    raise UserError(f"what is in '{path}' fits no known layout. Name the dataset with --name.")
+
+
+def _waterbirds(root: Path) -> bool:
+    return _any(root, waterbirds.FOLDERS, lambda folder: _heads(folder / waterbirds.TABLE, waterbirds.COLUMNS))
+
+
+def _geode(root: Path) -> bool:
+    return _any(root, geode.FOLDERS, lambda folder: _heads(folder / geode.TABLE, geode.COLUMNS))
+
+
+def _aircraft(root: Path) -> bool:
+    return _any(root, aircraft.FOLDERS, lambda folder: (folder / aircraft.NAMES).is_file())
+
+
+def _utkface(root: Path) -> bool:
+    return _any(root, utkface.FOLDERS, lambda folder: folder.is_dir() and utkface.holds_faces(folder))
+
+
+def _csv(root: Path) -> bool:
+    usual = Columns()
+    return any(_heads(table, (usual.image, usual.label)) for table in root.glob("*.csv"))
+
+
+def _folder(root: Path) -> bool:
+    return bool(custom.split_level(root)) or len(list(_visible(root))) > 1
+
+
+_FITS: dict[str, Callable[[Path], bool]] = {
+    "waterbirds": _waterbirds,
+    "geode": _geode,
+    "aircraft": _aircraft,
+    "utkface": _utkface,
+    "csv": _csv,
+    "folder": _folder,
+}
+
+
+def _any(root: Path, folders: Sequence[str], holds: Callable[[Path], bool]) -> bool:
+    return any(holds(folder) for folder in (root, *(root / name for name in folders)))
+
+
+def _heads(table: Path, columns: Collection[str]) -> bool:
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False
+    return set(columns) <= set(header)
+
+
+def _visible(root: Path) -> Iterator[Path]:
+    return (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))

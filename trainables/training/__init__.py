@@ -1,0 +1,1 @@
+"""One fit, epoch by epoch: batches, optimiser, schedule, checkpoint."""

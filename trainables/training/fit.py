@@ -1,0 +1,188 @@
+"""One fit: a model, its objective and its optimiser, trained epoch by epoch.
+
+Chance is derived from (seed, epoch), never carried: a fit stopped after any epoch and continued from
+`state()` ends with the same bits (on a CPU).
+
+Shapes: N examples, B of a batch, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainables import adapters
+from trainables.errors import FitError
+from trainables.methods import METHODS
+from trainables.methods.base import Objective
+from trainables.params import Params
+from trainables.task import TrainConfig
+from trainables.training.augment import Augmentation
+from trainables.training.batches import SAMPLERS, derived, epoch_log
+from trainables.training.runtime import Runtime
+from trainables.training.samples import Samples
+from trainables.training.schedule import one_cycle
+
+EVALUATION_PIXELS = {"cpu": 2**17, "cuda": 2**24}  # in one batch without gradients; measured: more is slower on a CPU
+
+
+class Fit:
+    """One training of one wrapped model. `epoch` counts the finished ones."""
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, params: Params, seed: int, train: TrainConfig, runtime: Runtime
+    ) -> None:
+        self.model = model
+        self.objective = objective
+        self.params = params
+        self.seed = seed
+        self.epoch = 0
+        self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._optimizer = torch.optim.AdamW(
+            self.weights.values(), lr=params.learning_rate, weight_decay=params.weight_decay, fused=True
+        )
+        self._train = train
+        self._runtime = runtime
+        self._sampler = SAMPLERS[METHODS[params.method].sampler or train.sampler]
+        self._forward = _compiled(model) if train.compile else model
+        self._proven = False
+
+    @property
+    def name(self) -> str:
+        """The parameters in words, for messages."""
+        return ", ".join(f"{key} {value}" for key, value in self.params.to_flat().items())
+
+    def train_epoch(self, samples: Samples) -> dict[str, float]:
+        """One pass over `samples`, with one wait for the device, at its end.
+
+        Returns:
+            `learning_rate` of the last step, `gradient_norm` (mean, before clipping), what
+            `batches.epoch_log` says of the losses, and what the method itself logs (means over batches).
+
+        Raises:
+            FitError: `diverged` where a loss is not finite; `dead-adapter`; `out-of-memory`.
+        """
+        self.model.train()
+        order_N = self._order(samples)
+        chance = self._runtime.seeded(derived(self.seed, self.epoch, "dropout"))
+        with self._runtime.memory(f"training {self.name}"), chance:
+            left = self._pass(samples, torch.from_numpy(order_N))
+        loss_N = left.pop("loss_N").double().cpu().numpy()
+        self._refuse_divergence(loss_N)
+        self.epoch += 1
+        return {
+            "learning_rate": self._optimizer.param_groups[0]["lr"],
+            **epoch_log(loss_N, samples.groups.index_N[order_N], samples.groups.names, self.params.batch_size),
+            **{name: float(value) for name, value in left.items()},
+        }
+
+    @torch.inference_mode()
+    def log_probs(self, samples: Samples) -> npt.NDArray[np.float64]:
+        """Log-probabilities of the classes, `[N, C]`, without dropout.
+
+        Raises:
+            FitError: `diverged` where the answers are not numbers; `out-of-memory`.
+        """
+        self.model.eval()
+        height, width = samples.images_N3HW.shape[2:]
+        size = max(16, EVALUATION_PIXELS[self._runtime.device.type] // (height * width))
+        parts = []
+        with self._runtime.memory(f"evaluating {self.name}"):
+            for start in range(0, len(samples), size):
+                with self._runtime.autocast():
+                    logits_BC = self.model(samples.take(slice(start, start + size)))
+                parts.append(logits_BC.double().log_softmax(1))
+            found_NC: npt.NDArray[np.float64] = torch.cat(parts).cpu().numpy()
+        if not np.isfinite(found_NC).all():
+            raise FitError("diverged", f"the model's answers are not finite after epoch {self.epoch}. {self._mend}")
+        return found_NC
+
+    def state(self) -> dict[str, Tensor]:
+        """Trained weights, AdamW's moments and the method's own memory: with `epoch`, all that going on needs."""
+        tensors = {f"weights.{name}": tensor for name, tensor in adapters.trainable_state(self.model).items()}
+        tensors |= {f"objective.{name}": tensor for name, tensor in self.objective.state().items()}
+        moments = self._optimizer.state_dict()["state"]
+        for index, name in enumerate(self.weights):
+            tensors |= {f"adamw.{key}.{name}": tensor for key, tensor in moments.get(index, {}).items()}
+        return {name: tensor.detach().clone().cpu() for name, tensor in tensors.items()}
+
+    def load_state(self, tensors: Mapping[str, Tensor], epoch: int) -> None:
+        """Go on from `state()` as it was after `epoch` epochs."""
+        adapters.load_trainable_state(self.model, _under("weights.", tensors))
+        self.objective.load_state(_under("objective.", tensors))
+        moments = {
+            index: {key: tensors[f"adamw.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
+            for index, name in enumerate(self.weights)
+            if f"adamw.step.{name}" in tensors
+        }
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
+        self.epoch = epoch
+
+    # --- an epoch
+
+    def _order(self, samples: Samples) -> npt.NDArray[np.int64]:
+        generator = np.random.default_rng(derived(self.seed, self.epoch, "order"))
+        return self._sampler(samples.groups.index_N, len(samples.groups.names), generator)
+
+    def _pass(self, samples: Samples, order_N: Tensor) -> dict[str, Tensor]:
+        """All steps of an epoch, and what they leave behind: tensors on the device, not yet read."""
+        N, size, device = len(order_N), self.params.batch_size, self._runtime.device
+        order_on_device_N, index_N = order_N.to(device), order_N.to(samples.images_device)
+        labels_N, groups_N = samples.labels_N[order_on_device_N], samples.groups_N[order_on_device_N]
+        augment = Augmentation.draw(self._train, N, seed=self.seed, epoch=self.epoch, device=device)
+        steps = -(-N // size)
+        losses, logs = [], []
+        for step in range(steps):
+            self._set_rate(self.epoch * steps + step, steps * self.params.epochs)
+            rows = slice(step * size, (step + 1) * size)
+            loss_B, log = self._step(augment(samples.take(index_N[rows]), rows), labels_N[rows], groups_N[rows])
+            losses.append(loss_B)
+            logs.append(log)
+        means = {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
+        return {"loss_N": torch.cat(losses), **means}
+
+    def _set_rate(self, step: int, steps: int) -> None:
+        rate = one_cycle(step, steps, self.params.learning_rate, self._train.warmup)
+        self._optimizer.param_groups[0]["lr"] = rate
+
+    def _step(self, images_B3HW: Tensor, labels_B: Tensor, groups_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Forward, backward, update. Nothing here may wait for the device."""
+        with self._runtime.autocast():
+            logits_BC = self._forward(images_B3HW)
+        loss_B = F.cross_entropy(logits_BC.float(), labels_B, reduction="none")
+        loss, logs = self.objective(loss_B, groups_B)
+        self._optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        if not self._proven:
+            adapters.check_gradients(self.model)
+            self._proven = True
+        norm = nn.utils.clip_grad_norm_(self.weights.values(), self._train.clip_norm or float("inf"))
+        self._optimizer.step()
+        return loss_B.detach(), {"gradient_norm": norm, **logs}
+
+    def _refuse_divergence(self, loss_N: npt.NDArray[np.float64]) -> None:
+        broken = np.flatnonzero(~np.isfinite(loss_N))
+        if len(broken):
+            place = f"epoch {self.epoch + 1}, step {broken[0] // self.params.batch_size + 1}"
+            raise FitError("diverged", f"the loss became {loss_N[broken[0]]} in {place}. {self._mend}")
+
+    @property
+    def _mend(self) -> str:
+        return f"The settings were {self.name}; a smaller learning rate or lambda may hold."
+
+
+def _compiled(model: nn.Module) -> Callable[..., Any]:
+    """With a clean slate: after eight versions of one function, one for each rank, torch would stop compiling it."""
+    torch.compiler.reset()
+    compiled: Callable[..., Any] = torch.compile(model)
+    return compiled
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
