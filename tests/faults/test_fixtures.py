@@ -20,9 +20,9 @@ from tests.faults.audit import audit
 FIXTURES = sorted(path for path in (Path(__file__).parent / "fixtures").glob("schema-*"))
 
 
-def restored(fixture: Path, root: Path) -> Path:
+def restored(fixture: Path, root: Path, name: str = tiny.NAME) -> Path:
     """The sweep of a fixture as it lay on a disk."""
-    folder = root / tiny.NAME
+    folder = root / name
     shutil.copytree(fixture, folder)
     with sqlite3.connect(folder / "study.db") as database:
         database.executescript((folder / "study.sql").read_text(encoding="utf-8"))
