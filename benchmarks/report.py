@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.engine import machines
+from sweeper.spec.sections import Resources
 
 REPORTS = 200
 
@@ -30,12 +31,10 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="report-") as name:
         folder = Path(name)
-        own = machines.start()  # before anything imports Ray
-        _show("driver: CPU time of a report", [_driver(folder / f"d{i}") for i in range(asked.repetitions)])
-        gaps = _trivial(folder / "t", asked.trials)
-        _show("a trivial trial, told to told", gaps)
-        if own:
-            machines.stop()
+        with machines.ready(Resources()):  # before anything imports Ray
+            _show("driver: CPU time of a report", [_driver(folder / f"d{i}") for i in range(asked.repetitions)])
+            gaps = _trivial(folder / "t", asked.trials)
+            _show("a trivial trial, told to told", gaps)
         for method in ("lora", "fft"):
             _show(f"fit: an epoch made durable, {method}", _durable(folder / method, method))
 
@@ -120,6 +119,7 @@ def _fixed(count: int) -> Any:
 
 def _trivial(folder: Path, trials: int) -> list[float]:
     """Milliseconds between trials, with all of the service but the training. The first five warm up."""
+    from sweeper.engine.order import Node
     from sweeper.engine.queue import FitQueue
     from sweeper.engine.tune import FitSearcher
     from sweeper.spec import loading
@@ -131,9 +131,9 @@ def _trivial(folder: Path, trials: int) -> list[float]:
     sweep.raise_fence()
     told: list[float] = []
     study = Study(spec, f"sqlite:///{sweep.path / 'study.db'}", create=True)
-    queue = FitQueue(study, sweep, seeds=(0,), max_failures=9, on_trial=lambda _: told.append(time.perf_counter()))
-    shared = {"folder": str(sweep.path), "token": 1}
-    _tune(_writer(), FitSearcher(queue, shared, limit=1, ahead=0), folder)
+    queue = FitQueue(study, sweep, spec.search, spec.resources, on_trial=lambda _: told.append(time.perf_counter()))
+    node = Node(sweep.path, 1, None, device="cpu", threads=1, cpus=1.0, gpus=0.0)
+    _tune(_writer(), FitSearcher(queue, node, limit=1, ahead=0), folder)
     return [1e3 * (b - a) for a, b in itertools.pairwise(told[5:])]
 
 
@@ -149,13 +149,11 @@ def _writer() -> Any:
             return True
 
         def step(self) -> dict:
-            from sweeper.state.sweep_folder import SweepFolder
-
-            order = self.order
-            if order["kind"] == "fit":
-                fit = SweepFolder(Path(order["folder"]), token=order["token"]).fit(order["number"], order["seed"])
+            node, order = self.order["node"], self.order["order"]
+            if order.kind == "fit":
                 values = {"accuracy": 0.8, "delta_f1": 0.2}
-                fit.write_result({"params": order["params"], "values": values, "history": [], "error": None})
+                body = {"params": dict(order.params), "values": values, "history": [], "error": None}
+                node.sweep().fit(order.number, order.seed).write_result(body)
             return {"done": True, "epoch": 1}
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -21,7 +21,8 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweeper.engine.queue import FitQueue, Order
+from sweeper.engine.order import Order
+from sweeper.engine.queue import FitQueue
 from sweeper.results import summary
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
@@ -106,7 +107,7 @@ def _cell(sampler: str, trials: int, at_once: int, *, record: bool) -> dict:
 
 def _sweep(spec: SweepSpec, study: Study, folder: SweepFolder, at_once: int) -> list[tuple[float, float]]:
     """Seconds by the clock and of the CPU for each trial; the fits' own writes are not the driver's."""
-    queue = FitQueue(study, folder, seeds=(0,), max_failures=9, on_trial=lambda trial: _tell(spec, study))
+    queue = FitQueue(study, folder, spec.search, spec.resources, on_trial=lambda trial: _tell(spec, study))
     out: deque[Order] = deque()
     watch = _Watch()
     costs = []

@@ -52,9 +52,9 @@ def _at(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def stop(asked: argparse.Namespace) -> int:
     """Pause a sweep that another process here drives; nothing is lost."""
-    from sweeper.engine import pausing
+    from sweeper.engine import signals
 
-    print(pausing.pause(folder_of(asked), at_once=asked.now))
+    print(signals.pause(folder_of(asked), at_once=asked.now))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Ray Tune's Trainable over `trainables.FineTuning`: one actor, many fits, one after the other.
+"""Where a fit is trained: a Ray actor over `trainables.FineTuning`, with one order after the other.
 
 Imports, backbone and data are paid once per actor; `reset_config` aims it at the next order. Every
 epoch is durable before it is reported, so an actor may die at any instant.
@@ -10,17 +10,17 @@ import logging
 import math
 import time
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from sweeper.engine.order import Node, Order
 from sweeper.engine.watchdog import Watchdog
 from sweeper.errors import Corrupt, Paused, of_storage
 from sweeper.spec import loading
 from sweeper.state import migrations
 from sweeper.state.mirror import SHOWN_S
-from sweeper.state.sweep_folder import Fenced, SweepFolder
+from sweeper.state.sweep_folder import Fenced
 from trainables.errors import FitError, UserError
 from trainables.metrics import Evaluation
 from trainables.params import Params
@@ -44,11 +44,12 @@ class FitActor(tune.Trainable):
         try:
             from trainables.finetuning import FineTuning
 
-            sweep = _sweep(config)
+            node: Node = config["node"]
+            sweep = node.sweep()
             sweep.arrive()
             spec = loading.load(sweep.spec)
             self._watchdog = Watchdog(spec.resources.epoch_timeout_s, beat=self._beat, hangs=self._hang)
-            self._tuning = FineTuning(spec.task(), device=config["device"], threads=config["threads"])
+            self._tuning = FineTuning(spec.task(), device=node.device, threads=node.threads)
             self._tuning.prepare()
         except (UserError, FitError) as fault:  # anything else is this machine's: the actor dies, another one tries
             self._fault = fault
@@ -61,9 +62,10 @@ class FitActor(tune.Trainable):
         return True
 
     def _take(self, config: dict[str, Any]) -> None:
-        self._order = config
-        self._sweep = _sweep(config)
-        self._fit = self._sweep.fit(config["number"], config["seed"])
+        self._node: Node = config["node"]
+        self._order: Order = config["order"]
+        self._sweep = self._node.sweep()
+        self._fit = self._sweep.fit(self._order.number, self._order.seed)
         self._history: list[dict[str, Any]] = []
         self._seconds = self._shown_s = 0.0
         self._fetched = self._aimed = False
@@ -75,17 +77,17 @@ class FitActor(tune.Trainable):
         try:
             return self._go_on()
         except Fenced as fault:  # a ghost: whoever holds the sweep now does this order, so there is nothing to retry
-            log.warning("fit %s/%s: %s", self._order["number"], self._order["seed"], fault)
+            log.warning("%s: %s", self._order, fault)
             return {"done": True, "epoch": 0}
         except Paused as fault:  # damage, or a store that is away
-            return self._halt(str(fault))
+            return self._stop_sweep(str(fault))
 
     def _go_on(self) -> dict[str, Any]:
         try:
             if not self._fetched:
-                self._sweep.fetch(self._order["number"], self._order["seed"])
+                self._sweep.fetch(self._order.number, self._order.seed)
                 self._fetched = True
-            if self._order["kind"] == "held-out":
+            if self._order.kind == "held-out":
                 return self._measure_held_out()
             return self._train()
         except FitError as fault:
@@ -99,7 +101,7 @@ class FitActor(tune.Trainable):
             told = of_storage(fault)
             if told is None:
                 raise  # another process may fare better
-            return self._halt(str(told))
+            return self._stop_sweep(str(told))
         except Exception as fault:
             # torch's own class is not named here: this module must not need torch to be imported
             memory = isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError"
@@ -121,7 +123,7 @@ class FitActor(tune.Trainable):
         tuning = self._ready()
         if not self._aimed:
             self._aim(tuning)
-        until, rungs = time.perf_counter() + REPORT_EVERY_S, self._order.get("rungs", ())
+        until, rungs = time.perf_counter() + REPORT_EVERY_S, self._order.rungs
         while not tuning.done:
             self._watched_epoch(tuning)
             if stopped := not tuning.done and self._sweep.stopping:
@@ -134,7 +136,7 @@ class FitActor(tune.Trainable):
 
     def _share(self) -> None:
         """Only now is the epoch durable where nodes share no disk. Its time is not the epoch's: a store may be away."""
-        self._sweep.share(self._order["number"], self._order["seed"])
+        self._sweep.share(self._order.number, self._order.seed)
 
     def _watched_epoch(self, tuning: FineTuning) -> None:
         """One epoch, within its time limit, noted as in flight until it is durable."""
@@ -146,12 +148,11 @@ class FitActor(tune.Trainable):
 
     def _beat(self, elapsed_s: float) -> None:
         """Note how long the epoch in flight has taken: what an interruption now would cost."""
-        if self._order["kind"] == "fit":
-            cpus, gpus = self._order.get("cpus", 1.0), self._order.get("gpus", 0.0)
-            self._fit.mark(len(self._history) + 1, elapsed_s, cpus=cpus, gpus=gpus)
+        if self._order.kind == "fit":
+            self._fit.mark(len(self._history) + 1, elapsed_s, cpus=self._node.cpus, gpus=self._node.gpus)
             if not 0 < elapsed_s - self._shown_s < SHOWN_S:
                 self._shown_s = elapsed_s
-                self._sweep.share_mark(self._order["number"], self._order["seed"])
+                self._sweep.share_mark(self._order.number, self._order.seed)
 
     def _hang(self, stack: str) -> None:
         """The epoch takes longer than it may: told, and not retried, for it would hang again."""
@@ -168,7 +169,7 @@ class FitActor(tune.Trainable):
     def _aim(self, tuning: FineTuning) -> None:
         from trainables.training import checkpoint
 
-        tuning.aim(Params.from_flat(self._order["params"]), self._order["seed"])
+        tuning.aim(Params.from_flat(dict(self._order.params)), self._order.seed)
         self._refuse_other_data(tuning)
         payload = self._fit.newest_checkpoint()
         if payload is not None:
@@ -186,7 +187,7 @@ class FitActor(tune.Trainable):
 
     def _refuse_other_data(self, tuning: FineTuning) -> None:
         """An image that was lost or mended while the sweep lives would make its trials incomparable."""
-        before = self._order.get("split_hash")
+        before = self._order.split_hash
         if before is not None and before != (now := tuning.provenance()["split_hash"]):
             raise Corrupt(
                 f"the data is not what the trials before were trained on (its split hash is {now}, it was {before}): "
@@ -218,7 +219,7 @@ class FitActor(tune.Trainable):
         self._fit.write_result(
             self._evaluation.to_json()
             | {
-                "params": self._order["params"],
+                "params": dict(self._order.params),
                 "history": self._history,
                 "weights": self._fit.digests(),
                 "provenance": tuning.provenance() | {"prepared_s": self._prepared_s},
@@ -230,29 +231,29 @@ class FitActor(tune.Trainable):
     def _give_up(self, reason: str, fault: BaseException, trace: str | None = None) -> dict[str, Any]:
         """A deterministic failure is told once, with the whole trace in the folder; it is not retried."""
         trace = trace or "".join(traceback.format_exception(fault))
-        log.warning("fit %s/%s: %s", self._order["number"], self._order["seed"], trace)
-        if self._order["kind"] == "fit":
+        log.warning("%s: %s", self._order, trace)
+        if self._order.kind == "fit":
             error = {"reason": reason, "message": str(fault) or type(fault).__name__, "trace": trace}
             told = {"history": self._history, "seconds": self._seconds, "error": error}
-            self._fit.end_without_numbers(self._order["params"], **told)
+            self._fit.end_without_numbers(dict(self._order.params), **told)
             self._share()
         return {"done": True, "epoch": len(self._history)}
 
-    def _halt(self, why: str) -> dict[str, Any]:
+    def _stop_sweep(self, why: str) -> dict[str, Any]:
         """No fit can go on before a person has mended something: the sweep pauses, and this fit keeps its place."""
-        log.warning("fit %s/%s: %s", self._order["number"], self._order["seed"], why)
-        return {"done": True, "epoch": len(self._history), "halt": why}
+        log.warning("%s: %s", self._order, why)
+        return {"done": True, "epoch": len(self._history), "to_mend": why}
 
     # --- the held-out split
 
     def _measure_held_out(self) -> dict[str, Any]:
         tuning = self._ready()
-        tuning.aim(Params.from_flat(self._order["params"]), self._order["seed"])
+        tuning.aim(Params.from_flat(dict(self._order.params)), self._order.seed)
         self._fit.check_weights()
         tuning.load_weights(self._fit.weights)
         with self._watchdog.watching(self._fit.stuck):
             evaluation: Evaluation = tuning.evaluate("test")
-        self._sweep.keep_held_out(self._order["number"], self._order["seed"], evaluation.to_json())
+        self._sweep.keep_held_out(self._order.number, self._order.seed, evaluation.to_json())
         return {"done": True, "epoch": 0}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -260,10 +261,6 @@ class FitActor(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing from Tune either."""
-
-
-def _sweep(config: dict[str, Any]) -> SweepFolder:
-    return SweepFolder(Path(config["folder"]), token=config["token"], store=config.get("store"))
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial
 
-EXIT_GOOD, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
+EXIT_GOOD, EXIT_SOME_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 130, 143
 EXIT_PAUSED = Paused.exit_code
 RECORD_PATIENCE_S = 60.0
 BRIEF_S = 10.0
@@ -81,10 +81,8 @@ class Attempt:
         self._queue = FitQueue(
             study,
             folder,
-            seeds=spec.search.seed_list,
-            max_failures=spec.search.max_failures,
-            max_failed_share=spec.search.max_failed_share,
-            max_retries=spec.resources.max_retries,
+            spec.search,
+            spec.resources,
             halving=_halving(spec, folder, study),
             on_trial=self._told,
             on_stop=self._end_epochs,
@@ -92,6 +90,7 @@ class Attempt:
 
     def run(self, execute: Execute, described: Mapping[str, Any]) -> Outcome:
         """Execute what is left, record it, say what came of it."""
+        self._queue.begin()
         self._projector = self._record(described)
         self._listener.begun(self.snapshot, [*described["notes"], *self._queue.notes])
         self._interrupts.then(self._queue.stop)
@@ -141,11 +140,11 @@ class Attempt:
 
     def _shortfalls(self, snapshot: Snapshot, trials: list[Trial], front: list[int]) -> list[str]:
         """What a person would expect of a finished sweep, and did not get."""
-        if self._queue.halt:
-            return [f"paused: {self._queue.halt}"]
-        if self._queue.brake:
+        if self._queue.to_mend:
+            return [f"paused: {self._queue.to_mend}"]
+        if self._queue.too_many_failures:
             mend = f"See to the cause, then 'sweeper resume {self._spec.name}' (--with FILE for another stop rule)."
-            return [f"brake: {self._queue.brake}. {mend}"]
+            return [f"brake: {self._queue.too_many_failures}. {mend}"]
         if self._interrupts.number is not None:
             return []
         if snapshot.state != "finished":
@@ -181,7 +180,7 @@ class Attempt:
     def _exit_code(self, trials: list[Trial], *, short: bool) -> int:
         if self._interrupts.number is not None:
             return EXIT_TERMINATED if self._interrupts.number == signal.SIGTERM else EXIT_INTERRUPTED
-        if self._queue.halt:
+        if self._queue.to_mend:
             return EXIT_PAUSED
         return EXIT_SOME_FAILED if short or any(trial.reason for trial in trials) else EXIT_GOOD
 
@@ -206,16 +205,16 @@ class Attempt:
     def _state(self, trials: list[Trial]) -> str:
         if len(trials) >= self._study.budget and all(trial.state.finished for trial in trials):
             return "finished"
-        stopped = self._ended or self._interrupts.number is not None or self._queue.brake or self._queue.halt
-        return "paused" if stopped else "running"
+        queue_stopped = self._queue.too_many_failures or self._queue.to_mend
+        return "paused" if self._ended or self._interrupts.number is not None or queue_stopped else "running"
 
     def _eta(self, trials: list[Trial], elapsed: float) -> float | None:
         """Fits to come at the pace so far."""
         ended = sum(trial.state.finished for trial in trials) * len(self._spec.search.seed_list)
         total = self._study.budget * len(self._spec.search.seed_list)
-        if not self._queue.finished:
+        if not self._queue.orders_done:
             return None
-        return max(0.0, (total - ended) * elapsed / self._queue.finished)
+        return max(0.0, (total - ended) * elapsed / self._queue.orders_done)
 
     # --- the record
 

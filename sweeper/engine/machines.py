@@ -1,4 +1,9 @@
-"""Ray, started or joined, and what it can give to a fit."""
+"""Where trials are trained: a Ray, started or joined, and how many fits run at once on its machines.
+
+Machines that are not there yet count too: an autoscaler starts them when fits wait. They are known from Ray's
+`ray_bootstrap_config.yaml` on the head, the cluster file as `ray up` completed it; the head's services name it
+to the jobs (SWEEPER_MACHINES). Without it, the machines that are there are all there will be.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +15,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sweeper.engine import capacity
-from sweeper.engine.capacity import Machines
 from sweeper.errors import Paused, UserError
+from sweeper.spec import yaml_text
 from sweeper.spec.sections import Resources
 
 # Read by Ray when it is first imported. Tune's own snapshots, loggers and signal handler are off:
@@ -37,6 +42,24 @@ FIRST_WORKER_S = 300.0  # own machines that `ray up` has just begun to start
 
 
 @dataclass(frozen=True)
+class Machines:
+    """So many machines of one kind, and what each has; None where only Ray finds out, once one has come."""
+
+    count: int
+    cpus: float | None
+    gpus: float | None
+
+    def __str__(self) -> str:
+        return f"{self.count} of {self.cpus or 0:g} CPUs and {self.gpus or 0:g} GPUs"
+
+    def fits(self, cpus: float, gpus: float) -> int:
+        """How many fits they hold at once; a fit lies on one machine, never across two."""
+        shares = [(self.cpus or 0.0) / cpus] if cpus else []
+        shares += [(self.gpus or 0.0) / gpus] if gpus else []
+        return self.count * int(min(shares, default=1.0) + 1e-9)
+
+
+@dataclass(frozen=True)
 class Slots:
     """How many fits run at once, and what each is given."""
 
@@ -46,6 +69,24 @@ class Slots:
     device: str
     threads: int
     bound_by_resources: bool
+
+
+@contextlib.contextmanager
+def ready(resources: Resources) -> Iterator[Slots]:
+    """Ray, joined or started (then it ends with the context), and how many fits run on it at once.
+
+    Raises:
+        Paused: there is no Ray to be had.
+        UserError: one fit asks for more than any machine of the cluster has.
+    """
+    own = start()
+    try:
+        yield slots(resources)
+    finally:
+        if own:
+            import ray
+
+            ray.shutdown()
 
 
 def start() -> bool:
@@ -106,13 +147,6 @@ def _signals_kept() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def stop() -> None:
-    """End a Ray that `start` started."""
-    import ray
-
-    ray.shutdown()
-
-
 def slots(asked: Resources) -> Slots:
     """What each fit gets, and how many fit on the machines that are here or that the cluster may yet start.
 
@@ -140,7 +174,7 @@ def slots(asked: Resources) -> Slots:
 def _machines() -> tuple[list[Machines], list[Machines]]:
     """What is here, and the workers that may come; waits for a first one of a kind that only Ray knows."""
     file = os.environ.get("SWEEPER_MACHINES")
-    kinds = capacity.promised(Path(file).expanduser()) if file else []
+    kinds = promised(Path(file).expanduser()) if file else []
     until = time.monotonic() + FIRST_WORKER_S
     here = _here()
     while any(kind.cpus is None for kind in kinds) and not any(kind.cpus for kind in here):
@@ -148,7 +182,7 @@ def _machines() -> tuple[list[Machines], list[Machines]]:
             return here, []
         time.sleep(1.0)
         here = _here()
-    return here, capacity.completed(kinds, here)
+    return here, completed(kinds, here)
 
 
 def _here() -> list[Machines]:
@@ -156,3 +190,36 @@ def _here() -> list[Machines]:
 
     have = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return [Machines(1, float(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in have]
+
+
+def promised(file: Path) -> list[Machines]:
+    """The workers that the cluster of this file may have at most.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        values = yaml_text.read(file.read_text(encoding="utf-8"), str(file)).values
+    except OSError as fault:
+        raise UserError(
+            f"{file} cannot be read: {fault.strerror}. SWEEPER_MACHINES names it; take that away."
+        ) from None
+    head, most = values.get("head_node_type"), int(values.get("max_workers", 0))
+    kinds: Mapping[str, Any] = values.get("available_node_types") or {}
+    if values["provider"]["type"] == "local":
+        return [Machines(most, None, None)] if most else []
+    workers = [_workers(kind, most) for name, kind in kinds.items() if name != head]
+    return [kind for kind in workers if kind.count]
+
+
+def _workers(kind: Mapping[str, Any], most: int) -> Machines:
+    resources = kind.get("resources") or {}
+    count = min(int(kind.get("max_workers", most)), most)
+    return Machines(count, float(resources.get("CPU", 0)), float(resources.get("GPU", 0)))
+
+
+def completed(kinds: Sequence[Machines], here: Sequence[Machines]) -> list[Machines]:
+    """`kinds`, where one that only Ray knows is taken to be as the largest machine that is here."""
+    cpus = max((machine.cpus or 0.0 for machine in here), default=0.0)
+    gpus = max((machine.gpus or 0.0 for machine in here), default=0.0)
+    return [Machines(kind.count, cpus, gpus) if kind.cpus is None else kind for kind in kinds]

@@ -1,12 +1,25 @@
-"""Ctrl-C and TERM: the first ends a sweep gently, the second at once."""
+"""How a sweep is paused while its trials are trained: the first Ctrl-C or TERM does it gently, the second at once.
+
+`Interrupts` hears the signals in the driver; `pause` sends them, from another process of the same machine.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+
+from sweeper.errors import UserError
+from sweeper.state import opening
+from sweeper.state.lease import Holder, Lease
+from sweeper.state.processes import born, here
+from sweeper.state.sweep_folder import SweepFolder
+
+GRACE_S = 20.0
 
 
 class Interrupts:
@@ -41,3 +54,47 @@ class Interrupts:
         self.number = number
         for act in self._acts:
             act()
+
+
+def pause(folder: SweepFolder, *, at_once: bool = False) -> str:
+    """Ask the driver of a sweep to pause; `at_once` does not wait for the epochs that are on their way.
+
+    Gives a sentence for who asked. Nothing is lost either way; `at_once` costs an epoch of each fit at most.
+
+    Raises:
+        UserError: there is no such sweep, or its driver is on another machine.
+    """
+    holder = _holder(folder)
+    if holder is None:
+        return f"nobody drives '{folder.name}'; there is nothing to stop."
+    if holder.host != here():
+        raise UserError(f"'{folder.name}' is driven by {holder}, which is not this machine. Stop it there.")
+    os.kill(holder.pid, signal.SIGINT)
+    if not at_once:
+        return f"asked {holder} to pause '{folder.name}' when the epochs on their way have ended."
+    for number in (signal.SIGINT, signal.SIGKILL):
+        if _gone(holder):
+            break
+        os.kill(holder.pid, number)
+    _gone(holder)
+    return f"'{folder.name}' is stopped."
+
+
+def _holder(folder: SweepFolder) -> Holder | None:
+    spec = opening.open_spec(folder)
+    lease = Lease(opening.study_url(spec, folder), spec.name)
+    try:
+        holder = lease.holder()
+    finally:
+        lease.close()
+    return holder if holder is not None and holder.alive else None
+
+
+def _gone(holder: Holder) -> bool:
+    """Whether the driver ended within its grace."""
+    until = time.monotonic() + GRACE_S
+    while born(holder.pid) == holder.born:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True

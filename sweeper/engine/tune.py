@@ -1,18 +1,60 @@
-"""Ray Tune's Searcher over the queue: thin, and with no state that matters.
+"""How orders reach the actors: the queue as Ray Tune sees it. Thin, and with no state that matters.
 
-It repairs, by not doing it, what a searcher over Optuna usually gets wrong: nothing is told from
-Tune's last result (the fit's folder is read), and an ended or failed trial is never complete.
+Tune asks a searcher for trials, a scheduler whether they go on, and calls back in each turn of its loop. Its own
+results and snapshots are not read: what a fit came to is in the fit's folder, and the queue decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import ray
+from ray import tune
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sweeper.engine.queue import FitQueue, Order
+from sweeper.engine import actor, order, telemetry
+from sweeper.engine.machines import Slots
+from sweeper.engine.order import Node, Order
+from sweeper.engine.queue import FitQueue
 from sweeper.state.fit_folder import metrics
+from sweeper.state.sweep_folder import SweepFolder
+
+log = logging.getLogger(__name__)
+LOOK_EVERY_S = 5.0
+
+
+def run(queue: FitQueue, folder: SweepFolder, slots: Slots) -> None:
+    """Let Ray Tune carry out orders until the queue has no more. Its attempt is scratch, its result not read."""
+    node = Node(folder.path, folder.token, folder.store, slots.device, slots.threads, slots.cpus, slots.gpus)
+    ahead = 1 if slots.count > 1 and slots.bound_by_resources else 0
+    searcher = FitSearcher(queue, node, limit=slots.count, ahead=ahead)
+    scheduler = HalvingScheduler(searcher)
+    tuner = Tuner(
+        tune.with_resources(actor.FitActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
+        tune_config=TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True),
+        run_config=RunConfig(
+            name="tune",
+            storage_path=str(folder.attempt),
+            verbose=0,
+            callbacks=[RayWatch.here()],
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+            failure_config=FailureConfig(max_failures=0),  # the queue retries: Tune does not, of an actor that starts
+        ),
+    )
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # a trial of Tune that died is not one of the sweep
+    try:
+        with telemetry.telling(folder):
+            tuner.fit()
+    except RayLost as fault:  # the attempt is over, short of its budget; what was durable is there for the next one
+        log.warning("%s. Nothing that was finished is lost.", fault)
+    if searcher.fault is not None:
+        raise searcher.fault
 
 
 class FitSearcher(Searcher):
@@ -23,61 +65,52 @@ class FitSearcher(Searcher):
     proposal knows the outcome of the one before.
     """
 
-    def __init__(self, queue: FitQueue, shared: Mapping[str, Any], *, limit: int, ahead: int) -> None:
+    def __init__(self, queue: FitQueue, node: Node, *, limit: int, ahead: int) -> None:
         super().__init__(metric=None, mode=None)
-        self._queue = queue
-        self._shared = dict(shared)
-        self._most = limit + ahead
-        self._orders: dict[str, Order] = {}
-        self.fault: Exception | None = None  # Tune would swallow it, and wait for ever
+        self._queue, self._node, self._most = queue, node, limit + ahead
+        self._orders: dict[str, Order] = {}  # by Tune's own name of the trial
+        self.fault: Exception | None = None  # Tune would swallow it, and wait without end
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next order as a config, None for 'not now', FINISHED for 'no more'."""
-        if self._queue.exhausted:
+        if self._queue.empty:
             return Searcher.FINISHED
         if self._queue.running >= self._most:
             return None
         try:
-            order = self._queue.next()
-        except Exception as fault:
-            return self._fail(fault)
-        if order is None:
-            return Searcher.FINISHED if self._queue.exhausted else None
-        self._orders[trial_id] = order
-        return self._shared | {
-            "number": order.number,
-            "seed": order.seed,
-            "kind": order.kind,
-            "params": dict(order.params),
-            "split_hash": self._queue.split_hash,
-            "rungs": self._queue.rungs(order),
-        }
-
-    def goes_on(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Whether the fit that reports is worth its next epochs."""
-        order, values = self._orders.get(trial_id), metrics(result)
-        if order is None or not values:
-            return True
-        try:
-            return self._queue.goes_on(order, result["epoch"], values)
+            next_order = self._queue.next()
         except Exception as fault:
             self._fail(fault)
+            return Searcher.FINISHED
+        if next_order is None:
+            return Searcher.FINISHED if self._queue.empty else None
+        self._orders[trial_id] = next_order
+        return order.config(self._node, next_order)
+
+    def prunes(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Whether the fit that reports is not trained further."""
+        reporting, values = self._orders.get(trial_id), metrics(result)
+        if reporting is None or not values:
             return False
+        try:
+            return self._queue.prunes(reporting, result["epoch"], values)
+        except Exception as fault:
+            self._fail(fault)
+            return True
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tune is through with an order. `error` means that its actor died, in training or before it began."""
-        order = self._orders.pop(trial_id, None)
-        if order is None:
+        returned = self._orders.pop(trial_id, None)
+        if returned is None:
             return
         try:
-            self._queue.done(order, died=error, halt=(result or {}).get("halt"))
+            self._queue.done(returned, died=error, to_mend=(result or {}).get("to_mend"))
         except Exception as fault:
             self._fail(fault)
 
-    def _fail(self, fault: Exception) -> str:
+    def _fail(self, fault: Exception) -> None:
         self.fault = self.fault or fault
         self._queue.stop()
-        return Searcher.FINISHED
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher into the attempt's scratch, which is never read back: give it nothing."""
@@ -89,3 +122,54 @@ class FitSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: an attempt is never restored, a fresh one is begun."""
+
+
+class HalvingScheduler(FIFOScheduler):
+    """Ends a fit that the queue prunes; its actor takes the next order."""
+
+    def __init__(self, searcher: FitSearcher) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """After each report of a fit."""
+        decision: str = self.STOP if self._searcher.prunes(trial.trial_id, result) else self.CONTINUE
+        return decision
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As the searcher's: nothing."""
+        return {}
+
+
+class RayLost(RuntimeError):
+    """The Ray that this driver is attached to has died; what its fits made durable is there for a resume."""
+
+
+class RayWatch(Callback):
+    """Ends an attempt whose own node of Ray is gone: Tune itself would wait for it without end.
+
+    Other nodes may die: Tune moves their fits. Ray's head tells a dead node from a slow one after some 15 s; a dead
+    head (its GCS) ends the driver by itself.
+    """
+
+    def __init__(self, node: str, nodes: Callable[[], Sequence[dict[str, Any]]], every_s: float = LOOK_EVERY_S) -> None:
+        self._node, self._nodes, self._every_s = node, nodes, every_s
+        self._next_s = 0.0
+
+    @classmethod
+    def here(cls) -> RayWatch:
+        """Of the node that this process is attached to."""
+        return cls(ray.get_runtime_context().get_node_id(), ray.nodes)
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Called by Tune in each turn of its loop.
+
+        Raises:
+            RayLost: the node is dead.
+        """
+        if time.monotonic() < self._next_s:
+            return
+        alive = {node["NodeID"] for node in self._nodes() if node["Alive"]}
+        self._next_s = time.monotonic() + self._every_s
+        if self._node not in alive:
+            raise RayLost("Ray's own process on this machine (its raylet) died")

@@ -10,7 +10,9 @@ import pytest
 
 from sweeper.engine import actor as actors
 from sweeper.engine.actor import FitActor
+from sweeper.engine.order import Kind, Order, config
 from sweeper.state.sweep_folder import SweepFolder, read_json, write_bytes
+from tests.faults import tiny
 
 SPEC = b"name: a\ngroups: cell\n"
 FAIR = {"method": "fairlora", "lambda": 1.0, "rank": 4, "learning_rate": 2e-3, "epochs": 3}
@@ -31,11 +33,8 @@ def sweep(tmp_path: Path) -> SweepFolder:
     return made
 
 
-def order(
-    sweep: SweepFolder, params: dict[str, Any], number: int = 0, seed: int = 0, kind: str = "fit", token: int = 1
-):
-    shared = {"folder": str(sweep.path), "token": token, "device": "cpu", "threads": 1}
-    return shared | {"number": number, "seed": seed, "kind": kind, "params": params}
+def order(sweep: SweepFolder, params: dict[str, Any], number: int = 0, kind: Kind = "fit") -> dict[str, Any]:
+    return config(tiny.node(sweep), Order(number, 0, params, kind))
 
 
 def finish(actor: FitActor) -> list[dict[str, Any]]:

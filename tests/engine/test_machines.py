@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.engine import capacity, machines
-from sweeper.engine.capacity import Machines
+from sweeper.engine import machines
+from sweeper.engine.machines import Machines
 from sweeper.errors import UserError
 from sweeper.spec.sections import Resources
 
@@ -27,7 +27,7 @@ def file(folder: Path, provider: str = "aws", **changes: object) -> Path:
 
 
 def test_workers_of_each_type_up_to_its_own_and_the_common_limit_are_promised(tmp_path: Path) -> None:
-    assert capacity.promised(file(tmp_path)) == [Machines(3, 8.0, 1.0), Machines(4, 32.0, 4.0)]
+    assert machines.promised(file(tmp_path)) == [Machines(3, 8.0, 1.0), Machines(4, 32.0, 4.0)]
 
 
 def test_a_fit_lies_on_one_machine() -> None:
@@ -38,13 +38,13 @@ def test_a_fit_lies_on_one_machine() -> None:
 
 
 def test_own_machines_are_as_the_largest_that_is_here(tmp_path: Path) -> None:
-    kinds = capacity.promised(file(tmp_path, provider="local", max_workers=3))
+    kinds = machines.promised(file(tmp_path, provider="local", max_workers=3))
     assert kinds == [Machines(3, None, None)]
-    assert capacity.completed(kinds, [Machines(1, 0.0, 0.0), Machines(1, 4.0, 1.0)]) == [Machines(3, 4.0, 1.0)]
+    assert machines.completed(kinds, [Machines(1, 0.0, 0.0), Machines(1, 4.0, 1.0)]) == [Machines(3, 4.0, 1.0)]
 
 
 def test_a_cluster_without_workers_promises_nothing(tmp_path: Path) -> None:
-    assert capacity.promised(file(tmp_path, provider="local", max_workers=0)) == []
+    assert machines.promised(file(tmp_path, provider="local", max_workers=0)) == []
 
 
 @pytest.fixture

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.engine.queue import FitQueue, Order
+from sweeper.engine.order import Order
+from sweeper.engine.queue import FitQueue
 from sweeper.engine.tune import FitSearcher
 from sweeper.errors import Corrupt
 from sweeper.spec import loading
+from sweeper.spec.sections import Resources
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder, write_json
 from sweeper.trial import State
+from tests.faults import tiny
 
 SPEC = loading.parse("name: q\nsearch: {sampler: random, trials: 4, seeds: 2, baselines: [lora]}\n")
 
@@ -27,8 +30,12 @@ class Bench:
         self.ran: list[tuple[str, int, int]] = []
         self.study = Study(SPEC, self.url, create=True)
 
-    def queue(self, **options) -> FitQueue:
-        return FitQueue(self.study, self.folder, seeds=(0, 1), **{"max_failures": 3, **options})
+    def queue(self, *, max_failures: int = 3, max_retries: int = 0, **options) -> FitQueue:
+        """Whose trials may fail as `max_failures` says; a fit is run again `max_retries` times."""
+        search = SPEC.search.model_copy(update={"max_failures": max_failures})
+        queue = FitQueue(self.study, self.folder, search, Resources(max_retries=max_retries), **options)
+        queue.begin()
+        return queue
 
     def reopen(self) -> None:
         self.study = Study(SPEC, self.url)
@@ -65,7 +72,7 @@ def test_every_seed_of_every_trial_is_run_once_and_the_budget_is_exact(bench: Be
     bench.drain(queue)
     assert fits(bench) == [(n, s) for n in range(4) for s in (0, 1)]
     assert [t.state for t in bench.study.trials()] == [State.COMPLETE] * 4
-    assert queue.exhausted
+    assert queue.empty
 
 
 def test_test_numbers_are_asked_for_only_when_every_trial_is_told(bench: Bench) -> None:
@@ -101,7 +108,7 @@ def test_an_interrupted_order_is_given_again_after_a_resume_and_not_before(bench
     order = queue.next()
     queue.stop()
     queue.done(order)
-    assert (queue.exhausted, queue.next()) == (True, None)
+    assert (queue.empty, queue.next()) == (True, None)
     assert bench.study.trials()[0].state is State.RUNNING
     bench.reopen()
     assert bench.queue().next() == order
@@ -159,7 +166,7 @@ def test_a_held_out_measurement_is_retried_too(bench: Bench) -> None:
         queue.done(order, died=order.kind == "held-out")
     assert seen
     assert all(seen.count(measured) == 2 for measured in seen)
-    assert queue.exhausted
+    assert queue.empty
 
 
 def test_a_late_result_of_a_failed_trial_changes_nothing(bench: Bench) -> None:
@@ -176,7 +183,7 @@ def test_failures_in_a_row_pull_the_brake(bench: Bench) -> None:
     while (order := queue.next()) is not None:
         queue.done(order, died=True)
     died = "seed 0: its worker died more often than resources.max_retries allows (0)"
-    assert queue.brake == f"2 trials failed in a row; the last: {died}"
+    assert queue.too_many_failures == f"2 trials failed in a row; the last: {died}"
     assert [t.state for t in bench.study.trials()] == [State.FAILED] * 2
 
 
@@ -185,7 +192,7 @@ def test_a_finished_sweep_has_nothing_to_do(bench: Bench) -> None:
     before = list(bench.ran)
     bench.reopen()
     queue = bench.queue()
-    assert (queue.next(), queue.exhausted) == (None, True)
+    assert (queue.next(), queue.empty) == (None, True)
     assert bench.ran == before
 
 
@@ -214,15 +221,13 @@ def test_an_order_that_comes_back_empty_is_given_again_and_then_fails(bench: Ben
 
 
 def test_a_fault_of_telling_ends_the_search_instead_of_hanging_it(bench: Bench, monkeypatch) -> None:
-    searcher = FitSearcher(bench.queue(), {}, limit=1, ahead=0)
-    config = searcher.suggest("a")
-    bench.work(Order(config["number"], config["seed"], config["params"]))
+    searcher = FitSearcher(bench.queue(), tiny.node(bench.folder), limit=1, ahead=0)
+    bench.work(searcher.suggest("a")["order"])
     second = searcher.suggest("b")
     assert second is None, "the slot is taken"
     monkeypatch.setattr(bench.study, "complete", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     searcher.on_trial_complete(trial_id="a")
-    config = searcher.suggest("b")
-    bench.work(Order(config["number"], config["seed"], config["params"]))
+    bench.work(searcher.suggest("b")["order"])
     searcher.on_trial_complete(trial_id="b")
     assert isinstance(searcher.fault, OSError)
     assert searcher.suggest("c") == FitSearcher.FINISHED

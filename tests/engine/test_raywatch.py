@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from sweeper.engine import machines
-from sweeper.engine.raywatch import RayLost, RayWatch
+from sweeper.engine.tune import RayLost, RayWatch
 from sweeper.errors import Paused
 
 

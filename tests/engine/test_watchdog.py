@@ -13,7 +13,7 @@ from sweeper.engine.watchdog import Watchdog
 PROGRAM = """
 import ctypes, sys, time
 from pathlib import Path
-from sweeper.watchdog import Watchdog
+from sweeper.engine.watchdog import Watchdog
 
 def tell(stack):
     Path({told!r}).write_text(stack)

@@ -63,7 +63,7 @@ def watch(ledger: Path) -> None:
 
     @functools.wraps(one_epoch)
     def begun(self: Any, tuning: Any) -> None:
-        write(ledger, "epoch", self._order["number"], self._order["seed"], tuning.epoch + 1)
+        write(ledger, "epoch", self._order.number, self._order.seed, tuning.epoch + 1)
         one_epoch(self, tuning)
 
     @functools.wraps(write_result)

@@ -33,7 +33,7 @@ class Dying(FitActor):
 
 
 def _die_once(moment: str, config: dict[str, Any]) -> None:
-    scar = Path(config["folder"]).parent / f"died-at-{moment}"
+    scar = config["node"].folder.parent / f"died-at-{moment}"
     if not scar.exists():
         scar.touch()
         os._exit(1)

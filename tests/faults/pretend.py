@@ -26,7 +26,8 @@ from safetensors.numpy import save
 from sweeper.cli import screen
 from sweeper.engine import driver
 from sweeper.engine.executor import Execute, Executor
-from sweeper.engine.queue import FitQueue, Order
+from sweeper.engine.order import Order
+from sweeper.engine.queue import FitQueue
 from sweeper.spec import loading
 from sweeper.spec.sections import Resources
 from sweeper.state import lease

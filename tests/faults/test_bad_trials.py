@@ -13,6 +13,7 @@ from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as TuneTrial
 
 from sweeper.engine.actor import FitActor
+from sweeper.engine.order import Order, config
 from sweeper.state.sweep_folder import SweepFolder, write_bytes
 from sweeper.trial import State
 from tests.contracts.trees import TREES
@@ -154,9 +155,8 @@ def birds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepFolder:
 
 def fit(folder: SweepFolder, number: int, split_hash: str | None = None) -> dict[str, Any]:
     """One fit of one epoch, by an actor of its own; its last report."""
-    order = {"folder": str(folder.path), "token": 1, "device": "cpu", "threads": 1, "number": number, "seed": 0}
     params = {"method": "lora", "rank": 4, "learning_rate": 1e-3, "epochs": 1}
-    actor = FitActor(order | {"kind": "fit", "params": params, "split_hash": split_hash})
+    actor = FitActor(config(tiny.node(folder), Order(number, 0, params, split_hash=split_hash)))
     report = {"done": False}
     while not report["done"]:
         report = actor.step()
@@ -177,5 +177,5 @@ def test_bad_images_are_left_out_of_all_fits_and_one_that_breaks_later_pauses_th
     assert hashes != {whole}, "what is left out is in the hash"
     images[3].write_bytes(b"no image")
     report = fit(birds, 2, split_hash=hashes.pop())
-    assert "the data is not what the trials before were trained on" in report["halt"]
+    assert "the data is not what the trials before were trained on" in report["to_mend"]
     assert birds.fit(2, 0).result() is None

@@ -21,6 +21,7 @@ from sweeper.errors import Paused
 from sweeper.spec import loading
 from sweeper.state import database
 from sweeper.state.sweep_folder import SweepFolder
+from tests.faults import tiny
 from tests.faults.audit import audit
 from tests.faults.pretend import Pretend
 from tests.faults.test_corruption import Silent
@@ -167,17 +168,17 @@ def test_a_full_disk_in_a_worker_pauses_the_sweep_instead_of_failing_its_trials(
     disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sweeper.engine.actor import FitActor
+    from sweeper.engine.order import Order, config
     from sweeper.state.fit_folder import FitFolder
 
     folder = SweepFolder(disk / "birds", token=1)
     folder.claim(loading.dump(loading.parse(SPEC.format(root=disk, more=""))).encode())
     folder.raise_fence()
     params = {"method": "lora", "rank": 4, "learning_rate": 2e-3, "epochs": 2}
-    order = {"number": 0, "seed": 0, "kind": "fit", "params": params, "device": "cpu", "threads": 1}
-    actor = FitActor(order | {"folder": str(folder.path), "token": 1})
+    actor = FitActor(config(tiny.node(folder), Order(0, 0, params)))
     fill(disk)
     step = actor.step()
     assert step["done"]
-    assert os.strerror(errno.ENOSPC) in step["halt"]
-    assert str(disk) in step["halt"]
+    assert os.strerror(errno.ENOSPC) in step["to_mend"]
+    assert str(disk) in step["to_mend"]
     assert FitFolder.result(folder.fit(0, 0)) is None, "it is no failure of the fit's"

@@ -22,6 +22,7 @@ from sweeper.engine import actor as actors
 from sweeper.engine import attempt, driver
 from sweeper.engine.actor import FitActor
 from sweeper.engine.executor import Execute
+from sweeper.engine.order import Node, config
 from sweeper.engine.queue import FitQueue
 from sweeper.record import pictures
 from sweeper.record.background import Projector
@@ -121,28 +122,29 @@ def work_off(queue: FitQueue, folder: SweepFolder, *, at: Path | None = None) ->
     """
     actor = None
     while (order := queue.next()) is not None:
-        config: dict[str, Any] = {"folder": str(at or folder.path), "store": folder.store, "token": folder.token}
-        config |= {"device": "cpu", "threads": 1}
-        config |= {"number": order.number, "seed": order.seed, "kind": order.kind, "params": dict(order.params)}
-        config |= {"split_hash": queue.split_hash, "rungs": queue.rungs(order)}
         report: dict[str, Any] = {"done": False}
         try:
-            actor = _aimed(actor, config)
+            actor = _aimed(actor, config(node(folder, at=at), order))
             while not report["done"]:
                 report = actor.step()
-                if not report["done"] and not queue.goes_on(order, report["epoch"], metrics(report)):
+                if not report["done"] and queue.prunes(order, report["epoch"], metrics(report)):
                     break
         except Exception:
             actor = None
-        queue.done(order, died=not report["done"], halt=report.get("halt"))
+        queue.done(order, died=not report["done"], to_mend=report.get("to_mend"))
 
 
-def _aimed(actor: FitActor | None, config: dict[str, Any]) -> FitActor:
+def node(folder: SweepFolder, *, at: Path | None = None) -> Node:
+    """One CPU of this machine, with the sweep's folder at `at` where that is another one."""
+    return Node(at or folder.path, folder.token, folder.store, device="cpu", threads=1, cpus=1.0, gpus=0.0)
+
+
+def _aimed(actor: FitActor | None, aim: dict[str, Any]) -> FitActor:
     if actor is None:
         actor = FitActor.__new__(FitActor)  # without what Tune's own constructor looks for in a cluster
-        actor.setup(config)
+        actor.setup(aim)
     else:
-        actor.reset_config(config)
+        actor.reset_config(aim)
     return actor
 
 

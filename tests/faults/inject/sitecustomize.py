@@ -46,7 +46,7 @@ def _actor(module: Any) -> None:
     @functools.wraps(take)
     def taken(self: Any, config: dict[str, Any]) -> None:
         global current
-        current = config["number"], config["seed"]
+        current = config["order"].number, config["order"].seed
         take(self, config)
 
     module.FitActor._take = taken
