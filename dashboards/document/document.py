@@ -1,4 +1,8 @@
-"""A report as plain data: sections of text, tables and pictures, written out by `writers` and `pdf`."""
+"""Prose as plain data: sections of text, tables and pictures. `writers` writes it out, and escapes what is in it.
+
+A report, a comparison, a model card and the note in MLflow are all a Document. Names from outside stand in
+it as they are: no text is ever markup here.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,43 @@ from dashboards.ink.chart import Chart
 
 
 @dataclass(frozen=True)
+class Span:
+    """A piece of a line that is `code`, or `strong`, or a link to `url`."""
+
+    text: str
+    code: bool = False
+    strong: bool = False
+    url: str = ""
+
+
+Line = str | tuple[str | Span, ...]
+
+
+def spans(line: Line) -> list[Span]:
+    """The pieces of a line."""
+    parts = (line,) if isinstance(line, str) else line
+    return [Span(part) if isinstance(part, str) else part for part in parts]
+
+
+def plain(line: Line) -> str:
+    """The line without its markup."""
+    return "".join(span.text for span in spans(line))
+
+
+@dataclass(frozen=True)
 class Text:
     """A paragraph. `answer` sets it apart as what the reader came for, `aside` as small print."""
 
-    text: str
+    text: Line
     answer: bool = False
     aside: bool = False
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list."""
+
+    items: tuple[Line, ...]
 
 
 @dataclass(frozen=True)
@@ -22,6 +57,7 @@ class Code:
     """Lines to be typed or kept as they are."""
 
     text: str
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,7 +69,7 @@ class Table:
     """
 
     head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[Line, ...], ...]
     caption: str = ""
     words: tuple[int, ...] = (0,)
     best: frozenset[tuple[int, int]] = frozenset()
@@ -53,12 +89,20 @@ class Picture:
     column: Chart | None = None
 
 
-Block = Text | Code | Table | Picture
+@dataclass(frozen=True)
+class Image:
+    """A picture that is a file of its own already, and what it shows in words."""
+
+    text: str
+    url: str
+
+
+Block = Text | Bullets | Code | Table | Picture | Image
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading (none where `title` is empty) and what stands under it."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -66,7 +110,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """A title, a line under it, and sections."""
+    """A title, a line under it (none where it is empty), and sections."""
 
     title: str
     subtitle: str

@@ -33,7 +33,7 @@ tr.apart td {{ border-top: 1.5px solid var(--muted) }}
 pre {{ background: var(--grid); padding: .7rem 1rem; overflow-x: auto; font-size: .83rem; border-radius: 4px }}
 details summary {{ cursor: pointer; color: var(--muted) }}
 .figure {{ margin: .6rem 0 }}
-@media print {{ details {{ display: none }} body {{ max-width: none }} }}
+@media print {{ details {{ display: none }} body {{ max-width: none }} .figure, tr {{ break-inside: avoid }} }}
 </style></head><body>
 <h1>{title}</h1>
 {body}

@@ -1,19 +1,19 @@
-"""Tables in the papers' shape: model x method, mean ± spread over the seeds in percent, an arrow for the better way.
+"""Tables in the papers' shape, and as CSV.
 
-FairLoRA, Tables 1, 2, 3 and 6.
+The papers' have model x method, mean ± spread over the seeds in percent, an arrow for the better way: FairLoRA,
+Tables 1, 2, 3 and 6.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 import pandas as pd
 
 from dashboards.document.document import Table
-from dashboards.ink.style import readable
-
-ARROWS = {"max": "↑", "min": "↓"}
+from dashboards.ink.wording import heading, percent
 
 
 def method_table(rows: pd.DataFrame, metrics: Mapping[str, str], caption: str = "") -> Table:
@@ -44,25 +44,6 @@ def method_table(rows: pd.DataFrame, metrics: Mapping[str, str], caption: str = 
     return Table(head, body, caption, words=(0, 1), best=frozenset(best), lines=tuple(starts))
 
 
-def heading(name: str, sense: str) -> str:
-    """`accuracy (↑)`."""
-    return f"{readable(name)} ({ARROWS[sense]})"
-
-
-def percent(value: float, spread: float = math.nan) -> str:
-    """`97.35 ± 0.17` of a share; `–` where it is undefined."""
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{100 * value:.2f}" + ("" if math.isnan(spread) else f" ± {100 * spread:.2f}")
-
-
-def decimal(value: float, spread: float = math.nan) -> str:
-    """`0.873 ± 0.012`; `–` where it is undefined."""
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{value:.3f}" + ("" if math.isnan(spread) else f" ± {spread:.3f}")
-
-
 def _best(values: Mapping[int, float], sense: str) -> list[int]:
     """The rows that hold the best value; none where there is nothing to compare."""
     known = {i: value for i, value in values.items() if not math.isnan(value)}
@@ -70,3 +51,28 @@ def _best(values: Mapping[int, float], sense: str) -> list[int]:
         return []
     top = (max if sense == "max" else min)(known.values())
     return [i for i, value in known.items() if value == top]
+
+
+# --- CSV
+
+_FORMULA = re.compile(r"[=+\-@\t\n＝＋－＠]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """The table as CSV that people open in a spreadsheet: numbers are numbers, and no name becomes a formula.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it (OWASP, "CSV Injection").
+    """
+    words = [str(name) for name in table if table[name].dtype == object or pd.api.types.is_string_dtype(table[name])]
+    safe = {name: pd.Series(list(map(_cell, table[name])), table.index, dtype=object) for name in words}
+    return table.assign(**safe).rename(columns=_cell).to_csv(index=False)
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace(
+        "\r", "\n"
+    )  # Python's csv leaves a lone CR unquoted: a new row to others
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text

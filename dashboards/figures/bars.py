@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dashboards.ink.chart import WIDE, Chart, Panel, Scale, Series
-from dashboards.ink.style import Look, looks, readable
+from dashboards.ink.style import Look, looks
+from dashboards.ink.wording import readable
 
 MOST_GROUPS = 12
 

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dashboards.ink.chart import WIDE, Chart, Panel, Rule, Scale, Series
-from dashboards.ink.style import Look, direction, looks, readable
+from dashboards.ink.chart import WIDE, Chart, Panel, ReferenceLine, Scale, Series
+from dashboards.ink.style import Look, looks
+from dashboards.ink.wording import direction, readable
 
 FEW = 8  # up to so many values of a parameter each is a point of the line; more are put into bins
 BINS = 5
 
 
 @dataclass(frozen=True)
-class Curve:
+class MethodCurve:
     """One method and metric: each trial's own value, and the line through them with its spread."""
 
     method: str
@@ -35,7 +36,7 @@ class CurveNumbers:
 
     parameter: str
     metrics: Mapping[str, str]
-    curves: tuple[Curve, ...]
+    curves: tuple[MethodCurve, ...]
     level: Mapping[tuple[str, str], float]
     log: bool
 
@@ -61,7 +62,7 @@ def curve_numbers(trials: pd.DataFrame, parameter: str, metrics: Mapping[str, st
     return CurveNumbers(parameter, dict(metrics), tuple(curves), level, log)
 
 
-def _curve(rows: pd.DataFrame, method: str, parameter: str, metric: str) -> Curve:
+def _curve(rows: pd.DataFrame, method: str, parameter: str, metric: str) -> MethodCurve:
     rows = rows.sort_values(parameter)
     values = rows[parameter].astype(float)
     binned = values.nunique() > FEW
@@ -69,7 +70,7 @@ def _curve(rows: pd.DataFrame, method: str, parameter: str, metric: str) -> Curv
         np.flatnonzero(values.to_numpy() == value) for value in values.unique()
     ]  # fmt: skip
     parts = [rows.iloc[at] for at in bins]
-    return Curve(
+    return MethodCurve(
         method,
         metric,
         tuple(zip(values, rows[metric].astype(float), rows["label"].astype(str), strict=True)),
@@ -97,14 +98,16 @@ def curve_chart(numbers: CurveNumbers) -> Chart:
     styles = looks(methods)
     panels = []
     for metric, sense in numbers.metrics.items():
-        rules = [
-            Rule("y", value, method, styles[method]) for (m, method), value in numbers.level.items() if m == metric
+        levels = [
+            ReferenceLine("y", value, method, styles[method])
+            for (m, method), value in numbers.level.items()
+            if m == metric
         ]
         series = [
             part for curve in numbers.curves if curve.metric == metric for part in _series(curve, styles[curve.method])
         ]
         across = Scale(readable(numbers.parameter), log=numbers.log, ticks=_ticks(numbers))
-        panels.append(Panel(across, Scale(direction(metric, sense)), tuple(series), rules=tuple(rules)))
+        panels.append(Panel(across, Scale(direction(metric, sense)), tuple(series), reference_lines=tuple(levels)))
     return Chart(tuple(panels), _caption(numbers), WIDE if len(panels) > 1 else (640.0, 300.0))
 
 
@@ -118,7 +121,7 @@ def _ticks(numbers: CurveNumbers) -> tuple[float, ...]:
     return tuple(float(base) ** power for power in range(low, high + 1))
 
 
-def _series(curve: Curve, look: Look) -> Sequence[Series]:
+def _series(curve: MethodCurve, look: Look) -> Sequence[Series]:
     xs, ys, names = zip(*curve.trials, strict=True)
     hover = [f"{name}\n{curve.metric} {y:.4f}" for name, y in zip(names, ys, strict=True)]
     faint = Series(curve.method, xs, ys, look=look, hover=hover, size=6, opacity=0.35, key=False)

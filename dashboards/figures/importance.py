@@ -17,10 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from dashboards.ink.chart import WIDE, Chart, Panel, Scale, Series
-from dashboards.ink.style import looks, readable
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from dashboards.ink.style import looks
+from dashboards.ink.wording import readable
 
 LEAST = 10  # trials; fewer are not asked
 _FOLDS, _SHUFFLES, _TREES = 5, 5, 60
@@ -56,7 +54,7 @@ def importance_numbers(
     )
 
 
-def _features(values: pd.Series) -> Floats:
+def _features(values: pd.Series) -> npt.NDArray[np.float64]:
     """A parameter as columns `[T, F]`: the logarithm where it spans decades, one for each word, one for absence."""
     numbers = pd.to_numeric(values, errors="coerce")
     if numbers.notna().sum() < values.notna().sum():
@@ -69,7 +67,9 @@ def _features(values: pd.Series) -> Floats:
     return np.column_stack([filled, absent.astype(np.float64)])
 
 
-def _importance(columns: Sequence[Floats], target_T: Floats, seed: int) -> tuple[Floats, Floats, float]:
+def _importance(
+    columns: Sequence[npt.NDArray[np.float64]], target_T: npt.NDArray[np.float64], seed: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float]:
     """Mean and standard deviation over the folds `[P]`, and R² over all trials left out."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(target_T))
@@ -85,7 +85,13 @@ def _importance(columns: Sequence[Floats], target_T: Floats, seed: int) -> tuple
     return share_FP.mean(axis=0), share_FP.std(axis=0, ddof=1), 1 - error / len(target_T) / variance
 
 
-def _errors(columns: Sequence[Floats], target_T: Floats, kept: Ints, left_out: Ints, seed: int) -> Floats:
+def _errors(
+    columns: Sequence[npt.NDArray[np.float64]],
+    target_T: npt.NDArray[np.float64],
+    kept: npt.NDArray[np.int64],
+    left_out: npt.NDArray[np.int64],
+    seed: int,
+) -> npt.NDArray[np.float64]:
     """Mean squared error `[P + 1]` on the trials left out, with each parameter shuffled, and last with none."""
     from sklearn.ensemble import RandomForestRegressor  # takes a second to import
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dashboards.ink.chart import WIDE, Chart, Panel, Scale, Series
-from dashboards.ink.style import looks, readable
+from dashboards.ink.style import looks
+from dashboards.ink.wording import readable
 
 
 @dataclass(frozen=True)

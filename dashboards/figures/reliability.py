@@ -14,7 +14,7 @@ BINS = 15
 
 
 @dataclass(frozen=True)
-class Curve:
+class ReliabilityCurve:
     """One point's bins that have examples: mean confidence, share of hits and share of all examples of each."""
 
     name: str
@@ -28,7 +28,7 @@ class Curve:
 class ReliabilityNumbers:
     """A panel for each reader: its title, and a curve for each point."""
 
-    panels: tuple[tuple[str, tuple[Curve, ...]], ...]
+    panels: tuple[tuple[str, tuple[ReliabilityCurve, ...]], ...]
     of: str
 
 
@@ -59,10 +59,10 @@ def _readers(known: pd.DataFrame, first: int) -> list[tuple[str, pd.DataFrame]]:
     return readers
 
 
-def _curve(name: str, own: pd.DataFrame) -> Curve:
+def _curve(name: str, own: pd.DataFrame) -> ReliabilityCurve:
     total = own.groupby("bin")[["n", "hits", "confidence"]].sum()
     counted = total["n"].sum()
-    return Curve(
+    return ReliabilityCurve(
         name,
         confidence=tuple(total["confidence"] / total["n"]),
         hits=tuple(total["hits"] / total["n"]),
@@ -93,7 +93,7 @@ def reliability_chart(numbers: ReliabilityNumbers) -> Chart:
     return Chart(tuple(panels), caption, WIDE)
 
 
-def _line(curve: Curve, look: Look) -> Series:
+def _line(curve: ReliabilityCurve, look: Look) -> Series:
     hover = [
         f"{curve.name}\n{promised:.3f} promised, {true:.3f} came true, n = {n:,}"
         for promised, true, n in zip(curve.confidence, curve.hits, curve.n, strict=True)

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from dashboards.figures.front import spread
+from dashboards.figures.front import Axis, FrontNumbers, Sense, TrialPoint, front_numbers, outline
 from dashboards.figures.growth import VOLUME
-from dashboards.figures.numbers import Axis, FrontNumbers, Point, Sense, front_numbers, outline
 from dashboards.ink.chart import SCREEN, WIDE, Chart, Panel, Scale, Series
 from dashboards.ink.style import STAR, Look, looks
 
@@ -54,7 +53,7 @@ def _series(name: str, numbers: FrontNumbers, x: Axis, y: Axis, look: Look) -> l
 
 def _cloud(
     name: str,
-    points: Sequence[Point],
+    points: Sequence[TrialPoint],
     look: Look,
     numbers: FrontNumbers,
     *,
@@ -62,7 +61,6 @@ def _cloud(
     ringed: bool = False,
     key: bool = True,
 ) -> Series:
-    x, y = numbers.x.name, numbers.y.name
     return Series(
         name=name,
         x=[p.x for p in points],
@@ -70,12 +68,11 @@ def _cloud(
         look=look,
         x_error=[p.x_std for p in points],
         error=[p.y_std for p in points],
-        hover=[f"{name} #{p.number}\n{p.name}\n{x} {p.x:.4f}{spread(p.x_std)}\n{y} {p.y:.4f}{spread(p.y_std)}"
-               for p in points],
+        hover=["\n".join([f"{name} #{p.number}", p.name, *numbers.values(p)]) for p in points],
         size=size,
         ringed=ringed,
         key=key,
-    )  # fmt: skip
+    )
 
 
 def growths_chart(growths: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Chart:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from dashboards.figures.numbers import Sense
+from dashboards.figures.front import Sense
 from dashboards.ink.chart import Band, Chart, Panel, Scale, Series
-from dashboards.ink.style import BLUE, FAINT, NEUTRAL, SQUARE, Look, direction, looks
+from dashboards.ink.style import BLUE, FAINT, NEUTRAL, SQUARE, Look, looks
+from dashboards.ink.wording import direction
 
-Place = tuple[float, float]
+XY = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Level:
     """The border of what at least `seeds` of the seeds attain, in the objectives' own units."""
 
     seeds: int
-    outline: tuple[Place, ...]
+    outline: tuple[XY, ...]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class SurfaceNumbers:
     seeds: int
     levels: tuple[Level, ...]
     fits: tuple[tuple[str, float, float], ...]
-    frame: tuple[Place, Place]
+    frame: tuple[XY, XY]
 
 
 def surface_numbers(fits: pd.DataFrame, objectives: Mapping[str, Sense], members: Sequence[int]) -> SurfaceNumbers:
@@ -67,32 +68,32 @@ def surface_numbers(fits: pd.DataFrame, objectives: Mapping[str, Sense], members
     )  # fmt: skip
 
 
-def _frame(places: Sequence[Place]) -> tuple[Place, Place]:
+def _frame(places: Sequence[XY]) -> tuple[XY, XY]:
     """The worst and the best corner of what is shown; greater is better."""
     lows, highs = zip(*((min(column), max(column)) for column in zip(*places, strict=True)), strict=True)
     margins = [0.12 * (high - low) or 0.05 for low, high in zip(lows, highs, strict=True)]
     return (lows[0] - margins[0], lows[1] - margins[1]), (highs[0] + margins[0], highs[1] + margins[1])
 
 
-def _border(sets: Sequence[Sequence[Place]], least: int, worst: Place) -> list[Place]:
+def _border(sets: Sequence[Sequence[XY]], least: int, worst: XY) -> list[XY]:
     """The staircase under which at least `least` sets attain every place; greater is better."""
     steps = [(x, _attained(sets, least, x)) for x in sorted({x for places in sets for x, _ in places})]
     steps = [(x, y) for x, y in steps if math.isfinite(y)]
     if not steps:
         return []
-    corners: list[Place] = [(worst[0], steps[0][1])]
+    corners: list[XY] = [(worst[0], steps[0][1])]
     for (x, y), (_, after) in zip(steps, [*steps[1:], (0.0, worst[1])], strict=True):
         corners += [(x, y), (x, after)]
     return corners
 
 
-def _attained(sets: Sequence[Sequence[Place]], least: int, x: float) -> float:
+def _attained(sets: Sequence[Sequence[XY]], least: int, x: float) -> float:
     """The highest y that `least` sets reach at `x` or beyond; -inf where fewer get there."""
     reached = sorted(max((b for a, b in places if a >= x), default=-math.inf) for places in sets)
     return reached[-least]
 
 
-def _turned(places: Sequence[Place], signs: Sequence[float]) -> tuple[Place, ...]:
+def _turned(places: Sequence[XY], signs: Sequence[float]) -> tuple[XY, ...]:
     return tuple((signs[0] * x, signs[1] * y) for x, y in places)
 
 
@@ -156,7 +157,7 @@ def _between(numbers: SurfaceNumbers) -> list[Band]:
     return [Band("", ends, sides[0], sides[1], Look(BLUE if numbers.seeds > 1 else FAINT, SQUARE))]
 
 
-def _over(outline: Sequence[Place], xs: Sequence[float], worst: float) -> list[float]:
+def _over(outline: Sequence[XY], xs: Sequence[float], worst: float) -> list[float]:
     """The border's height between each two neighbours of `xs`, twice: at the left and at the right end."""
     flat = [(min(a[0], b[0]), max(a[0], b[0]), a[1]) for a, b in itertools.pairwise(outline) if a[0] != b[0]]
     flat.sort()

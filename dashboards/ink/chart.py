@@ -63,7 +63,7 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Rule:
+class ReferenceLine:
     """A straight line across: a bound, or a value to compare with."""
 
     axis: Literal["x", "y"]
@@ -85,13 +85,13 @@ class Label:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes and what is drawn between them, in this order: bands, rules, series, labels."""
+    """One pair of axes and what is drawn between them, in this order: bands, reference lines, series, labels."""
 
     x: Scale
     y: Scale
     series: tuple[Series, ...] = ()
     bands: tuple[Band, ...] = ()
-    rules: tuple[Rule, ...] = ()
+    reference_lines: tuple[ReferenceLine, ...] = ()
     labels: tuple[Label, ...] = ()
     title: str = ""
 

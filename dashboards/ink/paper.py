@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from dashboards.ink.chart import Band, Chart, Panel, Rule, Scale, Series, crowded, longest
+from dashboards.ink.chart import Band, Chart, Panel, ReferenceLine, Scale, Series, crowded, longest
 from dashboards.ink.style import LIGHT, SPREAD_OPACITY, Theme
 
 DPI = 100  # at which a pixel of the canvas is a pixel of the picture
@@ -52,8 +52,13 @@ def draw(chart: Chart, *, theme: Theme = LIGHT, width_in: float | None = None) -
         axes = figure.add_axes((left / width, bottom / height, each / width, chart.canvas[1] / height))
         _panel(axes, panel, theme, scale, titled=count > 1)
     _legend(figure, chart, theme, scale, (_LEFT / width, 1 - 4 / height))
-    figure.text(8 / width, 6 / height, foot, fontsize=7 * scale, color=theme.muted, va="bottom")
+    figure.text(8 / width, 6 / height, _text(foot), fontsize=7 * scale, color=theme.muted, va="bottom")
     return figure
+
+
+def _text(text: str) -> str:
+    """The text as it is: matplotlib sets what stands between two dollars as mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _wrapped(text: str, width: float) -> str:
@@ -72,22 +77,22 @@ def _panel(axes: Axes, panel: Panel, theme: Theme, scale: float, *, titled: bool
     _dress(axes, theme, scale)
     for band in panel.bands:
         _area(axes, band, theme)
-    for rule in panel.rules:
-        _rule(axes, rule, theme, scale)
+    for line in panel.reference_lines:
+        _reference_line(axes, line, theme, scale)
     bars = [series for series in panel.series if series.draw == "bars"]
     for series in panel.series:
         place = (bars.index(series), len(bars)) if series in bars else (0, 1)
         _series(axes, series, theme, scale, place)
     for label in panel.labels:
         axes.annotate(
-            label.text, (label.x, label.y), (label.dx * _POINT * scale, label.dy * _POINT * scale),
+            _text(label.text), (label.x, label.y), (label.dx * _POINT * scale, label.dy * _POINT * scale),
             textcoords="offset points", fontsize=8 * scale, color=theme.ink, ha="center", va="center", zorder=6,
             arrowprops={"arrowstyle": "-", "color": theme.muted, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
         )  # fmt: skip
     _scale(axes, "x", panel.x, scale)
     _scale(axes, "y", panel.y, scale)
     if titled:
-        axes.set_title(panel.title, fontsize=9 * scale, color=theme.ink, loc="left")
+        axes.set_title(_text(panel.title), fontsize=9 * scale, color=theme.ink, loc="left")
 
 
 def _dress(axes: Axes, theme: Theme, scale: float) -> None:
@@ -155,23 +160,23 @@ def _area(axes: Axes, band: Band, theme: Theme) -> None:
     )  # fmt: skip
 
 
-def _rule(axes: Axes, rule: Rule, theme: Theme, scale: float) -> None:
-    colour = theme.colour(rule.look.colour)
+def _reference_line(axes: Axes, line: ReferenceLine, theme: Theme, scale: float) -> None:
+    colour = theme.colour(line.look.colour)
     across: dict[str, Any] = {"color": colour, "linewidth": scale, "linestyle": "--", "zorder": 2}
-    text: dict[str, Any] = {"fontsize": 7 * scale, "color": theme.muted, "textcoords": "offset points"}
-    if rule.axis == "x":
-        axes.axvline(rule.value, **across)
-        axes.annotate(rule.text, (rule.value, 1), (-3, -3), xycoords=("data", "axes fraction"), ha="right", va="top",
-                      **text)  # fmt: skip
+    text: dict[str, Any] = {"fontsize": 7 * scale, "color": theme.muted, "textcoords": "offset points", "va": "top"}
+    if line.axis == "x":
+        axes.axvline(line.value, **across)
+        text |= {"xycoords": ("data", "axes fraction"), "ha": "right"}
+        axes.annotate(_text(line.text), (line.value, 1), (-3, -3), **text)
     else:
-        axes.axhline(rule.value, **across)
-        axes.annotate(rule.text, (0, rule.value), (3, -3), xycoords=("axes fraction", "data"), ha="left", va="top",
-                      **text)  # fmt: skip
+        axes.axhline(line.value, **across)
+        text |= {"xycoords": ("axes fraction", "data"), "ha": "left"}
+        axes.annotate(_text(line.text), (0, line.value), (3, -3), **text)
 
 
 def _scale(axes: Axes, which: str, scale: Scale, factor: float) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_label_text(scale.title, fontsize=9 * factor)
+    axis.set_label_text(_text(scale.title), fontsize=9 * factor)
     if scale.log:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
         axis.set_minor_formatter(NullFormatter())
@@ -181,7 +186,7 @@ def _scale(axes: Axes, which: str, scale: Scale, factor: float) -> None:
         axis.set_minor_locator(NullLocator())
         axis.set_ticks(list(scale.ticks), [f"{tick:g}" for tick in scale.ticks])
     if scale.names:
-        axis.set_ticks(range(len(scale.names)), list(scale.names))
+        axis.set_ticks(range(len(scale.names)), [_text(name) for name in scale.names])
         width = axes.get_window_extent().width / axes.figure.dpi * DPI / factor
         if which == "x" and crowded(scale.names, width):
             axes.tick_params(axis="x", rotation=35)
@@ -208,9 +213,9 @@ def _legend(figure: Figure, chart: Chart, theme: Theme, scale: float, corner: tu
 def _key(series: Series, theme: Theme) -> Line2D | Patch:
     colour = theme.colour(series.look.colour)
     if series.draw == "bars":
-        return Patch(color=colour, label=series.name)
+        return Patch(color=colour, label=_text(series.name))
     return Line2D(
-        [], [], color=colour, label=series.name, linewidth=1.4,
+        [], [], color=colour, label=_text(series.name), linewidth=1.4,
         linestyle="none" if series.draw == "points" else _DASH[series.look.dash],
         marker=series.look.symbol.matplotlib if series.size else "none", markersize=min(series.size, 10) * _POINT,
         alpha=series.opacity,

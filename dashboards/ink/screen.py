@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from dashboards.ink.chart import Band, Chart, Panel, Rule, Scale, Series, crowded
+from dashboards.ink.chart import Band, Chart, Panel, ReferenceLine, Scale, Series, crowded
 from dashboards.ink.style import DARK, LIGHT, SPREAD_OPACITY, Theme
 
 MARGIN = {"l": 80, "r": 20, "t": 60, "b": 70}
@@ -42,7 +42,7 @@ def plotly(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
     figure = make_subplots(
         rows=1,
         cols=len(chart.panels),
-        subplot_titles=[html.escape(panel.title) for panel in chart.panels] if len(chart.panels) > 1 else None,
+        subplot_titles=[_text(panel.title) for panel in chart.panels] if len(chart.panels) > 1 else None,
         horizontal_spacing=min(0.12, 1 / (len(chart.panels) + 2)),
     )
     seen: set[str] = set()
@@ -71,11 +71,11 @@ def _draw(figure: go.Figure, panel: Panel, column: int, theme: Theme, seen: set[
     for series in panel.series:
         figure.add_trace(_trace(series, panel, theme, first=series.key and series.name not in seen), **at)
         seen |= {series.name} if series.key else set()
-    for rule in panel.rules:  # after the series: plotly leaves out what is drawn on an empty panel
-        _rule(figure, rule, theme, at)
+    for line in panel.reference_lines:  # after the series: plotly leaves out what is drawn on an empty panel
+        _reference_line(figure, line, theme, at)
     for label in panel.labels:
         figure.add_annotation(
-            x=_placed(label.x, panel.x), y=_placed(label.y, panel.y), text=html.escape(label.text), ax=label.dx,
+            x=_placed(label.x, panel.x), y=_placed(label.y, panel.y), text=_text(label.text), ax=label.dx,
             ay=-label.dy, font={"size": 11, "color": theme.ink}, showarrow=True, arrowhead=0, arrowwidth=0.7,
             arrowcolor=theme.muted, standoff=6, **at,
         )  # fmt: skip
@@ -94,10 +94,10 @@ def _trace(series: Series, panel: Panel, theme: Theme, *, first: bool) -> go.Sca
     common: dict[str, Any] = {
         "x": list(series.x) or [None],  # a series of nothing still has its line in the legend
         "y": list(series.y) or [None],
-        "name": html.escape(series.name),
+        "name": _text(series.name),
         "legendgroup": series.name,
         "showlegend": first,
-        "text": [_broken(text) for text in series.hover] or None,
+        "text": [_text(text) for text in series.hover] or None,
         "hovertemplate": "%{text}<extra></extra>" if series.hover else None,
         "opacity": series.opacity,
         "error_y": _bars(series.error, colour),
@@ -116,9 +116,12 @@ def _trace(series: Series, panel: Panel, theme: Theme, *, first: bool) -> go.Sca
     )
 
 
-def _broken(text: str) -> str:
-    """Lines of text in plotly's own small HTML; whatever looks like a tag in a name stays text."""
-    return html.escape(text).replace("\n", "<br>")
+def _text(text: str) -> str:
+    """Lines of text in plotly's own small HTML, which has no `&quot;`. A name that looks like a tag or TeX is text.
+
+    plotly sets text between dollars as TeX where a page has MathJax, as notebooks do.
+    """
+    return html.escape(text, quote=False).replace("$", "&#36;").replace("\n", "<br>")
 
 
 def _bars(lengths: Sequence[float], colour: str) -> dict[str, Any] | None:
@@ -142,17 +145,22 @@ def _area(band: Band, theme: Theme) -> list[go.Scatter]:
     ]
 
 
-def _rule(figure: go.Figure, rule: Rule, theme: Theme, at: dict[str, int]) -> None:
-    line = {"color": theme.colour(rule.look.colour), "width": 1.2, "dash": "dash"}
-    text = {"text": html.escape(rule.text), "font": {"size": 11, "color": theme.muted}}
-    if rule.axis == "x":
-        figure.add_vline(rule.value, line=line, annotation=text, annotation_position="top left", **at)
+def _reference_line(figure: go.Figure, reference: ReferenceLine, theme: Theme, at: dict[str, int]) -> None:
+    line = {"color": theme.colour(reference.look.colour), "width": 1.2, "dash": "dash"}
+    text = {"text": _text(reference.text), "font": {"size": 11, "color": theme.muted}}
+    if reference.axis == "x":
+        figure.add_vline(reference.value, line=line, annotation=text, annotation_position="top left", **at)
     else:
-        figure.add_hline(rule.value, line=line, annotation=text, annotation_position="bottom left", **at)
+        figure.add_hline(reference.value, line=line, annotation=text, annotation_position="bottom left", **at)
 
 
 def _axis(scale: Scale, theme: Theme) -> dict[str, Any]:
-    shown: dict[str, Any] = {"title": scale.title, "zeroline": False, "gridcolor": theme.grid, "linecolor": theme.grid}
+    shown: dict[str, Any] = {
+        "title": _text(scale.title),
+        "zeroline": False,
+        "gridcolor": theme.grid,
+        "linecolor": theme.grid,
+    }
     if scale.log:
         shown |= {"type": "log"}
     if scale.low is not None and scale.high is not None:
@@ -160,7 +168,7 @@ def _axis(scale: Scale, theme: Theme) -> dict[str, Any]:
     if scale.ticks:
         shown |= {"tickmode": "array", "tickvals": list(scale.ticks), "ticktext": [f"{tick:g}" for tick in scale.ticks]}
     if scale.names:
-        names = [_broken(name) for name in scale.names]
+        names = [_text(name) for name in scale.names]
         shown |= {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": names}
     return shown
 
@@ -170,7 +178,7 @@ def picture(light: go.Figure, dark: go.Figure) -> str:
     both = {"light": json.loads(light.to_json()), "dark": json.loads(dark.to_json())}
     for shown in both.values():
         shown["layout"].pop("template", None)
-    body = json.dumps({**both, "config": _CONTROLS}).replace("</", "<\\/")
+    body = json.dumps({**both, "config": _CONTROLS}).replace("<", "\\u003c")  # no tag or comment begins in it
     return f'<script type="application/json" class="picture">{body}</script><div class="figure"></div>'
 
 

@@ -1,4 +1,4 @@
-"""What every figure shares: colours that colour-blind people tell apart, symbols, names of metrics."""
+"""What every figure shares: colours that colour-blind people tell apart, symbols and dashes."""
 
 from __future__ import annotations
 
@@ -62,8 +62,6 @@ DARK = Theme(
     },
 )
 
-_SPELLED = {"f1": "F1", "eod": "EOD", "ece": "ECE"}
-
 
 @dataclass(frozen=True)
 class Symbol:
@@ -115,17 +113,3 @@ def looks(methods: Sequence[str]) -> dict[str, Look]:
     strangers = [name for name in methods if name not in _LOOKS]
     given = {name: free[i % len(free)] for i, name in enumerate(strangers)}
     return {name: _LOOKS.get(name) or given[name] for name in methods}
-
-
-def readable(metric: str) -> str:
-    """The metric as prose.
-
-    >>> readable("delta_f1")
-    'delta F1'
-    """
-    return " ".join(_SPELLED.get(word, word) for word in metric.split("_"))
-
-
-def direction(metric: str, sense: str) -> str:
-    """The metric, and which way is better: `accuracy (higher is better)`."""
-    return f"{readable(metric)} ({'higher' if sense == 'max' else 'lower'} is better)"

@@ -14,7 +14,7 @@ from trainables.errors import UserError
 if TYPE_CHECKING:
     from dashboards.document.document import Table
 
-FORMATS = ("html", "md", "pdf", "tex")
+FORMATS = ("html", "md", "tex")
 EXPORTS = ("csv", "json", "parquet")
 
 
@@ -71,7 +71,7 @@ def pareto(asked: argparse.Namespace) -> int:
 
 
 def report(asked: argparse.Namespace) -> int:
-    """Write one file that tells all of a sweep: HTML that opens offline, PDF, or its tables for a paper."""
+    """Write one file that tells all of a sweep: HTML that opens offline, Markdown, or its tables for a paper."""
     from sweeper.report import files, sweep_report
     from sweeper.results import summary
     from sweeper.results.results import Results
@@ -128,11 +128,13 @@ def show_table(table: Table) -> None:
     from rich.table import Table as Drawn
     from rich.text import Text
 
+    from dashboards.document.document import plain
+
     drawn = Drawn(caption=table.caption, caption_justify="left", header_style="bold")
     for column, name in enumerate(table.head):
         drawn.add_column(name, justify="left" if column in table.words else "right")
     for row in table.rows:
-        drawn.add_row(*map(Text, row))
+        drawn.add_row(*(Text(plain(cell)) for cell in row))
     Console(soft_wrap=True).print(drawn)
 
 

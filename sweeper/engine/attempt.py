@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from dashboards.document.tables import to_csv
 from sweeper.engine.executor import Execute
 from sweeper.engine.queue import FitQueue
 from sweeper.engine.signals import Interrupts
@@ -126,8 +127,8 @@ class Attempt:
             snapshot = replace(snapshot, why=self._why(notes))
             self._folder.note_why(self._why(notes))
         frame = summary.table(trials, self._spec, front)
-        self._folder.write(self._folder.path / "trials.csv", frame.to_csv(index=False).encode())
-        self._folder.write(self._folder.path / "front.csv", frame[frame["on_front"]].to_csv(index=False).encode())
+        self._folder.write(self._folder.path / "trials.csv", to_csv(frame).encode())
+        self._folder.write(self._folder.path / "front.csv", to_csv(frame[frame["on_front"]]).encode())
         if self._projector is not None and not self._projector.finish(RECORD_PATIENCE_S):
             notes.append(f"record: MLflow could not take everything yet{self._projector.last}; {_RECORD_LATER}")
         if self._spec.storage.keep_weights == "front":

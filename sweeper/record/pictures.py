@@ -1,6 +1,6 @@
 """The files of a sweep's parent run: its tables, and its pictures for screen and paper.
 
-Drawing takes seconds and grows with the trials, so whoever calls it does so at a pace, never per trial.
+Drawing takes seconds and grows with the trials, so it is done at a pace, never per trial.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from typing import Literal
 
 import pandas as pd
 
+from dashboards.document.tables import to_csv
+
 TABLE, REPORT, SMALL = "trials.json", "report.html", "front-small.png"
 _SMALL_IN = 2.4  # 720 pixels: MLflow shows a note's pictures as large as they are
 
 
 def write_tables(folder: Path, table: pd.DataFrame) -> None:
     """`trials.csv`; the same as `trials.json`, in the shape that MLflow's page shows as a table; the front."""
-    table.to_csv(folder / "trials.csv", index=False)
+    members = table[table["on_front"]]
+    for name, part in (("trials.csv", table), ("front.csv", members)):
+        (folder / name).write_text(to_csv(part), encoding="utf-8")
     shown = json.loads(table.to_json(orient="split", index=False, double_precision=15))
     text = json.dumps({"columns": shown["columns"], "data": shown["data"]}, ensure_ascii=False)
     (folder / TABLE).write_text(text, encoding="utf-8")
-    members = table[table["on_front"]]
-    members.to_csv(folder / "front.csv", index=False)
     members.to_json(folder / "front.json", orient="records", indent=2, force_ascii=False, double_precision=15)
 
 
@@ -35,13 +37,16 @@ def draw(
     hypervolumes: Sequence[float],
 ) -> None:
     """The front (page, PNG, SVG; needs two objectives) and how it grew."""
-    from dashboards.figures import recorded  # load both drawing libraries
-    from dashboards.ink import paper  # load both drawing libraries
+    from dashboards.document import writers  # load both drawing libraries
+    from dashboards.figures import front, growth
+    from dashboards.ink import paper
 
-    recorded.hypervolume_png(recorded.hypervolume_numbers(hypervolumes), folder / "hypervolume.png")
+    grown = growth.hypervolume_chart(growth.hypervolume_numbers(hypervolumes))
+    paper.save(grown, folder / "hypervolume.png")
     if len(objectives) > 1:
-        numbers = recorded.front_numbers(table, objectives)
-        (folder / "front.html").write_text(recorded.front_html(numbers, title=name), encoding="utf-8")
-        recorded.front_png(numbers, folder / "front.png")
-        recorded.front_png(numbers, folder / "front.svg")
-        paper.save(recorded.front_chart(numbers), folder / SMALL, width_in=_SMALL_IN)
+        numbers = front.front_numbers(table, objectives)
+        chart = front.front_chart(numbers)
+        (folder / "front.html").write_text(writers.to_html(front.front_page(numbers, name)), encoding="utf-8")
+        for picture in ("front.png", "front.svg"):
+            paper.save(chart, folder / picture)
+        paper.save(chart, folder / SMALL, width_in=_SMALL_IN)

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from dashboards.document.document import Document, Picture, Section, Table, Text
-from dashboards.document.tables import decimal, heading, method_table
+from dashboards.document.tables import method_table
 from dashboards.figures import several
 from dashboards.ink.chart import COLUMN, SCREEN
+from dashboards.ink.wording import decimal, heading
 from sweeper.errors import UserError
 from sweeper.front import pareto, recommend
 from sweeper.front.recommend import Knee
@@ -163,7 +164,7 @@ def volume_table(found: Comparison) -> Table:
         volume = found.volumes[each.name]
         share = f"{volume / found.together:.1%}" if found.together else "–"
         shared = f"{found.shared_front[each.name]} of {len(each.results.front)}"
-        row = (each.name, f"{volume:.4f}", share, shared, *map(decimal, best))
+        row = (each.name, decimal(volume, digits=4), share, shared, *map(decimal, best))
         rows.append((*row, str(len(each.results.trials)), f"{hours:.2f}"))
     bests = tuple(f"best {heading(name, sense)}" for name, sense in objectives.items())
     head = ("sweep", "hypervolume (↑)", "of all together", "members on the joint front", *bests)
@@ -193,4 +194,4 @@ def _methods(found: Comparison) -> list[Table]:
         "Validation split, in percent, mean ± standard deviation over the seeds; each method at the knee of its own "
         "trials."
     )
-    return [method_table(pd.concat(rows), evidence.senses(evidence.PERFORMANCE), caption)]
+    return [method_table(pd.concat(rows), evidence.senses(evidence.OVERALL_METRICS), caption)]

@@ -12,8 +12,9 @@ import pandas as pd
 from dashboards.document.document import Picture, Section, Table, Text
 from dashboards.document.tables import method_table
 from dashboards.figures import bars, curves, growth, importance, parallel, reliability, surface
-from dashboards.figures.recorded import front_chart, front_numbers
+from dashboards.figures.front import front_chart, front_numbers
 from dashboards.ink.chart import COLUMN, Chart
+from dashboards.ink.wording import decimal, interval
 from sweeper.front import pareto, recommend
 from sweeper.front.intervals import wilson
 from sweeper.front.recommend import Rule
@@ -23,8 +24,8 @@ from sweeper.trial import State, Trial
 from trainables.metrics import METRICS
 
 # FairLoRA, Tables 1, 2 and 6, and Table 3; figures 3, 4 and 6 to 8.
-PERFORMANCE = ("accuracy", "min_f1", "min_recall", "delta_f1")
-ATTRIBUTE = ("eod_max_macro", "sensitive_accuracy", "worst_group_accuracy", "group_accuracy_spread")
+OVERALL_METRICS = ("accuracy", "min_f1", "min_recall", "delta_f1")
+ATTRIBUTE_METRICS = ("eod_max_macro", "sensitive_accuracy", "worst_group_accuracy", "group_accuracy_spread")
 
 
 def sections(results: Results, by: Rule, named: Mapping[int, str]) -> list[Section]:
@@ -50,10 +51,14 @@ def methods(results: Results, by: Rule) -> list[Table | Picture | Text]:
         f"Validation split, in percent, mean ± standard deviation over {len(results.spec.search.seed_list)} seeds. "
         f"Each method's point is chosen from its own trials by one rule ({by.text}); trials to choose from: {counted}."
     )
-    blocks: list[Table | Picture | Text] = [method_table(rows, senses(PERFORMANCE), caption)]
-    if rows[[name for name in ATTRIBUTE if name in rows]].notna().any(axis=None):
-        blocks.append(method_table(rows, senses(ATTRIBUTE), "The same points by the sensitive attribute, in percent."))
-    blocks.append(Picture("methods", bars.bar_chart(bars.bar_numbers(rows, senses((*PERFORMANCE, *ATTRIBUTE[:3]))))))
+    blocks: list[Table | Picture | Text] = [method_table(rows, senses(OVERALL_METRICS), caption)]
+    if rows[[name for name in ATTRIBUTE_METRICS if name in rows]].notna().any(axis=None):
+        blocks.append(
+            method_table(rows, senses(ATTRIBUTE_METRICS), "The same points by the sensitive attribute, in percent.")
+        )
+    blocks.append(
+        Picture("methods", bars.bar_chart(bars.bar_numbers(rows, senses((*OVERALL_METRICS, *ATTRIBUTE_METRICS[:3])))))
+    )
     return blocks
 
 
@@ -88,7 +93,7 @@ def _group_table(groups: pd.DataFrame, number: int, name: str) -> Table:
     for (kind, group), part in own.groupby(["kind", "name"], sort=False):
         n, accuracy = int(part["n"].iloc[0]), float(part["accuracy"].mean())
         low, high = wilson(accuracy * n, n)
-        rows.append((str(kind), str(group), f"{n:,}", f"{accuracy:.3f}" if n else "–", f"{low:.3f} … {high:.3f}"))
+        rows.append((str(kind), str(group), f"{n:,}", decimal(accuracy if n else None), interval(low, high)))
     caption = f"Trial {number} ({name}) on validation: mean over the seeds; Wilson's 95 % interval for n examples."
     return Table(("kind", "group", "n", "accuracy", "95 %"), tuple(rows), caption, words=(0, 1))
 

@@ -12,25 +12,24 @@ from typing import Any
 
 import pandas as pd
 
+from dashboards.document.tables import to_csv
 from sweeper.results import held_out, summary
 from sweeper.results.results import Results
 from sweeper.state.atomic import whole, write_text
 
-FORMATS = ("csv", "json", "parquet")
-
 
 def write(results: Results, form: str, path: Path) -> list[Path]:
-    """Write it; gives the files."""
+    """Write it as `csv`, `json` or `parquet`; gives the files."""
     if form == "json":
         write_text(path, json.dumps(document(results), indent=1, ensure_ascii=False, allow_nan=False))
         return [path]
     written = []
     for name, table in tables(results).items():
         place = path if name == "trials" else path.with_suffix(f".{name}{path.suffix}")
-        with whole(place) as temporary:
-            if form == "csv":
-                table.to_csv(temporary, index=False)
-            else:
+        if form == "csv":
+            write_text(place, to_csv(table))
+        else:
+            with whole(place) as temporary:
                 _plain_columns(table).to_parquet(temporary, index=False)
         written.append(place)
     return written

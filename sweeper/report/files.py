@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from dashboards.document.document import Document
@@ -21,6 +21,9 @@ def target(form: str | None, path: Path | None, forms: Sequence[str], stem: str)
         form = form or forms[0]
         return form, Path(f"{stem}.{form}")
     suffix = path.suffix.removeprefix(".").lower()
+    if suffix == "pdf" and "html" in forms:
+        html = path.with_suffix(".html")
+        raise UserError(f"{path}: no PDF is written here. Write {html}, open it in a browser and print it to a PDF.")
     if form is None and suffix not in forms:
         raise UserError(f"{path}: '{path.suffix}' says no format. Use one of .{', .'.join(forms)}, or --format.")
     if form is not None and suffix in forms and suffix != form:
@@ -31,19 +34,11 @@ def target(form: str | None, path: Path | None, forms: Sequence[str], stem: str)
 
 
 def write_document(document: Document, form: str, path: Path) -> None:
-    """A document as `html`, `md`, `tex` or `pdf`."""
-    from dashboards.document import pdf, writers
+    """A document as `html`, `md` or `tex`."""
+    from dashboards.document import writers  # loads plotly
 
-    forms: dict[str, Callable[[Document], str]] = {
-        "html": writers.to_html,
-        "md": writers.to_markdown,
-        "tex": writers.to_latex,
-    }
-    if form == "pdf":
-        with whole(path) as temporary:
-            pdf.save(document, temporary)
-    else:
-        write_text(path, forms[form](document))
+    forms = {"html": writers.to_html, "md": writers.to_markdown, "tex": writers.to_latex}
+    write_text(path, forms[form](document))
 
 
 def write_figures(document: Document, folder: Path) -> list[Path]:

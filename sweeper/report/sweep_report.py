@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards.document.document import Code, Document, Picture, Section, Table, Text
-from dashboards.document.tables import decimal, heading
-from dashboards.figures.recorded import front_chart, front_numbers
+from dashboards.figures.front import front_chart, front_numbers
 from dashboards.ink.chart import COLUMN, SCREEN
-from dashboards.ink.style import readable
+from dashboards.ink.wording import decimal, heading, interval, readable, setting
 from sweeper.errors import UserError
 from sweeper.front.recommend import Recommendation, rule
 from sweeper.report import evidence
@@ -59,7 +58,7 @@ def gather(snapshot: Snapshot, results: Results, bounds: Mapping[str, float] | N
 
 
 def document(facts: Facts) -> Document:
-    """The report as data; `dashboards.document.writers` and `dashboards.document.pdf` write it.
+    """The report as data; `dashboards.document.writers` writes it.
 
     Raises:
         UserError: no trial is complete yet: there is nothing to report.
@@ -147,7 +146,7 @@ def _front_table(facts: Facts) -> Table:
         row += [decimal(trial.metrics[name], trial.spread[name]) for name in spec.objectives]
         if sure is not None and sure.resamples:
             ends = sure.intervals.get(trial.number, {})
-            row += [f"{ends[name][0]:.3f} … {ends[name][1]:.3f}" if name in ends else "–" for name in spec.objectives]
+            row += [interval(*ends[name]) if name in ends else "–" for name in spec.objectives]
             row += [_share(sure.on_front, trial.number), _share(sure.chosen, trial.number)]
         rows.append(tuple(row))
     head = ["trial", "configuration", "called", *(heading(n, s) for n, s in spec.objectives.items())]
@@ -225,7 +224,7 @@ def _every(trials: Sequence[Trial], objectives: Mapping[str, str]) -> Table:
         (
             str(t.number),
             str(t.state),
-            *(_value(t.params.get(name)) for name in varied),
+            *(setting(t.params.get(name)) for name in varied),
             *(decimal(t.metrics[n], t.spread[n]) if n in t.metrics else "–" for n in objectives),
         )
         for t in trials
@@ -234,10 +233,6 @@ def _every(trials: Sequence[Trial], objectives: Mapping[str, str]) -> Table:
     return Table(
         head, rows, "Every trial, in the order in which they were proposed.", words=(0, 1), folded="All trials"
     )
-
-
-def _value(value: Any) -> str:
-    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _provenance(facts: Facts) -> list[Text | Table]:

@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.figures import bars, curves, exposure, growth, importance, parallel, recorded, reliability, surface
+from dashboards.document import writers
+from dashboards.figures import bars, curves, exposure, front, growth, importance, parallel, reliability, surface
 from dashboards.ink import paper, screen
 from dashboards.ink.chart import COLUMN, SCREEN, Chart
 from dashboards.ink.labels import CHARACTER, LINE, Box, place
-from dashboards.ink.style import DARK, LIGHT, Theme, looks, readable
+from dashboards.ink.style import DARK, LIGHT, Theme, looks
+from dashboards.ink.wording import readable
 
 SENSES = {"accuracy": "max", "delta_f1": "min"}
 
@@ -58,7 +60,7 @@ def many(n: int) -> pd.DataFrame:
 
 
 def test_each_trial_is_in_the_list_where_it_belongs() -> None:
-    numbers = recorded.front_numbers(five(), SENSES)
+    numbers = front.front_numbers(five(), SENSES)
     assert [p.number for p in numbers.front] == [2, 1]  # by accuracy
     assert [p.number for p in numbers.dominated] == [3]
     assert [p.number for p in numbers.baselines] == [0]
@@ -67,14 +69,14 @@ def test_each_trial_is_in_the_list_where_it_belongs() -> None:
 
 
 def test_a_baseline_on_the_front_is_drawn_once_and_keeps_its_symbol() -> None:
-    numbers = recorded.front_numbers(table(row(0, 0.9, 0.2, baseline="lora", on_front=True), row(1, 0.8, 0.3)), SENSES)
+    numbers = front.front_numbers(table(row(0, 0.9, 0.2, baseline="lora", on_front=True), row(1, 0.8, 0.3)), SENSES)
     assert [p.number for p in numbers.points] == [1, 0]
     assert [p.number for p in numbers.baselines] == [p.number for p in numbers.front] == [0]
-    assert "star" in str(recorded.front_plotly(numbers).to_dict())
+    assert "star" in str(screen.plotly(front.front_chart(numbers)).to_dict())
 
 
 def test_axes_say_which_way_is_better() -> None:
-    numbers = recorded.front_numbers(five(), SENSES)
+    numbers = front.front_numbers(five(), SENSES)
     assert numbers.x.title == "accuracy (higher is better)"
     assert numbers.y.title == "delta F1 (lower is better)"
     assert readable("worst_group_accuracy") == "worst group accuracy"
@@ -93,51 +95,51 @@ def test_the_step_between_neighbours_is_their_worst_corner(
     senses: tuple[str, str], first: tuple[float, float], second: tuple[float, float], corner: tuple[float, float]
 ) -> None:
     trials = table(row(0, *first, on_front=True), row(1, *second, on_front=True))
-    numbers = recorded.front_numbers(trials, dict(zip(SENSES, senses, strict=True)))
+    numbers = front.front_numbers(trials, dict(zip(SENSES, senses, strict=True)))
     assert numbers.outline[1:4] == (first, corner, second)
 
 
 def test_the_outline_runs_on_to_the_bad_ends_of_both_axes() -> None:
-    numbers = recorded.front_numbers(five(), SENSES)
+    numbers = front.front_numbers(five(), SENSES)
     assert numbers.outline[0] == (numbers.x.low, 0.1)
     assert numbers.outline[-1] == (0.9, numbers.y.high)
 
 
 def test_three_objectives_have_no_outline_and_the_caption_says_why() -> None:
     trials = five().assign(loss=1.0, loss_std=0.1)
-    numbers = recorded.front_numbers(trials, SENSES | {"loss": "min"})
+    numbers = front.front_numbers(trials, SENSES | {"loss": "min"})
     assert numbers.outline == ()
     assert "3 objectives; loss not drawn" in numbers.caption
 
 
 def test_one_objective_is_refused() -> None:
     with pytest.raises(ValueError, match="two objectives or more"):
-        recorded.front_numbers(five(), {"accuracy": "max"})
+        front.front_numbers(five(), {"accuracy": "max"})
 
 
 def test_one_diverged_trial_does_not_squeeze_the_front_and_is_counted() -> None:
     trials = pd.concat([five(), table(row(6, 0.01, 0.9))], ignore_index=True)
-    numbers = recorded.front_numbers(trials, SENSES)
+    numbers = front.front_numbers(trials, SENSES)
     assert numbers.x.low > 0.3
     assert "1 outside the frame" in numbers.caption
     assert 6 in [p.number for p in numbers.dominated]
 
 
 def test_the_caption_counts_trials_by_state() -> None:
-    assert "6 trials (5 complete, 1 failed)." in recorded.front_numbers(five(), SENSES).caption
+    assert "6 trials (5 complete, 1 failed)." in front.front_numbers(five(), SENSES).caption
 
 
 @pytest.mark.parametrize("trials", [five().iloc[:0], five().iloc[5:], five().iloc[1:2]], ids=["none", "failed", "one"])
 def test_a_sweep_that_has_hardly_begun_can_be_drawn(trials: pd.DataFrame, tmp_path: Path) -> None:
-    numbers = recorded.front_numbers(trials, SENSES)
-    recorded.front_png(numbers, tmp_path / "front.png")
+    numbers = front.front_numbers(trials, SENSES)
+    paper.save(front.front_chart(numbers), tmp_path / "front.png")
     assert (tmp_path / "front.png").stat().st_size > 1000
-    assert "<table>" in recorded.front_html(numbers)
+    assert "<table>" in writers.to_html(front.front_page(numbers, "a front"))
 
 
 @pytest.mark.parametrize("n", [16, 40])
 def test_labels_cover_no_point_no_line_and_no_other_label(n: int) -> None:
-    numbers = recorded.front_numbers(many(n), SENSES)
+    numbers = front.front_numbers(many(n), SENSES)
     x, y, (width, height) = numbers.x, numbers.y, SCREEN
     boxes = []
     for label in numbers.labels:
@@ -164,14 +166,14 @@ def test_a_long_name_gives_way_to_the_number_where_only_that_fits() -> None:
 
 def test_error_bars_are_the_spread_and_one_seed_has_none() -> None:
     trials = table(row(0, 0.9, 0.2, on_front=True), row(1, 0.8, 0.1, on_front=True, accuracy_std=math.nan))
-    traces = recorded.front_plotly(recorded.front_numbers(trials, SENSES)).to_dict()["data"]
+    traces = screen.plotly(front.front_chart(front.front_numbers(trials, SENSES))).to_dict()["data"]
     (cloud,) = [trace for trace in traces if trace.get("error_x")]
     assert list(cloud["error_x"]["array"]) == [None, 0.01]  # sorted by accuracy
     assert list(cloud["error_y"]["array"]) == [0.02, 0.02]
 
 
 def test_the_page_carries_its_script_once_and_asks_the_network_for_nothing() -> None:
-    page = recorded.front_html(recorded.front_numbers(five(), SENSES), title="a <b> & c")
+    page = writers.to_html(front.front_page(front.front_numbers(five(), SENSES), "a <b> & c"))
     assert page.count("plotly.js v") == 1
     assert not re.search(r"<script[^>]+src=|<link|<img|@import", page)
     assert "<h1>a &lt;b&gt; &amp; c</h1>" in page
@@ -181,7 +183,7 @@ def test_the_page_carries_its_script_once_and_asks_the_network_for_nothing() -> 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_paper_is_drawn_in_the_format_that_the_suffix_names(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"front{suffix}"
-    recorded.front_png(recorded.front_numbers(many(16), SENSES), path)
+    paper.save(front.front_chart(front.front_numbers(many(16), SENSES)), path)
     magic = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix]
     assert path.read_bytes().startswith(magic)
     if suffix == ".svg":
@@ -196,11 +198,11 @@ def test_methods_differ_in_colour_and_in_shape_and_keep_both_between_figures() -
 
 
 def test_hypervolume_is_counted_by_finished_trials(tmp_path: Path) -> None:
-    numbers = recorded.hypervolume_numbers([0.5, 0.5, 0.75])
+    numbers = growth.hypervolume_numbers([0.5, 0.5, 0.75])
     assert numbers.finished == (1, 2, 3)
-    recorded.hypervolume_png(numbers, tmp_path / "h.png")
+    paper.save(growth.hypervolume_chart(numbers), tmp_path / "h.png")
     assert (tmp_path / "h.png").stat().st_size > 1000
-    assert list(recorded.hypervolume_plotly(numbers).data[0].y) == [0.5, 0.5, 0.75]
+    assert list(screen.plotly(growth.hypervolume_chart(numbers)).data[0].y) == [0.5, 0.5, 0.75]
 
 
 # --- colours
@@ -263,28 +265,28 @@ def test_thirteen_methods_never_share_both_colour_and_shape() -> None:
 
 
 def test_the_knee_is_ringed_and_named_and_a_bound_is_a_line() -> None:
-    numbers = recorded.front_numbers(five(), SENSES, knee=1, bounds={"accuracy": (0.75, None), "loss": (None, 1)})
-    drawn = str(recorded.front_plotly(numbers).to_dict())
+    numbers = front.front_numbers(five(), SENSES, knee=1, bounds={"accuracy": (0.75, None), "loss": (None, 1)})
+    drawn = str(screen.plotly(front.front_chart(numbers)).to_dict())
     assert "accuracy ≥ 0.75" in drawn
     assert "loss" not in drawn
     assert any(label.text == "fairlora λ=0.1 r=1, the knee" for label in numbers.labels)
 
 
 def test_a_bound_outside_the_frame_is_not_drawn() -> None:
-    numbers = recorded.front_numbers(five(), SENSES, bounds={"accuracy": (0.01, None)})
-    assert recorded.front_chart(numbers).panels[0].rules == ()
+    numbers = front.front_numbers(five(), SENSES, bounds={"accuracy": (0.01, None)})
+    assert front.front_chart(numbers).panels[0].reference_lines == ()
 
 
 def test_a_name_that_looks_like_a_tag_stays_text_on_the_screen() -> None:
     trials = table(row(0, 0.9, 0.2, on_front=True, label="<b onclick=x>"))
-    page = recorded.front_html(recorded.front_numbers(trials, SENSES))
+    page = writers.to_html(front.front_page(front.front_numbers(trials, SENSES), "a front"))
     assert "<b onclick" not in page
     assert "</script><script" not in re.sub(r"</script><script>", "", page)
 
 
 def test_at_a_columns_width_the_letters_are_six_points_or_more(tmp_path: Path) -> None:
-    numbers = recorded.front_numbers(many(16), SENSES, canvas=COLUMN)
-    drawn = paper.draw(recorded.front_chart(numbers), width_in=paper.COLUMN_IN)
+    numbers = front.front_numbers(many(16), SENSES, canvas=COLUMN)
+    drawn = paper.draw(front.front_chart(numbers), width_in=paper.COLUMN_IN)
     assert drawn.get_figwidth() == pytest.approx(paper.COLUMN_IN)
     (axes,) = drawn.axes
     texts = [*axes.texts, *axes.get_xticklabels(), axes.xaxis.label, *drawn.legends[0].get_texts()]
@@ -442,7 +444,7 @@ def test_of_two_classes_the_positive_ones_probability_is_shown() -> None:
 def every_chart() -> dict[str, Chart]:
     rows, one = five().assign(name=five()["label"]), fits((0, 0, 0.8, 0.2), (0, 1, 0.9, 0.3))
     return {
-        "front": recorded.front_chart(recorded.front_numbers(five(), SENSES, knee=1)),
+        "front": front.front_chart(front.front_numbers(five(), SENSES, knee=1)),
         "growth": growth.hypervolume_chart(growth.hypervolume_numbers([0.1, 0.2], [10, 10])),
         "surface": surface.surface_chart(surface.surface_numbers(one, SENSES, [0])),
         "curves": curves.curve_chart(curves.curve_numbers(five(), "rank", SENSES)),
