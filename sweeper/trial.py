@@ -79,18 +79,20 @@ def mean_and_spread(rows: Sequence[Mapping[str, float | None]]) -> tuple[dict[st
     return means, spreads
 
 
-def typical(rows: Mapping[int, Mapping[str, float | None]], names: Sequence[str]) -> int:
-    """Of fits by seed, the seed whose metrics `names` lie nearest to their means over the seeds.
+def typical(rows: Mapping[int, Mapping[str, float | None]], objectives: Mapping[str, str]) -> int:
+    """Of fits by seed, the seed whose objectives (name: "max" or "min") lie nearest to their means over the seeds.
 
-    Each metric counts in units of its own spread. To hand out the best seed would be to choose by luck.
-    A tie goes to the earlier seed; a fit with an undefined metric is nobody's typical one.
+    Each objective counts in units of its own spread. To hand out the best seed would be to choose by luck, so a tie
+    (two seeds always tie) goes to the worse one. A fit with an undefined objective is never the typical one.
     """
-    table_SM = np.array([[math.nan if (v := row.get(name)) is None else v for name in names] for row in rows.values()])
-    table_SM = table_SM.astype(np.float64).reshape(len(rows), len(names))
-    spread_M = table_SM.std(axis=0)
-    away_SM = (table_SM - table_SM.mean(axis=0)) / np.where(spread_M > 0, spread_M, 1.0)
+    table = [[math.nan if (v := row.get(name)) is None else v for name in objectives] for row in rows.values()]
+    values_SM = np.array(table, dtype=np.float64).reshape(len(rows), len(objectives))
+    spread_M = values_SM.std(axis=0)
+    away_SM = (values_SM - values_SM.mean(axis=0)) / np.where(spread_M > 0, spread_M, 1.0)
+    better_S = away_SM @ np.array([1.0 if sense == "max" else -1.0 for sense in objectives.values()])
     distance_S = np.nan_to_num(np.round((away_SM**2).sum(axis=1), 9), nan=np.inf)
-    return list(rows)[int(distance_S.argmin())]
+    nearest_first = np.lexsort((np.nan_to_num(np.round(better_S, 9)), distance_S))
+    return list(rows)[int(nearest_first[0])]
 
 
 def without_nan(values: Mapping[str, float]) -> dict[str, float | None]:

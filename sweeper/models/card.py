@@ -124,11 +124,15 @@ def _groups(measured: Measured) -> str:
 
 
 def _chosen(facts: Facts) -> str:
-    return (
-        f"## How it was chosen\n\nAs `{facts.asked}` of {facts.tried} configurations tried in the sweep "
-        f"`{facts.spec.name}`, on validation numbers averaged over {facts.trial.seeds} seeds. Of the seeds it is the "
-        "typical one, nearest to those means, and not the best: the best seed's lead is mostly luck."
-    )
+    text = f"As `{facts.asked}` of {facts.tried} configurations tried in the sweep `{facts.spec.name}`, on validation"
+    if facts.trial.seeds == 1:
+        text += " numbers of one seed: how much another seed would change them is not known."
+    else:
+        text += (
+            f" numbers averaged over {facts.trial.seeds} seeds. Of the seeds it is the typical one, nearest to those "
+            "means (on a tie, as between two, the worse), and not the best: the best seed's lead is mostly luck."
+        )
+    return f"## How it was chosen\n\n{text}"
 
 
 def _intended(facts: Facts) -> str:

@@ -88,7 +88,7 @@ def _fit(folder: SweepFolder, spec: SweepSpec, trial: Trial) -> tuple[int, FitFo
     """The fit whose validation numbers lie nearest to their means over the seeds."""
     fits = {seed: folder.fit(trial.number, seed) for seed in spec.search.seed_list}
     values = {seed: _result(fit)["values"] for seed, fit in fits.items()}
-    seed = typical(values, list(spec.objectives))
+    seed = typical(values, spec.objectives)
     if not fits[seed].weights.is_dir():
         raise UserError(
             f"the weights of trial {trial.number} were not kept: it is not on the front. Pull a member of the front "

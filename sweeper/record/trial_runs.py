@@ -9,6 +9,7 @@ from sweeper.record.content import FitView, Scalar
 from sweeper.record.registry import Models
 from sweeper.record.store import DESCRIBED, DIGEST, MODEL, PAUSED, ROLE, TRIAL, WEIGHTS, Held, Runs
 from sweeper.trial import State, Trial, typical
+from trainables.metrics import METRICS
 
 STATUS = {State.COMPLETE: "FINISHED", State.FAILED: "FAILED", State.PRUNED: "KILLED", State.RUNNING: "RUNNING"}
 
@@ -114,7 +115,8 @@ class Children:
             return {}
         for seed, folder in folders.items():
             self._runs.keep_folder(held, folder, f"adapter/seed-{seed}")
-        seed = typical({fit.seed: fit.values for fit in fits if fit.seed in folders}, list(trial.values))
+        values = {fit.seed: fit.values for fit in fits if fit.seed in folders}
+        seed = typical(values, {name: METRICS[name].direction for name in trial.values})
         held.model = self._models.keep(self._runs.experiment, held, trial, folders[seed])
         held.weights = True
         return {MODEL: held.model, WEIGHTS: "true"}

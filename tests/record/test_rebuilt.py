@@ -73,16 +73,26 @@ def test_a_sweep_without_a_front_has_a_note_too() -> None:
     assert "Which one" not in text
 
 
+SENSES = {"accuracy": "max", "f1": "min"}
+
+
 def test_the_typical_seed_is_the_one_nearest_to_the_mean_not_the_best() -> None:
     rows = {0: {"accuracy": 0.9, "f1": 0.1}, 3: {"accuracy": 0.6, "f1": 0.1}, 5: {"accuracy": 0.8, "f1": 0.1}}
-    assert typical(rows, ["accuracy", "f1"]) == 5  # the mean is .767
-    assert typical({2: {"accuracy": 0.5}}, ["accuracy"]) == 2
-    assert typical({1: {"accuracy": 0.4}, 0: {"accuracy": 0.6}}, ["accuracy"]) == 1  # a tie: the one given first
+    assert typical(rows, SENSES) == 5  # the mean is .767
+    assert typical({2: {"accuracy": 0.5}}, {"accuracy": "max"}) == 2
 
 
-def test_objectives_count_in_units_of_their_own_spread() -> None:
-    rows = {0: {"a": 0.0, "b": 1000.0}, 1: {"a": 1.0, "b": 0.0}, 2: {"a": 0.5, "b": 400.0}}
-    assert typical(rows, ["a", "b"]) == 2
+@pytest.mark.parametrize("better", [0, 1])
+def test_of_two_seeds_which_always_tie_the_worse_is_the_typical_one(better: int) -> None:
+    good, bad = {"accuracy": 0.6, "f1": 0.1}, {"accuracy": 0.4, "f1": 0.1}
+    assert typical({better: good, 1 - better: bad}, {"accuracy": "max"}) == 1 - better
+    assert typical({1 - better: bad, better: good}, {"accuracy": "max"}) == 1 - better
+    assert typical({better: {"f1": 0.1}, 1 - better: {"f1": 0.2}}, {"f1": "min"}) == 1 - better
+
+
+def test_of_two_seeds_each_better_in_one_objective_the_first_is_taken() -> None:
+    rows = {4: {"accuracy": 0.6, "f1": 0.2}, 2: {"accuracy": 0.4, "f1": 0.1}}
+    assert typical(rows, SENSES) == 4
 
 
 def test_wilsons_interval_is_the_published_one() -> None:
