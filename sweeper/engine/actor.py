@@ -7,7 +7,6 @@ epoch is durable before it is reported, so an actor may die at any instant.
 from __future__ import annotations
 
 import logging
-import math
 import time
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,8 @@ from sweeper.spec import loading
 from sweeper.state import migrations
 from sweeper.state.mirror import SHOWN_S
 from sweeper.state.sweep_folder import Fenced
+from sweeper.trial import without_nan
 from trainables.errors import FitError, UserError
-from trainables.metrics import Evaluation
 from trainables.params import Params
 
 if TYPE_CHECKING:  # torch stays out of the driver, which imports this class only to hand it to Tune
@@ -40,21 +39,18 @@ class FitActor(tune.Trainable):
         began = time.perf_counter()
         self._fault: BaseException | None = None
         self._watchdog = Watchdog(None, beat=self._beat, hangs=self._hang)
-        self._tuning: FineTuning | None = None
+        self._take(config)
         try:
             from trainables.finetuning import FineTuning
 
-            node: Node = config["node"]
-            sweep = node.sweep()
-            sweep.arrive()
-            spec = loading.load(sweep.spec)
+            self._sweep.arrive()
+            spec = loading.load(self._sweep.spec)
             self._watchdog = Watchdog(spec.resources.epoch_timeout_s, beat=self._beat, hangs=self._hang)
-            self._tuning = FineTuning(spec.task(), device=node.device, threads=node.threads)
-            self._tuning.prepare()
+            self._prepared = FineTuning(spec.task(), device=self._node.device, threads=self._node.threads)
+            self._prepared.prepare()
         except (UserError, FitError) as fault:  # anything else is this machine's: the actor dies, another one tries
             self._fault = fault
         self._prepared_s = time.perf_counter() - began
-        self._take(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Aim at another order; True tells Tune that the actor can be used again."""
@@ -70,26 +66,23 @@ class FitActor(tune.Trainable):
         self._seconds = self._shown_s = 0.0
         self._fetched = self._aimed = False
 
-    # --- one step is some epochs: as many as end within REPORT_EVERY_S and before a comparison, at least one
-
     def step(self) -> dict[str, Any]:
         """Go on with the order; done when it is, or when the sweep was asked to stop."""
         try:
-            return self._go_on()
-        except Fenced as fault:  # a ghost: whoever holds the sweep now does this order, so there is nothing to retry
+            return self._attend()
+        except Fenced as fault:  # a ghost: another driver holds the sweep and does this order, so nothing to retry
             log.warning("%s: %s", self._order, fault)
             return {"done": True, "epoch": 0}
         except Paused as fault:  # damage, or a store that is away
             return self._stop_sweep(str(fault))
 
-    def _go_on(self) -> dict[str, Any]:
+    def _attend(self) -> dict[str, Any]:
+        """Work at the order, and tell whose fault it is where that fails: the settings', the machine's or nobody's."""
         try:
             if not self._fetched:
                 self._sweep.fetch(self._order.number, self._order.seed)
                 self._fetched = True
-            if self._order.kind == "held-out":
-                return self._measure_held_out()
-            return self._train()
+            return self._measure_held_out() if self._order.kind == "held-out" else self._train()
         except FitError as fault:
             return self._give_up(fault.reason, fault)
         except (Fenced, Paused):
@@ -98,79 +91,61 @@ class FitActor(tune.Trainable):
             return self._give_up("bad-input", fault)
         except OSError as fault:  # the machine's fault, not the settings'
             fault.filename = fault.filename or str(self._fit.path)  # a write does not say to where
-            told = of_storage(fault)
-            if told is None:
+            paused = of_storage(fault)
+            if paused is None:
                 raise  # another process may fare better
-            return self._stop_sweep(str(told))
+            return self._stop_sweep(str(paused))
         except Exception as fault:
             # torch's own class is not named here: this module must not need torch to be imported
             memory = isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError"
             self._give_up("out-of-memory" if memory else "raised", fault)
             raise  # what else it may have broken in this process, a fresh actor does not have
 
-    def _ready(self) -> FineTuning:
-        if self._fault is not None:
-            raise self._fault
-        assert self._tuning is not None  # setup keeps one or the other
-        return self._tuning
+    # --- an order to train
 
     def _train(self) -> dict[str, Any]:
+        """As many epochs as end within REPORT_EVERY_S and before a comparison, at least one."""
         if self._fit.result() is not None:
             return {"done": True, "epoch": 0}
         if (stack := self._fit.hung()) is not None:
             self._history = self._fit.history()
-            return self._give_up("timed-out", FitError("timed-out", self._too_long), trace=stack)
-        tuning = self._ready()
+            return self._hang(stack)
+        tuning = self._tuning
         if not self._aimed:
             self._aim(tuning)
-        until, rungs = time.perf_counter() + REPORT_EVERY_S, self._order.rungs
+        until, stopped = time.perf_counter() + REPORT_EVERY_S, False
         while not tuning.done:
-            self._watched_epoch(tuning)
+            self._beat(0.0)
+            with self._watchdog.watching(self._fit.stuck):
+                self._one_epoch(tuning)
+                if tuning.done:
+                    self._seal(tuning)
             if stopped := not tuning.done and self._sweep.stopping:
                 self._fit.unmark()
-            self._share()
-            if stopped or time.perf_counter() >= until or tuning.epoch in rungs:
+            # Where nodes share no disk, the epoch is durable only now. The time that takes is not the epoch's.
+            self._sweep.share(self._order.number, self._order.seed)
+            if stopped or time.perf_counter() >= until or tuning.epoch in self._order.rungs:
                 break
-        reached = self._history[-1] if tuning.epoch in rungs else {}
+        reached = self._history[-1] if tuning.epoch in self._order.rungs else {}
         return reached | {"done": tuning.done or stopped, "epoch": tuning.epoch}
 
-    def _share(self) -> None:
-        """Only now is the epoch durable where nodes share no disk. Its time is not the epoch's: a store may be away."""
-        self._sweep.share(self._order.number, self._order.seed)
-
-    def _watched_epoch(self, tuning: FineTuning) -> None:
-        """One epoch, within its time limit, noted as in flight until it is durable."""
-        self._beat(0.0)
-        with self._watchdog.watching(self._fit.stuck):
-            self._one_epoch(tuning)
-            if tuning.done:
-                self._seal(tuning)
-
-    def _beat(self, elapsed_s: float) -> None:
-        """Note how long the epoch in flight has taken: what an interruption now would cost."""
-        if self._order.kind == "fit":
-            self._fit.mark(len(self._history) + 1, elapsed_s, cpus=self._node.cpus, gpus=self._node.gpus)
-            if not 0 < elapsed_s - self._shown_s < SHOWN_S:
-                self._shown_s = elapsed_s
-                self._sweep.share_mark(self._order.number, self._order.seed)
-
-    def _hang(self, stack: str) -> None:
-        """The epoch takes longer than it may: told, and not retried, for it would hang again."""
-        if self._fit.result() is None:
-            self._give_up("timed-out", FitError("timed-out", self._too_long), trace=stack)
-
     @property
-    def _too_long(self) -> str:
-        return (
-            f"epoch {len(self._history) + 1} took longer than resources.epoch_timeout_s allows. Where it was is in "
-            "the trace. If it was only slow, give the trials to come a larger limit: sweeper resume NAME --with FILE."
-        )
+    def _tuning(self) -> FineTuning:
+        if self._fault is not None:
+            raise self._fault
+        return self._prepared
 
     def _aim(self, tuning: FineTuning) -> None:
+        """Go to where the fit's newest checkpoint is, or to its beginning."""
         from trainables.training import checkpoint
 
         tuning.aim(Params.from_flat(dict(self._order.params)), self._order.seed)
-        self._refuse_other_data(tuning)
+        before = self._order.split_hash  # an image lost or mended since would make the trials incomparable
+        if before is not None and before != (now := tuning.provenance()["split_hash"]):
+            raise Corrupt(
+                f"the data is not what the trials before were trained on (its split hash is {now}, it was {before}): "
+                "a file was lost, damaged or mended since. Put it back, then resume; or begin another sweep."
+            )
         payload = self._fit.newest_checkpoint()
         if payload is not None:
             try:
@@ -185,26 +160,17 @@ class FitActor(tune.Trainable):
                 ) from fault
         self._aimed = True
 
-    def _refuse_other_data(self, tuning: FineTuning) -> None:
-        """An image that was lost or mended while the sweep lives would make its trials incomparable."""
-        before = self._order.split_hash
-        if before is not None and before != (now := tuning.provenance()["split_hash"]):
-            raise Corrupt(
-                f"the data is not what the trials before were trained on (its split hash is {now}, it was {before}): "
-                "a file was lost, damaged or mended since. Put it back, then resume; or begin another sweep."
-            )
-
     def _one_epoch(self, tuning: FineTuning) -> None:
         from trainables.training import checkpoint
 
         began = time.perf_counter()
-        row: dict[str, Any] = {"epoch": tuning.epoch + 1, **tuning.train_epoch()}
+        row = {"epoch": tuning.epoch + 1, **tuning.train_epoch()}
         trained = time.perf_counter()
         self._evaluation = tuning.evaluate("val")
         row["evaluate_s"] = time.perf_counter() - trained
-        row |= {f"val_{name}": value for name, value in self._evaluation.to_json()["values"].items()}
+        row |= {f"val_{name}": value for name, value in self._evaluation.values.items()}
         self._seconds += time.perf_counter() - began
-        self._history.append(_plain(row) | {"time_ms": time.time_ns() // 1_000_000})
+        self._history.append({**without_nan(row), "time_ms": time.time_ns() // 1_000_000})
         if not tuning.done:
             tensors, state = tuning.state()
             meta = {"state": state, "history": self._history, "seconds": self._seconds, "schema": migrations.SCHEMA}
@@ -213,9 +179,9 @@ class FitActor(tune.Trainable):
     def _seal(self, tuning: FineTuning) -> None:
         """Weights first, then the result that vouches for them."""
         self._fit.path.mkdir(parents=True, exist_ok=True)
-        made = self._fit.unsealed_weights
-        tuning.save(made)
-        self._fit.keep_weights(made)
+        unsealed = self._fit.unsealed_weights
+        tuning.save(unsealed)
+        self._fit.keep_weights(unsealed)
         self._fit.write_result(
             self._evaluation.to_json()
             | {
@@ -228,15 +194,29 @@ class FitActor(tune.Trainable):
             }
         )
 
+    # --- an order to measure
+
+    def _measure_held_out(self) -> dict[str, Any]:
+        """Test numbers of saved weights, which go to a place that choosing code never reads."""
+        tuning = self._tuning
+        tuning.aim(Params.from_flat(dict(self._order.params)), self._order.seed)
+        self._fit.check_weights()
+        tuning.load_weights(self._fit.weights)
+        with self._watchdog.watching(self._fit.stuck):
+            evaluation = tuning.evaluate("test")
+        self._sweep.keep_held_out(self._order.number, self._order.seed, evaluation.to_json())
+        return {"done": True, "epoch": 0}
+
+    # --- an order that comes to nothing
+
     def _give_up(self, reason: str, fault: BaseException, trace: str | None = None) -> dict[str, Any]:
         """A deterministic failure is told once, with the whole trace in the folder; it is not retried."""
         trace = trace or "".join(traceback.format_exception(fault))
         log.warning("%s: %s", self._order, trace)
         if self._order.kind == "fit":
             error = {"reason": reason, "message": str(fault) or type(fault).__name__, "trace": trace}
-            told = {"history": self._history, "seconds": self._seconds, "error": error}
-            self._fit.end_without_numbers(dict(self._order.params), **told)
-            self._share()
+            self._fit.end_without_numbers(self._order.params, history=self._history, seconds=self._seconds, error=error)
+            self._sweep.share(self._order.number, self._order.seed)
         return {"done": True, "epoch": len(self._history)}
 
     def _stop_sweep(self, why: str) -> dict[str, Any]:
@@ -244,25 +224,28 @@ class FitActor(tune.Trainable):
         log.warning("%s: %s", self._order, why)
         return {"done": True, "epoch": len(self._history), "to_mend": why}
 
-    # --- the held-out split
+    def _hang(self, stack: str) -> dict[str, Any]:
+        """An epoch took longer than it may: told, and not retried, for it would hang again."""
+        if self._fit.result() is not None:
+            return {"done": True, "epoch": 0}
+        message = (
+            f"epoch {len(self._history) + 1} took longer than resources.epoch_timeout_s allows. Where it was is in "
+            "the trace. If it was only slow, give the trials to come a larger limit: sweeper resume NAME --with FILE."
+        )
+        return self._give_up("timed-out", FitError("timed-out", message), trace=stack)
 
-    def _measure_held_out(self) -> dict[str, Any]:
-        tuning = self._ready()
-        tuning.aim(Params.from_flat(dict(self._order.params)), self._order.seed)
-        self._fit.check_weights()
-        tuning.load_weights(self._fit.weights)
-        with self._watchdog.watching(self._fit.stuck):
-            evaluation: Evaluation = tuning.evaluate("test")
-        self._sweep.keep_held_out(self._order.number, self._order.seed, evaluation.to_json())
-        return {"done": True, "epoch": 0}
+    def _beat(self, elapsed_s: float) -> None:
+        """Note how long the epoch in flight has taken: what an interruption now would cost."""
+        if self._order.kind == "fit":
+            self._fit.mark(len(self._history) + 1, elapsed_s, cpus=self._node.cpus, gpus=self._node.gpus)
+            if not 0 < elapsed_s - self._shown_s < SHOWN_S:
+                self._shown_s = elapsed_s
+                self._sweep.share_mark(self._order.number, self._order.seed)
+
+    # --- Tune's own checkpoints: nothing, the fit's folder has all of it
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing for Tune: the fit's folder has all of it."""
+        """Nothing to write."""
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing from Tune either."""
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """What JSON can hold: an undefined number is None."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        """Nothing to read."""

@@ -34,7 +34,7 @@ class Cost:
 def settle(fits: Iterable[FitFolder], every_s: float = BEAT_S) -> Cost:
     """The cost of the interruption that left `fits` unfinished. It is counted once: their notes are taken away.
 
-    `every_s` is how often a fit's note reached this folder.
+    `every_s` is how often a fit's note reached this folder: so much more of its epoch may be lost than it says.
     """
     notes = []
     for fit in fits:
@@ -42,10 +42,7 @@ def settle(fits: Iterable[FitFolder], every_s: float = BEAT_S) -> Cost:
         if note is not None and fit.result() is None:
             notes.append(note)
         fit.unmark()
-    known = [note for note in notes if "elapsed_s" in note]
-    return Cost(
-        fits=len(notes),
-        gpu_s=sum((note["elapsed_s"] + every_s) * note["gpus"] for note in known),
-        cpu_s=sum((note["elapsed_s"] + every_s) * note["cpus"] for note in known),
-        unknown=len(notes) - len(known),
-    )
+    whole = [note for note in notes if "elapsed_s" in note]
+    gpu_s = sum((note["elapsed_s"] + every_s) * note["gpus"] for note in whole)
+    cpu_s = sum((note["elapsed_s"] + every_s) * note["cpus"] for note in whole)
+    return Cost(len(notes), gpu_s, cpu_s, unknown=len(notes) - len(whole))

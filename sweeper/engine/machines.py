@@ -127,12 +127,11 @@ def start() -> bool:
 
 
 def _no_ray(fault: Exception, own: bool) -> str:
-    said = " ".join(str(fault).split())[:300]
+    why = " ".join(str(fault).split())[:300]
     if own:
-        return f"Ray could not be started on this machine ({said}). When it has room and time, resume."
-    return (
-        f"Ray at {os.environ['RAY_ADDRESS']} (RAY_ADDRESS) could not be joined ({said}). See that it runs, then resume."
-    )
+        return f"Ray could not be started on this machine ({why}). When it has room and time, resume."
+    address = os.environ["RAY_ADDRESS"]
+    return f"Ray at {address} (RAY_ADDRESS) could not be joined ({why}). See that it runs, then resume."
 
 
 @contextlib.contextmanager
@@ -157,8 +156,8 @@ def slots(asked: Resources) -> Slots:
     kinds = to_come or here
     gpus = (1.0 if any(kind.gpus for kind in kinds) else 0.0) if asked.gpus == "auto" else float(asked.gpus)
     cpus = 1.0 if asked.cpus == "auto" else float(asked.cpus)
-    now, most = (sum(kind.fits(cpus, gpus) for kind in some) for some in (here, kinds))
-    most = max(now, most)
+    now = sum(machine.fits(cpus, gpus) for machine in here)
+    most = max(now, sum(kind.fits(cpus, gpus) for kind in kinds))
     if most < 1:
         raise UserError(
             f"resources: a fit asks for {cpus:g} CPUs and {gpus:g} GPUs; no machine of this Ray has or will have that "
@@ -188,8 +187,8 @@ def _machines() -> tuple[list[Machines], list[Machines]]:
 def _here() -> list[Machines]:
     import ray
 
-    have = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return [Machines(1, float(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in have]
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [Machines(1, float(node.get("CPU", 0)), float(node.get("GPU", 0))) for node in alive]
 
 
 def promised(file: Path) -> list[Machines]:
@@ -205,17 +204,14 @@ def promised(file: Path) -> list[Machines]:
             f"{file} cannot be read: {fault.strerror}. SWEEPER_MACHINES names it; take that away."
         ) from None
     head, most = values.get("head_node_type"), int(values.get("max_workers", 0))
-    kinds: Mapping[str, Any] = values.get("available_node_types") or {}
+    types: Mapping[str, Any] = values.get("available_node_types") or {}
     if values["provider"]["type"] == "local":
         return [Machines(most, None, None)] if most else []
-    workers = [_workers(kind, most) for name, kind in kinds.items() if name != head]
+    workers = []
+    for type_ in (type_ for name, type_ in types.items() if name != head):
+        count, has = min(int(type_.get("max_workers", most)), most), type_.get("resources") or {}
+        workers.append(Machines(count, float(has.get("CPU", 0)), float(has.get("GPU", 0))))
     return [kind for kind in workers if kind.count]
-
-
-def _workers(kind: Mapping[str, Any], most: int) -> Machines:
-    resources = kind.get("resources") or {}
-    count = min(int(kind.get("max_workers", most)), most)
-    return Machines(count, float(resources.get("CPU", 0)), float(resources.get("GPU", 0)))
 
 
 def completed(kinds: Sequence[Machines], here: Sequence[Machines]) -> list[Machines]:

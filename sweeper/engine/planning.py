@@ -1,22 +1,27 @@
-"""What a spec would do on the machine at hand: trials, waves, and time from a measured epoch."""
+"""Before a sweep begins: what its spec would do on the machines at hand, and how long, from a measured epoch."""
 
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper.engine import machines
+from sweeper.results.summary import duration
 from sweeper.spec.dimensions import Choice, Fixed, Range
 from sweeper.spec.model import SweepSpec
 from trainables.params import Params
 
+if TYPE_CHECKING:  # torch takes seconds to import
+    from trainables.finetuning import FineTuning
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Counts and times; seconds are measured for an epoch and estimated for the sweep."""
+    """Counts and times. The seconds of an epoch, by method, and of preparing a worker are measured."""
 
     name: str
     trials: int
@@ -26,8 +31,7 @@ class Plan:
     epochs: float
     epoch_s: Mapping[str, float]
     prepare_s: float
-    total_s: float
-    stops_early: bool = False
+    stops_early: bool
 
     @property
     def fits(self) -> int:
@@ -39,9 +43,14 @@ class Plan:
         """How often all slots are filled."""
         return math.ceil(self.fits / self.slots)
 
+    @property
+    def total_s(self) -> float:
+        """Of the whole sweep, estimated: methods come equally often, and nothing is stopped early."""
+        return self.waves * self.epochs * statistics.fmean(self.epoch_s.values()) + self.prepare_s
+
     def to_json(self) -> dict[str, Any]:
         """For programs."""
-        return vars(self) | {"fits": self.fits, "waves": self.waves}
+        return vars(self) | {"fits": self.fits, "waves": self.waves, "total_s": self.total_s}
 
     def __str__(self) -> str:
         epochs = ", ".join(f"{method} {seconds:.2f} s" for method, seconds in self.epoch_s.items())
@@ -50,12 +59,12 @@ class Plan:
             f"{self.name}: {self.trials} trials x {self.seeds} seeds = {self.fits} fits, {self.slots} at once on "
             f"{self.device}: {self.waves} waves\n"
             f"one epoch, measured here: {epochs}; about {self.epochs:g} epochs a fit\n"
-            f"{bound} {_minutes(self.total_s)} in all, and {self.prepare_s:.0f} s to prepare each worker once"
+            f"{bound} {duration(self.total_s)} in all, and {self.prepare_s:.0f} s to prepare each worker once"
         )
 
 
 def plan(spec: SweepSpec) -> Plan:
-    """Ask Ray what there is, train one epoch of each method, and do the sum."""
+    """Ask Ray what there is, and train an epoch of each method."""
     with machines.ready(spec.resources) as slots:
         pass  # the epochs below are measured without Ray
     began = time.perf_counter()
@@ -64,21 +73,23 @@ def plan(spec: SweepSpec) -> Plan:
     tuning = FineTuning(spec.task(), device=slots.device, threads=slots.threads)
     tuning.prepare()
     prepare_s = time.perf_counter() - began
-    epoch_s = {method: _measure(tuning, spec, method) for method in _methods(spec)}
-    lengths = [_typical(spec.space.axes[spec.space.labels(method)["epochs"]]) for method in spec.space.methods]
-    epochs = sum(lengths) / len(lengths)
-    seeds = len(spec.search.seed_list)
-    mean_epoch = sum(epoch_s.values()) / len(epoch_s)
-    total = math.ceil(spec.budget * seeds / slots.count) * epochs * mean_epoch + prepare_s
-    early = spec.search.stopping is not None
-    return Plan(spec.name, spec.budget, seeds, slots.count, slots.device, epochs, epoch_s, prepare_s, total, early)
+    methods = dict.fromkeys([*spec.space.methods, *spec.search.baselines])
+    return Plan(
+        name=spec.name,
+        trials=spec.budget,
+        seeds=len(spec.search.seed_list),
+        slots=slots.count,
+        device=slots.device,
+        epochs=statistics.fmean(
+            _middle(spec.space.axes[spec.space.labels(method)["epochs"]]) for method in spec.space.methods
+        ),
+        epoch_s={method: _epoch_s(tuning, spec, method) for method in methods},
+        prepare_s=prepare_s,
+        stops_early=spec.search.stopping is not None,
+    )
 
 
-def _methods(spec: SweepSpec) -> list[str]:
-    return list(dict.fromkeys([*spec.space.methods, *spec.search.baselines]))
-
-
-def _measure(tuning: Any, spec: SweepSpec, method: str) -> float:
+def _epoch_s(tuning: FineTuning, spec: SweepSpec, method: str) -> float:
     """Seconds of the second epoch: the first also pays for what is done once."""
     params = Params.from_flat(spec.space.baseline(method) | {"epochs": 2})
     tuning.aim(params, seed=0)
@@ -89,18 +100,14 @@ def _measure(tuning: Any, spec: SweepSpec, method: str) -> float:
     return time.perf_counter() - began
 
 
-def _typical(dimension: Fixed | Choice | Range) -> float:
-    """The middle of what may be drawn."""
+def _middle(dimension: Fixed | Choice | Range) -> float:
+    """Of what may be drawn."""
     match dimension:
         case Fixed(value):
             return float(value)
         case Choice(values):
-            return float(sum(values)) / len(values)
+            return statistics.fmean(values)
         case Range(low, high, log=True):
             return math.sqrt(low * high)
         case Range(low, high):
             return (low + high) / 2
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{seconds / 60:.1f} minutes"

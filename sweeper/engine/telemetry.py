@@ -1,7 +1,7 @@
-"""What a running sweep tells Prometheus, through Ray's own metrics: Ray exports each name with `ray_` before it.
+"""What Prometheus sees of a sweep while its trials are trained, by Ray's own metrics (`ray_` before each name).
 
-`dashboards/grafana/sweeps.json` draws them. A thread of its own looks at the study; whatever fails there
-costs a gauge, never a trial.
+`dashboards/grafana/sweeps.json` draws them. A thread of its own reads the study; what fails there costs a gauge,
+never a trial.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from sweeper.results import summary
 from sweeper.state.opening import open_spec, open_study
@@ -35,7 +34,7 @@ class Telemetry:
         from ray.util.metrics import Gauge
 
         self._spec, self._study = open_spec(folder), open_study(folder)
-        self._gauges = {name: Gauge(name, told, ("sweep", *tags)) for name, (told, tags) in GAUGES.items()}
+        self._gauges = {name: Gauge(name, text, ("sweep", *tags)) for name, (text, tags) in GAUGES.items()}
 
     def tell(self) -> None:
         """Set every gauge to what the study says now."""
@@ -59,12 +58,11 @@ def telling(folder: SweepFolder, *, period_s: float = PERIOD_S) -> Iterator[None
 
     def work() -> None:
         try:
-            telemetry: Any = Telemetry(folder)
-            while True:
+            telemetry = Telemetry(folder)
+            telemetry.tell()
+            while not over.wait(period_s):
                 telemetry.tell()
-                if over.is_set():
-                    return
-                over.wait(period_s)
+            telemetry.tell()
         except Exception as fault:  # a store that is away, a Ray that is gone: the sweep itself will say so
             log.warning("telemetry: %s: %s. The gauges stand still; the sweep goes on.", type(fault).__name__, fault)
 

@@ -1,8 +1,8 @@
-"""An epoch has a time limit. What hangs is told as failed and its process ended, since nothing else ends a hang.
+"""An epoch has a time limit: one that hangs fails its fit, and its process ends, since nothing else ends a hang.
 
 There are two lines. A thread notices, says where the fit hangs, and ends the process. Where the hang holds the
 interpreter's lock no thread of Python runs; then `faulthandler`, which needs no lock, writes the stack to a file
-and ends the process, and whoever takes the order up again finds the file.
+and ends the process, and the next actor that gets the order finds the file.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Watchdog:
     than `limit_s` (None: no limit), with the stack of the thread that works. Then the process ends.
     """
 
-    def __init__(self, limit_s: float | None, *, beat: Callable[[float], None], hangs: Callable[[str], None]) -> None:
+    def __init__(self, limit_s: float | None, *, beat: Callable[[float], None], hangs: Callable[[str], object]) -> None:
         self._limit_s, self._beat, self._hangs = limit_s, beat, hangs
         self._began: float | None = None
-        self._worker = 0
+        self._worker = 0  # the thread's number
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -49,7 +49,7 @@ class Watchdog:
             try:
                 yield
             finally:
-                with self._lock:  # while a hang is being told, its worker waits here for the end
+                with self._lock:  # while the thread reports a hang, the work that hung waits here for the end
                     self._began = None
 
     @contextlib.contextmanager
@@ -67,20 +67,17 @@ class Watchdog:
         stuck.unlink(missing_ok=True)
 
     def _watch(self) -> None:
-        pause = BEAT_S if self._limit_s is None else min(BEAT_S, self._limit_s / 4)
+        pause_s = BEAT_S if self._limit_s is None else min(BEAT_S, self._limit_s / 4)
         while True:
-            time.sleep(pause)
+            time.sleep(pause_s)
+            # Of a full disk, or a sweep that another driver took over, the work finds out by itself.
             with self._lock, contextlib.suppress(OSError, UserError):
-                self._look()  # a disk that is full, or a sweep that somebody else holds: the worker finds out itself
-
-    def _look(self) -> None:
-        if self._began is None:
-            return
-        elapsed = time.monotonic() - self._began
-        self._beat(elapsed)
-        if self._limit_s is not None and elapsed > self._limit_s:
-            frame = sys._current_frames().get(self._worker)
-            try:
-                self._hangs("".join(traceback.format_stack(frame)))
-            finally:
-                os._exit(EXIT)
+                if self._began is None:
+                    continue
+                elapsed_s = time.monotonic() - self._began
+                self._beat(elapsed_s)
+                if self._limit_s is not None and elapsed_s > self._limit_s:
+                    try:
+                        self._hangs("".join(traceback.format_stack(sys._current_frames().get(self._worker))))
+                    finally:
+                        os._exit(EXIT)

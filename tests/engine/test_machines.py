@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 
 import pytest
+import ray
 
 from sweeper.engine import machines
 from sweeper.engine.machines import Machines
-from sweeper.errors import UserError
+from sweeper.errors import Paused, UserError
 from sweeper.spec.sections import Resources
 
 WORKERS = {
@@ -64,8 +67,6 @@ def test_fits_are_begun_for_gpus_that_will_come_up_to_max_concurrent() -> None:
 
 @pytest.mark.usefixtures("head_alone")
 def test_the_autoscaler_is_shown_all_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     machines.slots(Resources(max_concurrent=5))
     assert os.environ["TUNE_MAX_PENDING_TRIALS_PG"] == "5"
 
@@ -74,3 +75,26 @@ def test_the_autoscaler_is_shown_all_that_wait(monkeypatch: pytest.MonkeyPatch) 
 def test_what_no_machine_will_have_is_refused_at_once() -> None:
     with pytest.raises(UserError, match=r"asks for 1 CPUs and 8 GPUs; no machine .* \(3 of 8 CPUs and 1 GPUs; 4 of 32"):
         machines.slots(Resources(gpus=8.0))
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        (None, "Ray could not be started on this machine (the node timed out). When it has room and time, resume."),
+        ("10.0.0.1:6379", "Ray at 10.0.0.1:6379 (RAY_ADDRESS) could not be joined (the node timed out). See that"),
+    ],
+)
+def test_a_ray_that_does_not_come_up_is_one_sentence_and_a_pause(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, sentence: str
+) -> None:
+    def init(**_: object) -> None:
+        raise Exception("the node\n timed out")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(Paused, match=re.escape(sentence)):
+        machines.start()

@@ -103,6 +103,17 @@ def test_a_resumed_queue_runs_only_what_has_no_result(bench: Bench) -> None:
     assert len(bench.study.trials()) == 4
 
 
+def test_a_queue_that_is_made_does_nothing_before_it_begins(bench: Bench) -> None:
+    queue, heard = bench.queue(), []
+    for order in (queue.next(), queue.next()):
+        bench.work(order)  # both seeds, and the process dies before it is told
+    bench.reopen()
+    again = FitQueue(bench.study, bench.folder, SPEC.search, SPEC.resources, on_trial=heard.append)
+    assert (heard, bench.study.trials()[0].state) == ([], State.RUNNING)
+    again.begin()
+    assert [trial.state for trial in heard] == [State.COMPLETE] == [bench.study.trials()[0].state]
+
+
 def test_an_interrupted_order_is_given_again_after_a_resume_and_not_before(bench: Bench) -> None:
     queue = bench.queue()
     order = queue.next()
