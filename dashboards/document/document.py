@@ -25,15 +25,27 @@ class Span:
 Line = str | tuple[str | Span, ...]
 
 
-def spans(line: Line) -> list[Span]:
+def code(text: object) -> Span:
+    """A word as it would be typed."""
+    return Span(str(text), code=True)
+
+
+def line(template: str, *parts: object) -> Line:
+    """The template's `{}` filled with spans and texts: `line("trained on {}", code(name))`."""
+    between = template.split("{}")
+    texts = [part if isinstance(part, Span) else str(part) for part in (*parts, "")]
+    return tuple(piece for pair in zip(between, texts, strict=True) for piece in pair)
+
+
+def spans(text: Line) -> list[Span]:
     """The pieces of a line."""
-    parts = (line,) if isinstance(line, str) else line
+    parts = (text,) if isinstance(text, str) else text
     return [Span(part) if isinstance(part, str) else part for part in parts]
 
 
-def plain(line: Line) -> str:
+def plain(text: Line) -> str:
     """The line without its markup."""
-    return "".join(span.text for span in spans(line))
+    return "".join(span.text for span in spans(text))
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,29 @@
 """The model card of a fit: what it is, how to load it, what was measured on whom, and what it is not for.
 
-Markdown with the metadata block that model hubs read. Pure: `hand` gathers the facts and writes the file.
+Markdown with the metadata block that model hubs read. Pure: `folder` gathers the facts and writes the file.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dashboards.document import writers
+from dashboards.document.document import Block, Bullets, Code, Document, Section, Table, Text, code, line
+from dashboards.ink.wording import decimal, interval, setting
 from sweeper.front.intervals import wilson
 from sweeper.results import summary
 from sweeper.spec.model import SweepSpec
 from sweeper.trial import Trial
 
+MOST_CLASSES = 20  # more are counted only
+
 
 @dataclass(frozen=True)
-class Measured:
-    """What one fit was measured to be on one split: metrics, and rows of groups with their counts."""
+class SplitMetrics:
+    """What one fit measured on one split (validation, test): metrics, and rows of groups with their counts."""
 
     split: str
     values: Mapping[str, float | None]
@@ -27,7 +31,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Facts:
+class CardFacts:
     """All that a card tells. `asked` is the point as it was asked for, `code` loads the folder."""
 
     spec: SweepSpec
@@ -42,135 +46,161 @@ class Facts:
     dataset: Mapping[str, Any]
     provenance: Mapping[str, Any]
     commit: str | None
-    measured: Sequence[Measured]
+    splits: Sequence[SplitMetrics]
 
 
-def write(facts: Facts) -> str:
+def write(facts: CardFacts) -> str:
     """The card."""
-    parts = [_metadata(facts), _what(facts), _use(facts), "## Results", _overall(facts)]
-    parts += [_groups(measured) for measured in facts.measured]
-    return "\n\n".join([*parts, _chosen(facts), _intended(facts), _limits(facts), _origin(facts)]) + "\n"
+    return f"---\n{_metadata(facts)}\n---\n\n{writers.to_markdown(document(facts))}"
 
 
-def _metadata(facts: Facts) -> str:
-    """JSON strings are YAML strings: nothing that a name contains can break the block."""
-    entries: dict[str, Any] = {
-        "library_name": "timm" if facts.merged else "peft",
-        "pipeline_tag": "image-classification",
-        "base_model": facts.spec.backbone.name,
-        "datasets": [facts.spec.data.name],
-        "tags": ["fairness", str(facts.trial.params["method"])],
-        "metrics": list(facts.spec.objectives),
-        "license": "other",
-        "license_name": f"data: {facts.dataset.get('licence', 'unknown')}; base model: see its own",
-    }
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in entries.items()]
-    return "\n".join(["---", *lines, "---"])
+def _metadata(facts: CardFacts) -> str:
+    """For model hubs, as YAML. The metrics of each split stand in its `model-index`; undefined ones have no number."""
+    from huggingface_hub import EvalResult, ModelCardData  # takes half a second
+
+    spec, task = facts.spec, "image-classification"
+    results = [
+        EvalResult(task, spec.data.name, spec.data.name, name, value, dataset_split=measured.split)
+        for measured in facts.splits
+        for name, value in measured.values.items()
+        if value is not None and math.isfinite(value)
+    ]
+    data = ModelCardData(
+        library_name="timm" if facts.merged else "peft",
+        pipeline_tag=task,
+        base_model=spec.backbone.name,
+        datasets=[spec.data.name],
+        tags=["fairness", str(facts.trial.params["method"])],
+        metrics=list(spec.objectives),
+        license="other",
+        license_name=f"data: {facts.dataset.get('licence', 'unknown')}; base model: see its own",
+        model_name=f"{spec.name}, trial {facts.trial.number}",
+        eval_results=results or None,
+    )
+    return str(data.to_yaml())
 
 
-def _what(facts: Facts) -> str:
-    trained, total = facts.weights
-    told = ", ".join(f"{name} {_short(value)}" for name, value in facts.trial.params.items())
-    classes = facts.dataset.get("classes", [])
-    shown = ", ".join(f"`{name}`" for name in classes[:20]) + (f" and {len(classes) - 20} more" if classes[20:] else "")
-    return (
-        f"# {facts.spec.name}, trial {facts.trial.number}: {facts.trial.label}\n\n"
-        f"An image classifier for {len(classes)} classes ({shown}), fine-tuned from `{facts.spec.backbone.name}` on "
-        f"`{facts.spec.data.name}`. {trained:,} weights were trained of {total:,}. Base model: {facts.base}.\n\n"
-        f"Settings: {told}. Seed {facts.seed}."
+def document(facts: CardFacts) -> Document:
+    """The card as data."""
+    spec, trial = facts.spec, facts.trial
+    return Document(
+        f"{spec.name}, trial {trial.number}: {trial.label}",
+        "",
+        (
+            Section("", tuple(_what(facts))),
+            Section("Use", tuple(_use(facts))),
+            Section("Results", tuple(_overall(facts))),
+            *(Section(f"By group, {measured.split}", (_groups(measured),)) for measured in facts.splits),
+            Section("How it was chosen", (_chosen(facts),)),
+            Section("Intended use", (_intended(facts),)),
+            Section("Limits", (_limits(facts),)),
+            Section("Origin", (_origin(facts),)),
+        ),
     )
 
 
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _what(facts: CardFacts) -> list[Text]:
+    spec, (trained, total), classes = facts.spec, facts.weights, facts.dataset.get("classes", [])
+    more = f" and {len(classes) - MOST_CLASSES} more" if len(classes) > MOST_CLASSES else ""
+    names = [code(name) for name in classes[:MOST_CLASSES]]
+    named = line(", ".join(["{}"] * len(names)), *names)
+    settings = ", ".join(f"{name} {setting(value)}" for name, value in facts.trial.params.items())
+    return [
+        Text(
+            (
+                *(f"An image classifier for {len(classes)} classes (", *named, more),
+                *line("), fine-tuned from {} on {}. ", code(spec.backbone.name), code(spec.data.name)),
+                f"{trained:,} weights were trained of {total:,}. Base model: {facts.base}.",
+            )
+        ),
+        Text(f"Settings: {settings}. Seed {facts.seed}."),
+    ]
 
 
-def _use(facts: Facts) -> str:
-    held = "All weights are in `model.safetensors`" if facts.merged else "What was trained is here in peft's format"
-    return (
-        f"## Use\n\n{held}; labels in `labels.json`, preprocessing in `preprocessing.json`. Plain libraries load it:"
-        f"\n\n```python\n{facts.code.rstrip()}\n```"
-    )
+def _use(facts: CardFacts) -> list[Block]:
+    whole = line("All weights are in {}", code("model.safetensors"))
+    weights = whole if facts.merged else ("What was trained is here in peft's format",)
+    files = line("; labels in {}, preprocessing in {}. ", code("labels.json"), code("preprocessing.json"))
+    return [Text((*weights, *files, "Plain libraries load it:")), Code(facts.code.rstrip(), "python")]
 
 
-def _overall(facts: Facts) -> str:
+def _overall(facts: CardFacts) -> list[Block]:
     """The objectives: of this very fit, on each split, beside the mean over the seeds that chose it."""
-    names = list(facts.spec.objectives)
-    head = ["", *(f"this fit, {measured.split}" for measured in facts.measured)]
-    lines = [_row([*head, f"{facts.trial.seeds} seeds, validation"]), _row(["---"] * (len(head) + 1))]
-    for name in names:
-        cells = [_number(measured.values.get(name)) for measured in facts.measured]
-        spread = facts.trial.spread.get(name, math.nan)
-        mean = _number(facts.trial.metrics.get(name)) + ("" if math.isnan(spread) else f" ± {spread:.4f}")
-        lines.append(_row([f"{name} ({facts.spec.objectives[name]})", *cells, mean]))
-    note = "Validation numbers chose this fit and are therefore optimistic; "
-    tested = any(measured.split == "test" for measured in facts.measured)
-    note += "test numbers chose nothing." if tested else "it was not measured on the test split."
-    return "\n".join([*lines, "", note])
+    trial = facts.trial
+    head = ("", *(f"this fit, {measured.split}" for measured in facts.splits), f"{trial.seeds} seeds, validation")
+    rows = tuple(
+        (
+            f"{name} ({sense})",
+            *(decimal(measured.values.get(name)) for measured in facts.splits),
+            decimal(trial.metrics.get(name), trial.spread.get(name, math.nan)),
+        )
+        for name, sense in facts.spec.objectives.items()
+    )
+    tested = any(measured.split == "test" for measured in facts.splits)
+    return [
+        Table(head, rows),
+        Text(
+            "Validation numbers chose this fit and are therefore optimistic; "
+            + ("test numbers chose nothing." if tested else "it was not measured on the test split.")
+        ),
+    ]
 
 
-def _groups(measured: Measured) -> str:
+def _groups(measured: SplitMetrics) -> Table:
     """Each group with its count and Wilson's 95 % interval; F1, which is no share, without."""
-    lines = [f"### By group, {measured.split}", "", _row(["", "group", "images", "right", "95 % interval", "F1"])]
-    lines.append(_row(["---"] * 6))
+    rows = []
     for row in measured.groups:
         n, share = int(row["n"]), row.get("accuracy")
-        low, high = (math.nan, math.nan) if share is None else wilson(share * n, n)
-        interval = "" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
-        f1 = _number(row["f1"]) if "f1" in row else ""
-        name = str(row["name"]).replace("|", "\\|")
-        lines.append(_row([row["kind"], name, f"{n:,}", _number(share), interval, f1]))
-    return "\n".join(lines)
+        ends = "–" if share is None or math.isnan(share) else interval(*wilson(share * n, n))
+        f1 = decimal(row["f1"]) if "f1" in row else ""
+        rows.append((str(row["kind"]), str(row["name"]), f"{n:,}", decimal(share), ends, f1))
+    caption = "–: undefined, where a group has no images." if any(row[3] == "–" for row in rows) else ""
+    return Table(("", "group", "images", "right", "95 % interval", "F1"), tuple(rows), caption, words=(0, 1))
 
 
-def _chosen(facts: Facts) -> str:
-    text = f"As `{facts.asked}` of {facts.tried} configurations tried in the sweep `{facts.spec.name}`, on validation"
-    if facts.trial.seeds == 1:
-        text += " numbers of one seed: how much another seed would change them is not known."
-    else:
-        text += (
-            f" numbers averaged over {facts.trial.seeds} seeds. Of the seeds it is the typical one, nearest to those "
-            "means (on a tie, as between two, the worse), and not the best: the best seed's lead is mostly luck."
+def _chosen(facts: CardFacts) -> Text:
+    of_one = " numbers of one seed: how much another seed would change them is not known."
+    of_several = (
+        f" numbers averaged over {facts.trial.seeds} seeds. Of the seeds it is the typical one, nearest to those means "
+        "(on a tie, as between two, the worse), and not the best: the best seed's lead is mostly luck."
+    )
+    chosen = "As {} of {} configurations tried in the sweep {}, on validation{}"
+    seeds = of_one if facts.trial.seeds == 1 else of_several
+    return Text(line(chosen, code(facts.asked), facts.tried, code(facts.spec.name), seeds))
+
+
+def _intended(facts: CardFacts) -> Text:
+    return Text(
+        line(
+            "To study the trade between accuracy and the gap between groups, and as a starting point for work on "
+            "images like those of {}. Not for decisions about people: nothing here was tested for that.",
+            code(facts.spec.data.name),
         )
-    return f"## How it was chosen\n\n{text}"
-
-
-def _intended(facts: Facts) -> str:
-    return (
-        "## Intended use\n\nTo study the trade between accuracy and the gap between groups, and as a starting point "
-        f"for work on images like those of `{facts.spec.data.name}`. Not for decisions about people: nothing here was "
-        "tested for that."
     )
 
 
-def _limits(facts: Facts) -> str:
-    limits = [
+def _limits(facts: CardFacts) -> Bullets:
+    limits = (
         "The numbers say how this fit did on this data, not how it will do elsewhere.",
         "Every gap between the best and the worst group is biased upward where groups are small: see the intervals.",
         "A small gap between these groups says nothing of groups that were not measured.",
-    ]
-    limits += [summary.SMOKE] if facts.spec.data.name == "digits-on-scenes" else []
-    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
+    )
+    return Bullets(limits + (summary.SMOKE,) * (facts.spec.data.name == "digits-on-scenes"))
 
 
-def _origin(facts: Facts) -> str:
-    splits = facts.dataset.get("splits", {})
-    counts = ", ".join(f"{split} {told['n']:,}" for split, told in splits.items())
+def _origin(facts: CardFacts) -> Bullets:
+    counts = ", ".join(f"{split} {part['n']:,}" for split, part in facts.dataset.get("splits", {}).items()) or "unknown"
     versions = ", ".join(f"{name} {version}" for name, version in facts.provenance.get("versions", {}).items())
-    split, licence = (facts.dataset.get(key, "unknown") for key in ("split_hash", "licence"))
+    split, licence = (str(facts.dataset.get(key, "unknown")) for key in ("split_hash", "licence"))
     device, precision = (facts.provenance.get(key, "unknown") for key in ("device", "precision"))
-    lines = [
-        f"- data: `{facts.spec.data.name}`, split `{split}` ({counts or 'unknown'}); licence: {licence}",
-        f"- code: commit `{facts.commit or 'unknown'}`; {versions or 'versions unknown'}",
-        f"- device: {device}, precision {precision}",
-        f"- settings of the sweep: `sweep.yaml`; this fit is trial {facts.trial.number}, seed {facts.seed}",
-    ]
-    return "## Origin\n\n" + "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None or math.isnan(value) else f"{value:.4f}"
-
-
-def _row(cells: Sequence[object]) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
+    return Bullets(
+        (
+            line("data: {}, split {} ({}); licence: {}", code(facts.spec.data.name), code(split), counts, licence),
+            line("code: commit {}; {}", code(facts.commit or "unknown"), versions or "versions unknown"),
+            f"device: {device}, precision {precision}",
+            line(
+                "settings of the sweep: {}; this fit is trial {}, seed {}",
+                code("sweep.yaml"), facts.trial.number, facts.seed,
+            ),
+        )
+    )  # fmt: skip

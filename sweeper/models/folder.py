@@ -14,7 +14,7 @@ from typing import Any
 from sweeper.errors import UserError, unknown
 from sweeper.front import recommend
 from sweeper.models import card
-from sweeper.models.card import Facts, Measured
+from sweeper.models.card import CardFacts, SplitMetrics
 from sweeper.results import provenance
 from sweeper.results.summary import look
 from sweeper.spec import loading
@@ -119,7 +119,7 @@ def _write(out: Path, folder: SweepFolder, point: Point, *, asked: str, merge: b
         crop_bottom=dataset.get("crop_bottom", 0),
         merge=merge,
     )
-    facts = Facts(
+    facts = CardFacts(
         spec=spec,
         trial=trial,
         seed=seed,
@@ -132,7 +132,7 @@ def _write(out: Path, folder: SweepFolder, point: Point, *, asked: str, merge: b
         dataset=dataset,
         provenance=_result(fit)["provenance"],
         commit=described.get("commit"),
-        measured=_measured(folder, trial, seed, fit),
+        splits=_splits(folder, trial, seed, fit),
     )
     (out / "README.md").write_text(card.write(facts), encoding="utf-8")
     (out / "sweep.yaml").write_text(loading.dump(_portable(spec)), encoding="utf-8")
@@ -151,16 +151,16 @@ def _portable(spec: SweepSpec) -> SweepSpec:
     )
 
 
-def _measured(folder: SweepFolder, trial: Trial, seed: int, fit: FitFolder) -> list[Measured]:
-    found = [Measured("validation", _result(fit)["values"], _result(fit)["groups"])]
+def _splits(folder: SweepFolder, trial: Trial, seed: int, fit: FitFolder) -> list[SplitMetrics]:
+    found = [SplitMetrics("validation", _result(fit)["values"], _result(fit)["groups"])]
     path = folder.held_out(trial.number, seed)
     if path.exists():
         tested = read_json(path)
-        found.append(Measured("test", tested["values"], tested["groups"]))
+        found.append(SplitMetrics("test", tested["values"], tested["groups"]))
     return found
 
 
-def _results(facts: Facts) -> str:
+def _results(facts: CardFacts) -> str:
     """The card's numbers for programs."""
-    told = {measured.split: {"values": measured.values, "groups": measured.groups} for measured in facts.measured}
+    told = {measured.split: {"values": measured.values, "groups": measured.groups} for measured in facts.splits}
     return json.dumps(told, indent=2, ensure_ascii=False) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from sweeper.cli import main
 from sweeper.errors import UserError
@@ -21,6 +23,8 @@ from sweeper.spec import loading
 from sweeper.state import opening
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder, write_json
+from sweeper.trial import State, Trial
+from tests import hostile
 from trainables import serving
 from trainables.finetuning import FineTuning
 from trainables.params import Params
@@ -157,10 +161,10 @@ def test_the_card_gives_groups_with_counts_and_intervals_and_test_numbers_apart(
     write_json(sweep.folder.held_out(0, 2), tested)
     folder = hand.pull(sweep.folder, "0", tmp_path / "out")
     text = (folder / "README.md").read_text()
-    assert "| cell | 8-9\\|china | 60 | 0.8000 | 0.682 to 0.882 |  |" in text
-    assert "| accuracy (max) | 0.8500 | 0.7500 | 0.8500 ± 0.0500 |" in text
+    assert "| cell | 8-9\\|china | 60 | 0.800 | 0.682 … 0.882 |  |" in text
+    assert "| accuracy (max) | 0.850 | 0.750 | 0.850 ± 0.050 |" in text
     assert "test numbers chose nothing" in text
-    assert "| cell | a | 0 | undefined |  |  |" in text
+    assert "| cell | a | 0 | – | – |  |" in text
     assert "licence: scikit-learn's digits (UCI, CC BY 4.0)" in text
     assert json.loads((folder / "results.json").read_text())["test"] == tested
     loading.load(folder / "sweep.yaml")
@@ -171,14 +175,47 @@ def test_a_card_without_test_numbers_says_so(sweep: Sweep, tmp_path: Path) -> No
     assert "it was not measured on the test split" in text
 
 
-def test_names_cannot_break_the_cards_metadata() -> None:
-    import yaml
+def card_of(name: str) -> str:
+    """A card with the name wherever one comes from outside."""
+    values = {"accuracy": 0.8, "delta_f1": None, "eod": math.nan}
+    groups = [{"kind": "class", "name": name, "n": 60, "accuracy": 0.8, "f1": 0.7}]
+    dataset = {"licence": name, "classes": [name, "b"], "split_hash": name, "splits": {"val": {"n": 60}}}
+    facts = card.CardFacts(
+        spec=loading.parse(SPEC),
+        trial=Trial(0, State.COMPLETE, {"method": "lora", "alpha": name}),
+        seed=0,
+        asked="knee",
+        tried=3,
+        merged=False,
+        code="model = load(FOLDER)",
+        base=name,
+        weights=(1, 2),
+        dataset=dataset,
+        provenance={"device": name, "precision": name, "versions": {"torch": name}},
+        commit=name,
+        splits=[card.SplitMetrics("validation", values, groups), card.SplitMetrics("test", {"accuracy": 0.7}, [])],
+    )
+    return card.write(facts)
 
-    spec = loading.parse(SPEC)
-    trial = opening.Trial(0, hand.State.COMPLETE, {"method": "lora"})
-    facts = card.Facts(spec, trial, 0, "knee", 3, False, "", "", (1, 2), {"licence": 'a: "b"\n---'}, {}, None, [])
-    block = card.write(facts).split("---\n")[1]
-    assert yaml.safe_load(block)["license_name"].startswith('data: a: "b"\n---')
+
+def test_a_hub_reads_the_cards_metadata_with_the_metrics_of_both_splits() -> None:
+    data = ModelCard(card_of("name")).data
+    assert (data.library_name, data.base_model, data.tags) == ("peft", "small-vit", ["fairness", "lora"])
+    assert data.model_name == "tiny, trial 0"
+    results = [(row.dataset_split, row.metric_type, row.metric_value) for row in data.eval_results]
+    assert results == [("validation", "accuracy", 0.8), ("test", "accuracy", 0.7)]  # what is undefined has no number
+
+
+@pytest.mark.parametrize(
+    "name", [*hostile.NAMES, 'a: "b"\n---\nc', "yes", "1.5", "{a: [", "- a", "? x", "# c", "%a", "!!x"]
+)
+def test_a_name_is_text_in_the_card_and_in_its_metadata(name: str) -> None:
+    harmless, hub = hostile.rendered(ModelCard(card_of("name")).text), ModelCard(card_of(name))
+    page = hostile.rendered(hub.text)
+    assert hub.data.license_name == f"data: {name}; base model: see its own"
+    assert page.tags == harmless.tags
+    assert page.addresses == harmless.addresses
+    assert " ".join(page.text.split()) == " ".join(harmless.text.split()).replace("name", " ".join(name.split()))
 
 
 @pytest.mark.parametrize(
