@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from urllib.parse import quote, urlsplit
 
 from dashboards.document.document import Block, Bullets, Code, Document, Image, Line, Picture, Span, Table, Text, spans
-from dashboards.document.page import page
-from dashboards.ink import screen
 
 
 def _address(url: str) -> str:
@@ -45,6 +43,8 @@ def _html(block: Block) -> str:
         case Table():
             return _html_table(block)
         case Picture(_, chart, _):
+            from dashboards.ink import screen
+
             return f"{screen.embedded(chart)}<p class='caption'>{html.escape(chart.caption)}</p>"
         case Image(text, url):
             return f'<p><img src="{html.escape(_address(url))}" alt="{html.escape(text)}"></p>'
@@ -109,7 +109,7 @@ def _markdown(block: Block) -> str:
         case Table():
             return _markdown_table(block)
         case Picture(name, chart, _):
-            return f"*{_md(name)}: {_md(chart.caption)}*"
+            return f"*{_md(': '.join(filter(None, [name, chart.caption])))}*"
         case Image(text, url):
             return f"![{_md(text)}]({_address(url)})"
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from dashboards.document import writers
 from dashboards.document.document import Document
 from sweeper.errors import UserError
 from sweeper.state.atomic import whole, write_text
@@ -35,8 +36,6 @@ def target(form: str | None, path: Path | None, forms: Sequence[str], stem: str)
 
 def write_document(document: Document, form: str, path: Path) -> None:
     """A document as `html`, `md` or `tex`."""
-    from dashboards.document import writers  # loads plotly
-
     forms = {"html": writers.to_html, "md": writers.to_markdown, "tex": writers.to_latex}
     write_text(path, forms[form](document))
 

@@ -259,6 +259,6 @@ def _again(facts: Facts) -> list[Text | Code]:
     name = facts.results.spec.name
     return [
         Text("Save this as sweep.yaml; the same seed proposes the same points, given the same results before them."),
-        Code(loading.dump(facts.results.spec).rstrip()),
+        Code(loading.dump(facts.results.spec).rstrip(), "yaml"),
         Code(f"sweeper run sweep.yaml --name {name}-again\nsweeper compare {name} {name}-again"),
     ]

@@ -158,5 +158,5 @@ def test_a_number_is_written_with_its_spread_and_an_undefined_one_as_a_dash() ->
 
 
 def test_a_picture_is_its_caption_in_markdown() -> None:
-    made = Document("t", "", (Section("", (Picture("front", chart("x")),)),))
-    assert "*front: x*" in writers.to_markdown(made)
+    made = Document("t", "", (Section("", (Picture("front", chart("x")), Picture("growth", chart("")))),))
+    assert writers.to_markdown(made) == "# t\n\n*front: x*\n\n*growth*\n"
