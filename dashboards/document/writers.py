@@ -24,6 +24,8 @@ def _address(url: str) -> str:
 
 def to_html(document: Document) -> str:
     """One file that opens offline: style, script, data and pictures are all in it."""
+    from dashboards.document.page import page  # loads plotly, which only a page needs
+
     parts = [f"<p class='caption'>{html.escape(document.subtitle)}</p>"] if document.subtitle else []
     for section in document.sections:
         parts += [f"<h2>{html.escape(section.title)}</h2>"] if section.title else []
