@@ -29,8 +29,9 @@ from pathlib import Path
 from sweeper.cluster.supervisor import GRACE_S, Program, Supervisor, end_left_over, living, open_private
 from sweeper.errors import UserError
 from sweeper.record import server
+from sweeper.state.atomic import write_bytes
 from sweeper.state.processes import here
-from sweeper.state.sweep_folder import write_bytes
+from trainables.files import whole_folder
 
 PORT = 5000
 DATABASES = ("sweeper", "mlflow", "mlflow_auth")
@@ -147,13 +148,14 @@ class Head:
         """A secret of this cluster, made when it is first asked for; its file is of mode 600."""
         path = self.shared / "secrets" / name
         if not path.exists():
-            write_bytes(path, secrets.token_urlsafe(32).encode())  # its temporary file is 600 from the first byte
+            write_bytes(path, secrets.token_urlsafe(32).encode(), private=True)
         return path.read_text()
 
     def _keep_secrets(self) -> None:
         signed = f"[mlflow]\nmlflow_tracking_username = {ADMIN}\nmlflow_tracking_password = "
         (self.home / ".mlflow").mkdir(mode=0o700, exist_ok=True)
-        write_bytes(self.home / ".mlflow" / "credentials", f"{signed}{self.secret('mlflow-admin')}\n".encode())
+        credentials = f"{signed}{self.secret('mlflow-admin')}\n"
+        write_bytes(self.home / ".mlflow" / "credentials", credentials.encode(), private=True)
         settings = {
             "default_permission": "NO_PERMISSIONS",
             "database_uri": self.url("mlflow_auth"),
@@ -161,19 +163,18 @@ class Head:
             "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
         }
         lines = ["[mlflow]", *(f"{name} = {value}" for name, value in settings.items())]
-        write_bytes(self.own / "basic_auth.ini", ("\n".join(lines) + "\n").encode())
+        write_bytes(self.own / "basic_auth.ini", ("\n".join(lines) + "\n").encode(), private=True)
 
     def _found_database(self) -> None:
         """Make PostgreSQL's data where there is none, whole or not at all."""
         if (self.data / "PG_VERSION").exists():
             return
-        made = self.shared / f".postgres-{os.getpid()}"
-        shutil.rmtree(made, ignore_errors=True)
-        command = [program("initdb"), "-D", str(made), "--auth-local=peer", "--auth-host=reject", "-E", "UTF8"]
-        done = subprocess.run([*command, "--no-locale"], capture_output=True, text=True)
-        if done.returncode:
-            raise UserError(f"PostgreSQL cannot keep its data in {self.shared}: {(done.stderr or done.stdout).strip()}")
-        os.replace(made, self.data)
+        with whole_folder(self.data) as made:
+            command = [program("initdb"), "-D", str(made), "--auth-local=peer", "--auth-host=reject", "-E", "UTF8"]
+            done = subprocess.run([*command, "--no-locale"], capture_output=True, text=True)
+            if done.returncode:
+                said = (done.stderr or done.stdout).strip()
+                raise UserError(f"PostgreSQL cannot keep its data in {self.shared}: {said}")
 
     def _hold(self, lock: int) -> None:
         """Two servers over one database's files would ruin them."""

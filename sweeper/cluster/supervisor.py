@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from sweeper.state.atomic import write_bytes
 from sweeper.state.processes import born
-from sweeper.state.sweep_folder import write_bytes
 
 LONGEST_PAUSE_S = 30.0
 GRACE_S = 20.0

@@ -11,8 +11,8 @@ from dashboards.figures import exposure
 from dashboards.ink import paper
 from sweeper.errors import UserError
 from sweeper.models import folder as hand
-from sweeper.state import atomic
 from sweeper.state.sweep_folder import SweepFolder
+from trainables import files
 from trainables.params import Params
 
 
@@ -43,9 +43,9 @@ def membership(
     told = {"sweep": point.spec.name, "trial": point.trial.number, "label": point.trial.label, "seed": point.seed}
     place = folder.path / "audits" / f"membership-{point.trial.number}-{point.seed}.json"
     place.parent.mkdir(exist_ok=True)
-    with atomic.whole(place.with_suffix(".png")) as temporary:
+    with files.whole(place.with_suffix(".png")) as temporary:
         paper.save(exposure.roc_chart(exposure.roc_numbers(found["attacks"])), temporary)
-    atomic.write_text(place, json.dumps(told | found, indent=2) + "\n")
+    files.write_text(place, json.dumps(told | found, indent=2) + "\n")
     return place, told | found
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ from sweeper.spec.model import SweepSpec
 from sweeper.spec.sections import Storage
 from sweeper.state.sweep_folder import FitFolder, SweepFolder, read_json
 from sweeper.trial import State, Trial, typical
+from trainables.files import whole_folder
 from trainables.params import Params
 
 
@@ -57,17 +55,8 @@ def pull(folder: SweepFolder, which: str, out: Path, *, merge: bool = False) -> 
     point = find(folder, which)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} holds something already. Give the name of a new folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with whole_folder(out) as draft:
         _write(draft, folder, point, asked=which, merge=merge)
-        draft.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        os.replace(draft, out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return out
 
 

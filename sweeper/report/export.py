@@ -15,7 +15,7 @@ import pandas as pd
 from dashboards.document.tables import to_csv
 from sweeper.results import held_out, summary
 from sweeper.results.results import Results
-from sweeper.state.atomic import whole, write_text
+from trainables.files import whole, write_text
 
 
 def write(results: Results, form: str, path: Path) -> list[Path]:

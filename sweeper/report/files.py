@@ -9,7 +9,7 @@ from pathlib import Path
 from dashboards.document import writers
 from dashboards.document.document import Document
 from sweeper.errors import UserError
-from sweeper.state.atomic import whole, write_text
+from trainables.files import whole, write_text
 
 
 def target(form: str | None, path: Path | None, forms: Sequence[str], stem: str) -> tuple[str, Path]:

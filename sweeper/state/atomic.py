@@ -1,49 +1,25 @@
-"""Files that are whole or absent, and whose content is known by its checksum."""
+"""Durable files that are whole or absent, and JSON that is known by its checksum."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sweeper.errors import Corrupt
+from trainables.files import whole
 
 
-def write_bytes(path: Path, data: bytes, *, permit: Callable[[], None] = lambda: None) -> None:
+def write_bytes(path: Path, data: bytes, *, private: bool = False, permit: Callable[[], None] = lambda: None) -> None:
     """Write `data` so that a reader, or a crash at any instant, sees all of it or nothing.
 
     `permit` is asked at the last moment before it shows, and raises to forbid it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        permit()
-        os.replace(temporary, path)
-    except BaseException as fault:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        if isinstance(fault, OSError):
-            fault.filename = fault.filename or str(path)  # a write does not say to where
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with whole(path, durable=True, private=private, permit=permit) as draft:
+        draft.write_bytes(data)
 
 
 def write_json(path: Path, body: Any, *, permit: Callable[[], None] = lambda: None) -> None:
@@ -70,23 +46,3 @@ def read_json(path: Path, mend: str = "Delete it: it is written again.") -> Any:
     if not intact:
         raise Corrupt(f"{path} is damaged (its checksum does not fit). {mend}")
     return json.loads(text)
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A place to write to; it takes the name `path` when all is written, and is gone when something went wrong."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """The text, whole or not at all."""
-    with whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

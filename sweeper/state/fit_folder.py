@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import secrets
 import shutil
 import struct
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import Corrupt
-from sweeper.state.atomic import read_json, sync_directory, write_bytes, write_json
+from sweeper.state.atomic import read_json, write_bytes, write_json
+from trainables.files import move_folder
 
 CHECKPOINTS_KEPT = 2
 _MEND_RESULT = "Put back a copy, or delete it: while its trial is open that fit alone is run again."
@@ -141,14 +141,7 @@ class FitFolder:
 
     def keep_weights(self, made: Path) -> None:
         """Take over the folder `made` (on the same file system) as the fit's weights."""
-        for file in made.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        self.check()
-        if self.weights.exists():
-            shutil.rmtree(self.weights)
-        os.replace(made, self.weights)
-        sync_directory(self.path)
+        move_folder(made, self.weights, durable=True, over=True, permit=self.check)
 
     def write_result(self, body: dict[str, Any]) -> None:
         """Seal the fit. Its checkpoints have served and go."""

@@ -20,17 +20,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sweeper.errors import Corrupt, Paused, UserError
-from sweeper.state.atomic import read_json, sync_directory, write_bytes, write_json
+from sweeper.state.atomic import read_json, write_bytes, write_json
 from sweeper.state.fit_folder import FitFolder
 from sweeper.state.mirror import Alone, Mirror
+from trainables.files import whole_folder
 
 __all__ = ["Fenced", "FitFolder", "SweepFolder", "read_json", "sweeps", "write_bytes", "write_json"]
 
@@ -224,15 +223,8 @@ class SweepFolder:
         Raises:
             FileExistsError: there is something in it already.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        made = self.path.with_name(f".{self.name}.{secrets.token_hex(4)}")
-        write_bytes(made / "spec.yaml", spec)
-        try:
-            os.rename(made, self.path)  # onto an empty folder too, never onto one with content
-        except OSError as fault:
-            shutil.rmtree(made)
-            raise FileExistsError(fault.errno, fault.strerror, str(self.path)) from None
-        sync_directory(self.path.parent)
+        with whole_folder(self.path, durable=True) as made:
+            write_bytes(made / "spec.yaml", spec)
 
     def forget(self) -> None:
         """Delete the sweep: only for one that was refused before its first trial."""

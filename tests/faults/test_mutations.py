@@ -43,9 +43,9 @@ MUTATIONS = [
     ),
     Mutation(
         "renamed before it is synced",
-        "sweeper/state/atomic.py",
-        "            os.fsync(file.fileno())\n        permit()\n        os.replace(temporary, path)",
-        "            permit()\n            os.replace(temporary, path)\n            os.fsync(file.fileno())",
+        "trainables/files.py",
+        "        _sync(draft)\n        permit()\n        os.replace(draft, path)",
+        "        permit()\n        os.replace(draft, path)\n        _sync(path)",
         "tests/state/test_sweep_folder.py::test_the_bytes_are_synced_before_the_name_is_changed",
     ),
     Mutation(

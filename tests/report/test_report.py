@@ -16,9 +16,9 @@ from sweeper.errors import UserError
 from sweeper.report import sweep_report
 from sweeper.results import summary
 from sweeper.results.results import Results
-from sweeper.state import atomic
 from sweeper.state.sweep_folder import SweepFolder
 from tests import finished
+from trainables import files
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_a_file_that_cannot_be_written_whole_leaves_the_old_one(tmp_path: Path) 
     (tmp_path / "r.html").write_text("old")
 
     def fail_half_way() -> None:
-        with atomic.whole(tmp_path / "r.html") as temporary:
+        with files.whole(tmp_path / "r.html") as temporary:
             temporary.write_text("half")
             raise RuntimeError
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -30,6 +28,7 @@ from trainables.backbones.timm_family import linear_targets
 from trainables.backbones.weights import fixed_draw, locate, read
 from trainables.data.datasets import digits
 from trainables.errors import UserError
+from trainables.files import whole
 from trainables.task import BackboneConfig, cache_root
 
 _LOG = logging.getLogger(__name__)
@@ -162,12 +161,9 @@ def _fill(model: nn.Module, path: Path) -> None:
 
 
 def _save(model: nn.Module, path: Path, told: dict[str, Any]) -> None:
-    handle, draft = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
-    os.close(handle)
     metadata = {"made": json.dumps(told)}  # one entry: safetensors writes several in random order, and bytes are hashed
-    save_file(model.state_dict(), draft, metadata=metadata)
-    Path(draft).chmod(0o644)
-    os.replace(draft, path)
+    with whole(path) as draft:
+        save_file(model.state_dict(), draft, metadata=metadata)
 
 
 def _sound(path: Path) -> bool:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ from typing import TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from trainables.errors import UserError
+from trainables.files import write_text
 from trainables.task import cache_root
 
 _WORKERS = 8  # hides the latency of a network disk
@@ -40,7 +39,7 @@ def digests(root: Path, paths: Sequence[Path]) -> list[str | None]:
     if told.items() - known.items():
         with contextlib.suppress(OSError):  # where nothing can be kept, it is read again
             memory.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(memory, json.dumps(known | told))
+            write_text(memory, json.dumps(known | told))
     return [entry and entry[2] for entry in found]
 
 
@@ -57,21 +56,6 @@ def identical(found: Sequence[str | None]) -> list[list[int]]:
         if digest is not None:
             together[digest].append(i)
     return [positions for positions in together.values() if len(positions) > 1]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes `path` so that a reader, or a crash, meets the old file or the new one, never half of one."""
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(draft).chmod(0o644)
-        os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
 
 
 _Entry = tuple[int, int, str]  # size, time in ns, digest

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainables.data.base import SPLITS, Dataset
-from trainables.data.contents import digests, write_whole
+from trainables.data.contents import digests
+from trainables.files import write_text
 
 COLUMNS = ("split", "id", "label", "attribute", "image", "sha256")
 
@@ -24,7 +25,7 @@ def manifest(dataset: Dataset, path: Path, *, contents: bool = False) -> None:
     table.writerow(COLUMNS)
     table.writerows(_rows(dataset, contents))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def _rows(dataset: Dataset, contents: bool) -> Iterator[tuple[str, ...]]:

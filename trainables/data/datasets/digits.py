@@ -25,9 +25,6 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +37,7 @@ from PIL import Image
 from trainables.data.base import SPLITS, Dataset, Ints
 from trainables.data.datasets import waterbirds
 from trainables.data.records import read_table
+from trainables.files import whole_folder
 from trainables.task import DataConfig, cache_root
 
 Pixels = npt.NDArray[np.uint8]
@@ -98,7 +96,8 @@ def build(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if not _whole(home):
-            _write(home)
+            with whole_folder(home, over=True) as draft:
+                _fill(draft)
     return home
 
 
@@ -125,18 +124,6 @@ def _whole(home: Path) -> bool:
         return False
     files = [record["img_filename"] for _, record in read_table(table, ("img_filename",))]
     return len(files) == IMAGES and all((home / file).is_file() for file in files)
-
-
-def _write(home: Path) -> None:
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=home.parent))
-    try:
-        _fill(draft)
-        draft.chmod(0o755)
-        if home.exists():
-            shutil.rmtree(home)
-        os.replace(draft, home)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _fill(home: Path) -> None:

@@ -28,11 +28,11 @@ import PIL
 from filelock import FileLock
 
 from trainables.data.base import SPLITS, BadRecord, Dataset, Ints, Split
-from trainables.data.contents import write_whole
 from trainables.data.images.draft import CHUNK, Draft
 from trainables.data.images.transform import Pixels, Transform
 from trainables.data.records import settle
 from trainables.errors import UserError
+from trainables.files import write_text
 from trainables.task import DataConfig, cache_root
 
 __all__ = ["Decoded", "Images", "Transform", "decoded"]
@@ -149,7 +149,7 @@ def _whole(folder: Path) -> dict[str, Any] | None:
             if _checksums(_map(folder, manifest)) != manifest["checksums"]:
                 return None
             with contextlib.suppress(OSError):  # a cache that others own can be read, and is checked each time
-                write_whole(folder / "manifest.json", json.dumps({**manifest, "mtime_ns": found.st_mtime_ns}))
+                write_text(folder / "manifest.json", json.dumps({**manifest, "mtime_ns": found.st_mtime_ns}))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return manifest
@@ -187,7 +187,7 @@ def _build(folder: Path, paths: tuple[Path, ...], transform: Transform, workers:
         "transform": asdict(transform),
         "pillow": PIL.__version__,
     }
-    write_whole(folder / "manifest.json", json.dumps(manifest))
+    write_text(folder / "manifest.json", json.dumps(manifest))
     shutil.rmtree(folder / "draft")
     return manifest
 

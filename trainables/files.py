@@ -1,0 +1,106 @@
+"""Files and folders that are whole or absent: made under a hidden name beside their place, then renamed into it.
+
+A reader, or a crash at any instant, meets the old content or the new, never half of one. The hidden names begin
+with a dot, so that what a crash leaves of them can be told from content.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole(
+    path: Path, *, durable: bool = False, private: bool = False, permit: Callable[[], None] = lambda: None
+) -> Iterator[Path]:
+    """A place to write to; it takes the name `path` when all is written, and is gone when something went wrong.
+
+    Its content is on the disk before its name changes. `durable` syncs the name too: it outlives a power cut.
+    A `private` file is its owner's alone from the first byte; others follow the umask.
+    `permit` is asked at the last moment before the file shows, and raises to forbid it.
+    """
+    draft = _draft(path)
+    try:
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
+        yield draft
+        _sync(draft)
+        permit()
+        os.replace(draft, path)
+    except OSError as fault:
+        # A write does not say to where, and the hidden name helps nobody.
+        if fault.errno and fault.filename in (None, str(draft)):
+            fault.filename = str(path)
+        raise
+    finally:
+        draft.unlink(missing_ok=True)
+    if durable:
+        sync_directory(path.parent)
+
+
+@contextmanager
+def whole_folder(path: Path, *, durable: bool = False, over: bool = False) -> Iterator[Path]:
+    """A folder to fill; it takes the name `path` when it is full, and is gone when something went wrong.
+
+    It may take the place of an empty folder; of one with content only where `over` says so.
+
+    Raises:
+        FileExistsError: there is something at `path`.
+    """
+    draft = _draft(path)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        move_folder(draft, path, durable=durable, over=over)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def move_folder(
+    made: Path, path: Path, *, durable: bool = False, over: bool = False, permit: Callable[[], None] = lambda: None
+) -> None:
+    """Give the folder `made` (on the same file system) the name `path`; the rest is as for `whole_folder`."""
+    if durable:
+        for place in (*made.iterdir(), made):
+            _sync(place)
+    permit()
+    if over and path.exists():
+        shutil.rmtree(path)
+    try:
+        os.rename(made, path)
+    except OSError as fault:
+        if fault.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        raise
+    if durable:
+        sync_directory(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """The text in UTF-8, whole or not at all."""
+    with whole(path) as draft:
+        draft.write_text(text, encoding="utf-8", newline="")
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a folder durable."""
+    _sync(path)
+
+
+def _draft(path: Path) -> Path:
+    """A hidden name that no other has, with the suffix of `path`: some writers choose their format by it."""
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
