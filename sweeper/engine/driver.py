@@ -1,4 +1,4 @@
-"""A sweep from its question to its front: run and resume.
+"""Where a trial's life begins and ends: a sweep is claimed, its study and machines opened, and an attempt made at it.
 
 Everything here may be killed at any instant; the study and the fits' folders are enough to go on.
 Write order: ask -> launch -> checkpoint -> result -> tell -> record.
@@ -46,7 +46,7 @@ def run(spec: SweepSpec, listener: Listener, *, executor: Executor = ray_tune) -
     _claim(folder, spec)
     try:
         return _attempt(spec, folder, listener, executor, begin=True)
-    except (Held, Fenced, Paused):  # it is somebody else's now, or waits for something to be mended
+    except (Held, Fenced, Paused):  # another driver has it now, or it waits for something to be mended
         raise
     except UserError:
         if not (folder.path / "trials").exists():  # refused before its first trial: nothing to go on with
@@ -78,21 +78,6 @@ def resume(
     return _attempt(spec, folder, listener, executor, notes=notes)
 
 
-def _claim(folder: SweepFolder, spec: SweepSpec) -> None:
-    """Make the folder ours, or refuse: what lies there already is never touched."""
-    if folder.name in RESERVED:
-        raise UserError(f"{folder.path} will hold something else. Choose another name, or another --root.")
-    try:
-        folder.claim(migrations.stamped(loading.dump(spec)))
-    except FileExistsError:
-        if folder.exists:
-            raise UserError(
-                f"sweep '{folder.name}' exists in {folder.path}. Go on with it: 'sweeper resume {folder.name}'; "
-                "or choose another name: 'sweeper run FILE --name NAME'."
-            ) from None
-        raise UserError(f"{folder.path} holds something else. Choose another name, or another --root.") from None
-
-
 def _attempt(
     spec: SweepSpec,
     folder: SweepFolder,
@@ -102,6 +87,7 @@ def _attempt(
     begin: bool = False,
     notes: Sequence[str] = (),
 ) -> Outcome:
+    """Take the lease, open what the sweep needs, and execute what is left of it."""
     url = study_url(spec, folder)
     lease = Lease(url, spec.name)
     folder = SweepFolder(folder.path, token=lease.acquire(), store=spec.storage.fits)
@@ -116,28 +102,10 @@ def _attempt(
             if not begin:
                 notes = [*notes, _cost(spec, folder, study)]
             attempt = Attempt(spec, folder, study, listener, interrupts)
-            lease.then(attempt.stop)
+            lease.then(attempt.stop)  # called if another driver takes the lease while this one works
             return attempt.run(execute, described | {"notes": [*described["notes"], *notes]})
     finally:
         lease.release()
-
-
-@contextlib.contextmanager
-def _machines_and_data(
-    spec: SweepSpec, folder: SweepFolder, executor: Executor
-) -> Iterator[tuple[Execute, dict[str, Any]]]:
-    """Both take seconds and neither needs the other."""
-    with ThreadPoolExecutor(1, thread_name_prefix="data") as pool:
-        data = pool.submit(provenance.describe, spec, folder.path)
-        with executor(spec.resources) as execute:
-            yield execute, data.result()
-
-
-def _cost(spec: SweepSpec, folder: SweepFolder, study: Study) -> str:
-    """What the interruption cost: the epochs in flight of trials that have come to nothing yet."""
-    open_trials = [trial for trial in study.trials() if not trial.state.finished]
-    fits = [folder.fit(trial.number, seed) for trial in open_trials for seed in spec.search.seed_list]
-    return str(lost_work.settle(fits, SHOWN_S if spec.storage.fits else BEAT_S))
 
 
 def _open_study(spec: SweepSpec, folder: SweepFolder, url: str, lease: Lease, split_hash: str, *, begin: bool) -> Study:
@@ -163,3 +131,36 @@ def _open_study(spec: SweepSpec, folder: SweepFolder, url: str, lease: Lease, sp
         )
     study.sign()
     return study
+
+
+def _claim(folder: SweepFolder, spec: SweepSpec) -> None:
+    """Make the folder ours, or refuse: what lies there already is never touched."""
+    if folder.name in RESERVED:
+        raise UserError(f"{folder.path} will hold something else. Choose another name, or another --root.")
+    try:
+        folder.claim(migrations.stamped(loading.dump(spec)))
+    except FileExistsError:
+        if folder.exists:
+            raise UserError(
+                f"sweep '{folder.name}' exists in {folder.path}. Go on with it: 'sweeper resume {folder.name}'; "
+                "or choose another name: 'sweeper run FILE --name NAME'."
+            ) from None
+        raise UserError(f"{folder.path} holds something else. Choose another name, or another --root.") from None
+
+
+@contextlib.contextmanager
+def _machines_and_data(
+    spec: SweepSpec, folder: SweepFolder, executor: Executor
+) -> Iterator[tuple[Execute, dict[str, Any]]]:
+    """Both take seconds and neither needs the other, so they are made ready at once."""
+    with ThreadPoolExecutor(1, thread_name_prefix="data") as pool:
+        data = pool.submit(provenance.describe, spec, folder.path)
+        with executor(spec.resources) as execute:
+            yield execute, data.result()
+
+
+def _cost(spec: SweepSpec, folder: SweepFolder, study: Study) -> str:
+    """What the interruption cost: the epochs in flight of trials that have come to nothing yet."""
+    open_trials = [trial for trial in study.trials() if not trial.state.finished]
+    fits = [folder.fit(trial.number, seed) for trial in open_trials for seed in spec.search.seed_list]
+    return str(lost_work.settle(fits, SHOWN_S if spec.storage.fits else BEAT_S))
