@@ -38,7 +38,8 @@ marks = Path({marks!r})
 def mark(name):
     with marks.open("a") as file: file.write(f"{{name}} {{time.time()}}\\n")
 mark("imported python")
-from sweeper import attempt, driver, lease
+from sweeper.engine import attempt, driver, queue
+from sweeper.state import lease
 attempt.RECORD_PATIENCE_S = 0.1  # what comes after the first epoch is not measured
 def after(owner, method, name):
     real = getattr(owner, method)
@@ -49,8 +50,8 @@ def after(owner, method, name):
     setattr(owner, method, timed)
 after(lease.Lease, "acquire", "spec and lease")
 after(driver, "_open_study", "Ray, data and study")
-after(attempt, "FitQueue", "queue")
-from sweeper.cli import main
+after(queue.FitQueue, "begin", "queue")
+from sweeper.cli.main import main
 sys.exit(main(["resume", "long", "--root", {root!r}, "--trials", {more!r}]))
 """
 
