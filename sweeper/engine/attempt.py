@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -60,11 +59,11 @@ def _halving(spec: SweepSpec, folder: SweepFolder, study: Study) -> Halving | No
         return None
     signs = dict(zip(spec.objectives, summary.signs(spec), strict=True))
     rule = Halving(spec.search.stopping.first, spec.search.stopping.factor, signs)
-    for number, seed in itertools.product((trial.number for trial in study.trials()), spec.search.seed_list):
+    for trial in study.trials():
         with contextlib.suppress(Corrupt):  # it is told of elsewhere; here it is one less to compare with
-            history = folder.fit(number, seed).history()
+            history = folder.fit(trial.number, spec.search.seed_list[0]).history()
             for epoch in rule.rungs(len(history) + 1):
-                rule.note(number, seed, epoch, metrics(history[epoch - 1]))
+                rule.note(trial.number, int(trial.params["epochs"]), epoch, metrics(history[epoch - 1]))
     return rule
 
 

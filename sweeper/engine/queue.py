@@ -99,13 +99,16 @@ class FitQueue:
     def prunes(self, order: Order, epoch: int, values: Mapping[str, float | None]) -> bool:
         """Whether the fit of `order`, whose metrics after `epoch` epochs are `values`, is not trained further.
 
-        If so, its actor leaves it as it is, and the executor says `done`.
+        If so, its actor leaves it as it is, and the executor says `done`. The first seed decides for its trial. The
+        other seeds' fits that run beside it end where they next reach a rung, once the trial has ended.
         """
         if self._halving is None or epoch not in order.rungs:
             return False
-        self._halving.note(order.number, order.seed, epoch, values)
-        trial = self._open.get(order.number)  # None: another seed of it has ended the trial meanwhile
-        if trial is not None and (trial.proposal.baseline or not self._halving.stops(order.number, order.seed, epoch)):
+        trial, decides = self._open.get(order.number), order.seed == self._seeds[0]
+        at = order.number, int(order.params["epochs"]), epoch
+        if decides:
+            self._halving.note(*at, values)
+        if trial is not None and (trial.proposal.baseline or not decides or not self._halving.stops(*at)):
             return False
         self._pruned.add(order.key)
         return True

@@ -1,8 +1,14 @@
-"""Which fits are trained further: asynchronous successive halving, for several objectives at once.
+"""Which trials are trained further: asynchronous successive halving, for several objectives at once.
 
-A fit is looked at after `first` epochs, after `factor` times as many, and so on. It goes on if it belongs to the better
-1/`factor` of the fits with its seed that were looked at there, counted by fronts: first those that none beats
-everywhere, then those that only they beat, until there are enough; no front is cut in two.
+A trial is looked at after `first` epochs of its first seed's fit, after `factor` times as many, and so on. It goes on
+if it belongs to the better 1/`factor` of the trials that were looked at there, counted by fronts: first those that none
+beats everywhere, then those that only they beat, until there are enough; no front is cut in two.
+
+One seed decides for all. If each seed's fit had to win by itself, a trial of three seeds would have three chances to be
+unlucky at every rung, and far fewer than 1/`factor` would live.
+
+Only trials of equally many epochs are compared: the learning rate falls over a whole fit, so that after four epochs a
+fit of four is at its best, and one of twelve has hardly begun to settle.
 
 Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020; with the fronts of Deb et al., NSGA-II, 2002.
 """
@@ -21,32 +27,32 @@ from sweeper.trial import with_nan
 class Halving:
     """The rule, and what it has seen. `signs` says of each objective whether more (+1) or less (-1) is better.
 
-    A fit is compared with trials of lower numbers only, so that what is decided, fits being run one at a time, does
+    A trial is compared with trials of lower numbers only, so that what is decided, fits being run one at a time, does
     not depend on who was interrupted when.
     """
 
     def __init__(self, first: int, factor: int, signs: Mapping[str, float]) -> None:
         self._first, self._factor, self._signs = first, factor, signs
-        self._seen: dict[tuple[int, int], dict[int, list[float]]] = {}  # by seed and epoch: points by trial
+        self._seen: dict[tuple[int, int], dict[int, list[float]]] = {}  # by all epochs and epoch: points by trial
 
     def rungs(self, epochs: int) -> tuple[int, ...]:
         """After how many epochs a fit of `epochs` is looked at; never at its end."""
-        found = []
+        rungs = []
         rung = self._first
         while rung < epochs:
-            found.append(rung)
+            rungs.append(rung)
             rung *= self._factor
-        return tuple(found)
+        return tuple(rungs)
 
-    def note(self, number: int, seed: int, epoch: int, values: Mapping[str, float | None]) -> None:
-        """The objectives of a fit after `epoch` epochs; an undefined one is None or nan."""
+    def note(self, number: int, epochs: int, epoch: int, values: Mapping[str, float | None]) -> None:
+        """The objectives of trial `number` after `epoch` of its `epochs` epochs; an undefined one is None or nan."""
         known = with_nan(values)
         point = [sign * known.get(name, math.nan) for name, sign in self._signs.items()]
-        self._seen.setdefault((seed, epoch), {})[number] = point
+        self._seen.setdefault((epochs, epoch), {})[number] = point
 
-    def stops(self, number: int, seed: int, epoch: int) -> bool:
-        """Whether a fit that was noted ends here: enough others are better. Undefined objectives decide nothing."""
-        seen = self._seen.get((seed, epoch), {})
+    def stops(self, number: int, epochs: int, epoch: int) -> bool:
+        """Whether a trial that was noted ends here: enough others are better. Undefined objectives decide nothing."""
+        seen = self._seen.get((epochs, epoch), {})
         points = [point for other, point in seen.items() if other < number and not np.isnan(point).any()]
         own = seen.get(number)
         if own is None or np.isnan(own).any() or len(points) + 1 < self._factor:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sweeper.engine import driver
 from sweeper.engine.attempt import Outcome
+from sweeper.engine.queue import FitQueue
 from sweeper.front import pareto
 from sweeper.front.halving import Halving
 from sweeper.results import summary
@@ -20,6 +21,7 @@ from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.spec.faults import Faults
 from sweeper.spec.model import SweepSpec
+from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State
 from tests.faults import tiny
@@ -29,10 +31,10 @@ SIGNS = {"accuracy": 1.0, "delta_f1": -1.0}
 
 
 def seen(*points: tuple[float, float], factor: int = 3) -> Halving:
-    """Trials 0, 1, ... of seed 0 after their second epoch."""
+    """Trials 0, 1, ... after the second of their twelve epochs."""
     rule = Halving(2, factor, SIGNS)
     for number, (accuracy, delta) in enumerate(points):
-        rule.note(number, 0, 2, {"accuracy": accuracy, "delta_f1": delta})
+        rule.note(number, 12, 2, {"accuracy": accuracy, "delta_f1": delta})
     return rule
 
 
@@ -43,28 +45,28 @@ def test_comparisons_come_after_ever_more_epochs_and_never_at_the_end() -> None:
 
 
 def test_the_last_of_three_ends_and_one_that_is_beaten_in_one_objective_only_does_not() -> None:
-    assert seen((0.9, 0.1), (0.8, 0.2), (0.7, 0.3)).stops(2, 0, 2)
-    assert not seen((0.9, 0.1), (0.8, 0.2), (0.7, 0.05)).stops(2, 0, 2)
+    assert seen((0.9, 0.1), (0.8, 0.2), (0.7, 0.3)).stops(2, 12, 2)
+    assert not seen((0.9, 0.1), (0.8, 0.2), (0.7, 0.05)).stops(2, 12, 2)
 
 
 def test_fewer_than_a_factor_of_fits_are_not_compared() -> None:
-    assert not seen((0.9, 0.1), (0.7, 0.3)).stops(1, 0, 2)
-    assert seen((0.9, 0.1), (0.7, 0.3), factor=2).stops(1, 0, 2)
+    assert not seen((0.9, 0.1), (0.7, 0.3)).stops(1, 12, 2)
+    assert seen((0.9, 0.1), (0.7, 0.3), factor=2).stops(1, 12, 2)
 
 
-def test_trials_that_came_later_other_seeds_and_other_epochs_do_not_count() -> None:
+def test_trials_that_came_later_other_epochs_and_trials_of_other_lengths_do_not_count() -> None:
     rule = seen((0.5, 0.5), (0.9, 0.1), (0.9, 0.1))
-    assert not rule.stops(0, 0, 2)
-    rule.note(9, 1, 2, {"accuracy": 0.1, "delta_f1": 0.9})
-    rule.note(9, 0, 6, {"accuracy": 0.1, "delta_f1": 0.9})
-    assert not rule.stops(9, 1, 2)
-    assert not rule.stops(9, 0, 6)
+    assert not rule.stops(0, 12, 2)
+    rule.note(9, 4, 2, {"accuracy": 0.1, "delta_f1": 0.9})
+    rule.note(9, 12, 6, {"accuracy": 0.1, "delta_f1": 0.9})
+    assert not rule.stops(9, 4, 2)
+    assert not rule.stops(9, 12, 6)
 
 
 @pytest.mark.parametrize("own", [(math.nan, 0.1), (0.1, math.nan)])
 def test_an_undefined_objective_decides_nothing(own: tuple[float, float]) -> None:
-    assert not seen((0.9, 0.1), (0.8, 0.2), (0.7, 0.3), own).stops(3, 0, 2)
-    assert seen((0.9, 0.1), own, (0.8, 0.2), (0.7, 0.3)).stops(3, 0, 2)
+    assert not seen((0.9, 0.1), (0.8, 0.2), (0.7, 0.3), own).stops(3, 12, 2)
+    assert seen((0.9, 0.1), own, (0.8, 0.2), (0.7, 0.3)).stops(3, 12, 2)
 
 
 POINT = st.tuples(*[st.integers(0, 5).map(lambda n: n / 5)] * 2)
@@ -76,13 +78,13 @@ def test_no_fit_of_the_front_ends_and_enough_go_on(points: list[tuple[float, flo
     last = len(points) - 1
     signed = [(accuracy, -delta) for accuracy, delta in points]
     if pareto.front(signed)[-1]:
-        assert not rule.stops(last, 0, 2)
-    if rule.stops(last, 0, 2):
+        assert not rule.stops(last, 12, 2)
+    if rule.stops(last, 12, 2):
         better = sum(pareto.dominates(point, signed[-1]) for point in signed)
         assert better >= 1
         assert len(points) >= factor
     # whoever came last, enough of these very points go on
-    going = sum(not seen(*(points[:at] + points[at + 1 :] + [points[at]]), factor=factor).stops(last, 0, 2)
+    going = sum(not seen(*(points[:at] + points[at + 1 :] + [points[at]]), factor=factor).stops(last, 12, 2)
                 for at in range(len(points)))  # fmt: skip
     assert going >= math.ceil(len(points) / factor)
 
@@ -146,6 +148,48 @@ def test_what_was_trained_to_its_end_is_what_a_sweep_without_the_rule_would_have
     assert any(part.state is State.PRUNED for part in some.trials)
 
 
+def test_with_more_seeds_the_same_trials_live_and_no_further_seed_of_another_is_begun(tmp_path: Path) -> None:
+    """The first seed decides, so what lives is the same whatever the number of seeds (and what is drawn at random)."""
+    random = {"search.sampler": "random"}
+    one = driver.run(
+        loading.changed(asked(tmp_path / "one", 10), random | {"search.seeds": 1}), Silent(), executor=tiny.in_process
+    )
+    three = driver.run(
+        loading.changed(asked(tmp_path / "three", 10), random | {"search.seeds": 3}), Silent(), executor=tiny.in_process
+    )
+    assert [trial.state for trial in three.trials] == [trial.state for trial in one.trials]
+    stopped = [trial for trial in three.trials if trial.state is State.PRUNED]
+    assert stopped
+    folder = SweepFolder(tmp_path / "three" / NAME)
+    for trial in stopped:
+        assert "of seed 0" in (trial.stopped or "")
+        assert [seed for seed in range(3) if folder.fit(trial.number, seed).history()] == [0]
+
+
+def test_a_fit_that_runs_beside_the_first_seed_does_not_decide_and_ends_with_its_trial(tmp_path: Path) -> None:
+    """Two fits at once: the second seed passes its rung while the trial lives, and is left once it has ended."""
+    spec = loading.changed(asked(tmp_path, 3), {"search.sampler": "random", "search.baselines": []})
+    folder = SweepFolder(tmp_path / NAME, token=1)
+    folder.path.mkdir(parents=True)
+    study = Study(spec, f"sqlite:///{tmp_path / 'study.db'}", create=True)
+    queue = FitQueue(study, folder, spec.search, spec.resources, halving=Halving(1, 2, SIGNS))
+    queue.begin()
+    good, bad = {"accuracy": 0.9, "delta_f1": 0.1}, {"accuracy": 0.1, "delta_f1": 0.9}
+    first, beside, second, second_beside = (queue.next() for _ in range(4))
+    assert first is not None
+    assert beside is not None
+    assert second is not None
+    assert second_beside is not None
+    assert not queue.prunes(first, 1, good)
+    assert not queue.prunes(beside, 1, bad)
+    assert not queue.prunes(second_beside, 1, bad)  # the worst of all, and it is not asked
+    assert queue.prunes(second, 1, bad)
+    folder.fit(1, 0).end_without_numbers(second.params, history=[{"epoch": 1}], seconds=1.0, error=None, stopped=1)
+    queue.done(second)
+    assert study.trials()[1].state is State.PRUNED
+    assert queue.prunes(second_beside, 2, good)
+
+
 @pytest.mark.parametrize("dies_in", [2, 9, 14, 20])
 def test_a_sweep_interrupted_in_any_epoch_stops_the_same_trials_as_an_unbroken_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_in: int
@@ -191,7 +235,7 @@ def test_a_driver_that_dies_before_it_says_stop_says_it_when_it_resumes(
 def test_every_sampler_goes_on_after_stopped_trials_also_with_constraints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
-    monkeypatch.setattr(Halving, "stops", lambda rule, number, seed, epoch: number % 3 == 2)
+    monkeypatch.setattr(Halving, "stops", lambda rule, number, epochs, epoch: number % 3 == 2)
     spec = loading.changed(asked(tmp_path, 12), {"search.sampler": sampler, "constraints": {"accuracy": ">= 0.1"}})
     outcome = driver.run(spec, Silent(), executor=tiny.in_process)
     assert [trial.reason for trial in outcome.trials] == [None] * 12
