@@ -85,10 +85,10 @@ def logs(asked: argparse.Namespace) -> int:
 
 def down(asked: argparse.Namespace) -> int:
     """Take a cluster down; what is on its shared storage stays."""
-    from sweeper.cluster import takedown
+    from sweeper.cluster import ray_cli
 
     file = _where(asked)
-    running = takedown.running(file)
+    running = ray_cli.running(file)
     if running:
         print(
             f"running there: {', '.join(running)}. Pause first (sweeper stop NAME), or pay up to an epoch of each fit."
@@ -96,7 +96,7 @@ def down(asked: argparse.Namespace) -> int:
     if not asked.yes and not _agreed(f"take {file} down? [y/N] "):
         print("left as it is. Without a terminal: --yes")
         return 1
-    takedown.take_down(file)
+    ray_cli.take_down(file)
     print(f"down. Sweeps, record and database are on the shared storage; 'ray up {file}' finds them there.")
     return 0
 
@@ -129,6 +129,8 @@ def ui_there(asked: argparse.Namespace) -> int:
     """Open a tunnel to the head's MLflow, print the links, wait for Ctrl-C."""
     from sweeper.cluster import file as clusterfile
     from sweeper.cluster import ray_cli, rules
+    from sweeper.patience import until
+    from sweeper.record.server import HOST, answers
 
     folder_of(asked)
     file = _where(asked)
@@ -136,10 +138,8 @@ def ui_there(asked: argparse.Namespace) -> int:
         raise UserError(
             "a tunnel to MLflow needs the cluster file; or make one yourself: ssh -L 5000:127.0.0.1:5000 HEAD"
         )
-    if ray_cli.answers(asked.port):
-        raise UserError(
-            f"port {asked.port} on {ray_cli.HOST} is taken. Free it: the head's MLflow answers to no other."
-        )
+    if answers(asked.port):
+        raise UserError(f"port {asked.port} on {HOST} is taken. Free it: the head's MLflow answers to no other.")
     with ray_cli.opened(file, asked.port, asked.port), _cluster(asked) as cluster:
         code = cluster.look(_same(asked.words), _say)
         if code == 0:
@@ -147,7 +147,7 @@ def ui_there(asked: argparse.Namespace) -> int:
             print(f"user admin; its password: ray exec {file} 'cat {shared}/secrets/mlflow-admin'")
             print("Ctrl-C closes the tunnel.", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
-                ray_cli.stay(asked.port)
+                until(lambda: not answers(asked.port), every_s=1.0)
         return code
 
 

@@ -1,4 +1,4 @@
-"""Commands that look: at sweeps, at data, at this machine."""
+"""Commands that look: at sweeps and their record, at data, at this machine."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def register(add: Add) -> None:
     add("status", status, of="sweep").add_argument("--follow", "-f", action="store_true", help="until it ends")
     add("list", list_sweeps)
     add("ui", ui, of="sweep").add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: 5000)")
+    add("rebuild-record", rebuild_record, of="sweep")
     add("schema", schema)
     cluster = add("doctor", doctor)
     cluster.add_argument("--cluster", type=Path, metavar="FILE", help="look at a cluster.yaml instead; needs no cloud")
@@ -70,6 +71,15 @@ def ui(asked: argparse.Namespace) -> int:
     uri = opening.record_uri(opening.open_spec(sweep_folder), asked.root)
     uuid = opening.open_study(sweep_folder).uuid
     return server.serve(uri, sweep_folder.name, uuid, asked.root / "mlartifacts", asked.port)
+
+
+def rebuild_record(asked: argparse.Namespace) -> int:
+    """Write a sweep's MLflow record again, from its study and folders; nothing else is touched."""
+    from sweeper.record.rebuild import rebuild
+
+    done = rebuild(folder_of(asked))
+    print(json.dumps(vars(done), indent=2) if asked.json else done)
+    return 0
 
 
 def schema(asked: argparse.Namespace) -> int:

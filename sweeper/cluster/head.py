@@ -15,22 +15,23 @@ authentication. Both are reached through a tunnel.
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from sweeper.cluster.supervisor import GRACE_S, Program, Supervisor, end_left_over, living, open_private
 from sweeper.errors import UserError
+from sweeper.patience import until
 from sweeper.record import server
 from sweeper.state.atomic import write_bytes
-from sweeper.state.processes import here
+from sweeper.state.processes import born, here
 from trainables.files import whole_folder
 
 PORT = 5000
@@ -82,7 +83,8 @@ class Head:
             with open_private(self.own / "supervisor.log") as log:
                 command = [sys.executable, "-m", "sweeper", "head", "run", str(self.shared), "--port", str(self.port)]
                 subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        wait(self._database_answers, f"PostgreSQL did not start; {self.own}/postgres.log and supervisor.log say why.")
+        if not until(self._database_answers, START_S):
+            raise UserError(f"PostgreSQL did not start; {self.own}/postgres.log and supervisor.log say why.")
         for name in sorted(set(DATABASES) - self._databases()):
             self._postgres("createdb", name)
         lines = (f"export {name}='{value}'\n" for name, value in self.environment.items())
@@ -98,10 +100,8 @@ class Head:
         Raises:
             UserError: another head serves this storage.
         """
-        from sweeper.state.processes import born
-
-        with (self.shared / "head.lock").open("a+") as lock:
-            self._hold(lock.fileno())
+        with self._held():
+            self._forget_another_machine()
             write_bytes(self._supervisor, f"{os.getpid()} {born(os.getpid())}".encode())
             supervisor = Supervisor(self.programs(), self.own)
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -176,12 +176,14 @@ class Head:
                 said = (done.stderr or done.stdout).strip()
                 raise UserError(f"PostgreSQL cannot keep its data in {self.shared}: {said}")
 
-    def _hold(self, lock: int) -> None:
-        """Two servers over one database's files would ruin them."""
+    def _held(self) -> contextlib.AbstractContextManager[object]:
+        """The storage is ours until the context ends: two servers over one database's files would ruin them."""
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            return FileLock(self.shared / "head.lock").acquire(timeout=0)
+        except Timeout:
             raise UserError(f"another head serves {self.shared}. End it first: 'sweeper head down' there.") from None
+
+    def _forget_another_machine(self) -> None:
         last = self.shared / "head.last"
         if last.exists() and last.read_text() != here():  # its process numbers mean nothing on this machine
             (self.data / "postmaster.pid").unlink(missing_ok=True)
@@ -213,16 +215,3 @@ def program(name: str) -> str:
     if found is None:
         raise UserError(f"PostgreSQL's '{name}' is not on this machine. Install it: sudo apt-get install postgresql")
     return found
-
-
-def wait(good: Callable[[], bool], otherwise: str) -> None:
-    """Until `good()`.
-
-    Raises:
-        UserError: `otherwise`, after START_S seconds.
-    """
-    until = time.monotonic() + START_S
-    while not good():
-        if time.monotonic() > until:
-            raise UserError(otherwise)
-        time.sleep(0.2)

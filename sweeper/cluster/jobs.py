@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sweeper.errors import UserError
+from sweeper.patience import insist, until
 from sweeper.spec.model import SweepSpec
 
 if TYPE_CHECKING:
@@ -79,13 +80,8 @@ class Cluster:
 
     def first_words(self, job_id: str, say: Say) -> int:
         """Tell what a job says until it is on its way, or has ended; the exit code of one that has ended."""
-        told = False
-        while not (ended := self._ended(job_id)):
-            log = self.log(job_id)
-            if log and told:
-                break
-            told = bool(log)
-            time.sleep(SETTLE_S if told else 1.0)
+        until(lambda: self._ended(job_id) or self.log(job_id), every_s=1.0)
+        ended = until(lambda: self._ended(job_id), SETTLE_S)  # what is refused says so and ends at once
         say(self.log(job_id))
         return self.exit_code(job_id) if ended else 0
 
@@ -127,8 +123,7 @@ class Cluster:
     def follow(self, job_id: str, say: Say) -> None:
         """Tell what a job says until it ends."""
         asyncio.run(self._follow(job_id, say))
-        while not self._ended(job_id):  # its last line comes before its end
-            time.sleep(0.2)
+        until(lambda: self._ended(job_id))  # its last line comes before its end
 
     async def _follow(self, job_id: str, say: Say) -> None:
         held, begun = "", False
@@ -148,20 +143,20 @@ class Cluster:
         return bool(self._client.get_job_status(job_id).is_terminal())
 
     def _begin(self, job_id: str, entrypoint: str, sweep: str | None) -> None:
-        until = time.monotonic() + AGENT_S
-        while True:
-            try:
-                self._client.submit_job(
-                    entrypoint=entrypoint,
-                    submission_id=job_id,
-                    runtime_env={"env_vars": dict(STOPPED_GENTLY)},
-                    metadata={SWEEP: sweep} if sweep else {},
-                )
-                return
-            except RuntimeError as fault:
-                if "No available agent" not in str(fault) or time.monotonic() > until:
-                    raise UserError(f"the cluster takes no job: {_last_line(fault)}") from None
-            time.sleep(1.0)
+        def submit() -> None:
+            self._client.submit_job(
+                entrypoint=entrypoint,
+                submission_id=job_id,
+                runtime_env={"env_vars": dict(STOPPED_GENTLY)},
+                metadata={SWEEP: sweep} if sweep else {},
+            )
+
+        def meaning(fault: Exception) -> tuple[UserError | None, bool]:
+            if not isinstance(fault, RuntimeError):
+                return None, False
+            return UserError(f"the cluster takes no job: {_last_line(fault)}"), "No available agent" in str(fault)
+
+        insist(submit, meaning, AGENT_S)
 
 
 def _client(address: str) -> JobSubmissionClient:

@@ -1,21 +1,23 @@
-"""The way from here to a cluster's head: a tunnel over SSH that Ray makes, or an address that is one already."""
+"""Ray's own command, for the way to a cluster's head (a tunnel over SSH, or an address that is one) and its end."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sweeper.cluster import file as clusterfile
+from sweeper.cluster import rules
 from sweeper.errors import UserError
+from sweeper.record.server import HOST, comes_up
 
-HOST = "127.0.0.1"
 DASHBOARD = 8265
 OPEN_S = 120.0
 
@@ -58,40 +60,49 @@ def opened(file: str, remote_port: int, port: int) -> Iterator[int]:
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
     try:
-        _wait(tunnel, file, port)
-        yield port
-    finally:
-        _end(tunnel)
-
-
-def _wait(tunnel: subprocess.Popen[bytes], file: str, port: int) -> None:
-    until = time.monotonic() + OPEN_S
-    while not answers(port):
-        if tunnel.poll() is not None or time.monotonic() > until:
+        if not comes_up(tunnel, port, OPEN_S):
             raise UserError(
                 f"no tunnel to the head of {file}. Is the cluster up ('ray up {file}'), and can you reach it "
                 f"('ray exec {file} hostname')?"
             )
-        time.sleep(0.3)
+        yield port
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(tunnel.pid, signal.SIGTERM)  # its ssh too: the whole group
+        tunnel.wait()
 
 
-def stay(port: int) -> None:
-    """Until the tunnel on `port` closes."""
-    while answers(port):
-        time.sleep(1.0)
+def running(file: str) -> list[str]:
+    """The sweeps that run on a cluster now; none where it does not answer any more.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    from sweeper.cluster.jobs import Cluster
+
+    clusterfile.read(Path(file))
+    printed: list[str] = []
+    try:
+        with dashboard(file) as address:
+            Cluster(address).look(["list", "--json"], printed.append)
+    except UserError:
+        return []
+    return [sweep["name"] for sweep in json.loads("".join(printed) or "[]") if sweep["state"] == "running"]
 
 
-def _end(tunnel: subprocess.Popen[bytes]) -> None:
-    """Its ssh too: the whole group."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(tunnel.pid, signal.SIGTERM)
-    tunnel.wait()
+def take_down(file: str) -> None:
+    """End the head's services where the head will stay, then everything that Ray started. Nothing is lost by it.
 
+    On workers that stay, Ray ends by itself, a minute after it has missed its head.
 
-def answers(port: int) -> bool:
-    """Whether something listens on `port` here."""
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
+    Raises:
+        UserError: `ray down` failed.
+    """
+    shared = rules.kept_in(clusterfile.read(Path(file)))
+    if shared is not None:  # a head that is gone already has no services to end
+        subprocess.run([ray(), "exec", file, f"sweeper head down {shared}"])
+    if subprocess.run([ray(), "down", "-y", file]).returncode:
+        raise UserError(f"'ray down {file}' failed; what it said is above.")
 
 
 def free_port() -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from sweeper.patience import growing, until
 from sweeper.state.atomic import write_bytes
 from sweeper.state.processes import born
 
@@ -71,8 +72,7 @@ class Supervisor:
         if process is not None:
             del self._running[program.name]
             deaths = self._deaths[program.name] = self._deaths.get(program.name, 0) + 1
-            pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2.0 ** min(deaths - 1, 10))
-            self._due[program.name] = time.monotonic() + pause_s
+            self._due[program.name] = time.monotonic() + growing(deaths, self._pause_s, LONGEST_PAUSE_S)
         if time.monotonic() >= self._due.get(program.name, 0.0):
             self._running[program.name] = self._start(program)
 
@@ -121,9 +121,7 @@ def _end_group(pid: int, how: signal.Signals, lives: Callable[[], bool], grace_s
     """Signal the program, give it time, then take its whole group: nothing it started may stay."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, how)
-    until = time.monotonic() + grace_s
-    while lives() and time.monotonic() < until:
-        time.sleep(0.05)
+    until(lambda: not lives(), grace_s, every_s=0.05)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 

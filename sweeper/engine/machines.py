@@ -14,13 +14,13 @@ import secrets
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sweeper.errors import Paused, UserError
+from sweeper.patience import until
 from sweeper.spec import yaml_text
 from sweeper.spec.sections import Resources
 
@@ -174,14 +174,10 @@ def _machines() -> tuple[list[Machines], list[Machines]]:
     """What is here, and the workers that may come; waits for a first one of a kind that only Ray knows."""
     file = os.environ.get("SWEEPER_MACHINES")
     kinds = promised(Path(file).expanduser()) if file else []
-    until = time.monotonic() + FIRST_WORKER_S
+    known = all(kind.cpus is not None for kind in kinds)
+    came = until(lambda: known or any(kind.cpus for kind in _here()), FIRST_WORKER_S, every_s=1.0)
     here = _here()
-    while any(kind.cpus is None for kind in kinds) and not any(kind.cpus for kind in here):
-        if time.monotonic() > until:
-            return here, []
-        time.sleep(1.0)
-        here = _here()
-    return here, completed(kinds, here)
+    return here, completed(kinds, here) if came else []
 
 
 def _here() -> list[Machines]:

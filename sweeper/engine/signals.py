@@ -9,11 +9,11 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 from sweeper.errors import UserError
+from sweeper.patience import until
 from sweeper.state import opening
 from sweeper.state.lease import Holder, Lease
 from sweeper.state.processes import born, here
@@ -92,9 +92,4 @@ def _holder(folder: SweepFolder) -> Holder | None:
 
 def _gone(holder: Holder) -> bool:
     """Whether the driver ended within its grace."""
-    until = time.monotonic() + GRACE_S
-    while born(holder.pid) == holder.born:
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.1)
-    return True
+    return until(lambda: born(holder.pid) != holder.born, GRACE_S)

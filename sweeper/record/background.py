@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from sweeper.patience import growing
 from sweeper.trial import Trial
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class Projector:
 
     def _rest(self, took_s: float, failures: int) -> None:
         if failures:
-            pause = min(self._longest_s, self._first_s * 2.0 ** min(failures - 1, 16))
+            pause = growing(failures, self._first_s, self._longest_s)
             (self._abandoned if self._ending.is_set() else self._ending).wait(pause)
             return
         self._ending.wait(took_s * (1 - self._share) / self._share)

@@ -6,12 +6,12 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 from sweeper.errors import UserError
+from sweeper.patience import until
 from sweeper.record import saved_views
 
 HOST = "127.0.0.1"
@@ -73,11 +73,12 @@ def serve(uri: str, name: str, uuid: str, artifacts: Path, port: int) -> int:
     if uri.startswith(("http://", "https://")):
         _tell(uri, uuid, *found)
         return 0
-    if _answers(port):
+    if answers(port):
         raise UserError(f"port {port} on {HOST} is taken. Choose another with --port.")
     server = subprocess.Popen(serve_command(uri, artifacts, port), env=environment(), stdout=subprocess.DEVNULL)
     try:
-        _wait(server, port)
+        if not comes_up(server, port, START_S):
+            raise UserError("MLflow's server did not start; what it printed above says why.")
         _tell(f"http://{HOST}:{port}", uuid, *found)
         print("Ctrl-C ends the server.", flush=True)
         return server.wait()
@@ -95,14 +96,13 @@ def _tell(base_url: str, uuid: str, experiment_id: str, parent: str) -> None:
     print(f"its report: {link(base_url, experiment_id, parent, 'report.html')}", flush=True)
 
 
-def _wait(server: subprocess.Popen[bytes], port: int) -> None:
-    until = time.monotonic() + START_S
-    while not _answers(port):
-        if server.poll() is not None or time.monotonic() > until:
-            raise UserError("MLflow's server did not start; what it printed above says why.")
-        time.sleep(0.3)
+def comes_up(server: subprocess.Popen[bytes], port: int, within_s: float) -> bool:
+    """Wait until the process listens on `port` here; False where it ended, or `within_s` have passed."""
+    until(lambda: answers(port) or server.poll() is not None, within_s)
+    return server.poll() is None and answers(port)
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether something listens on `port` here."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0

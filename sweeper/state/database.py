@@ -7,8 +7,6 @@ done patiently may be done twice, since a reply can be lost after the deed.
 from __future__ import annotations
 
 import functools
-import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,12 +15,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 import sqlalchemy as sa
 
 from sweeper.errors import Corrupt, Paused, UserError
-
-log = logging.getLogger(__name__)
+from sweeper.patience import insist
 
 PATIENCE_S = 300.0  # a server's restart, or its successor's start; the fits that run go on meanwhile
 BUSY_S = 60.0  # SQLite's own wait for another process to finish writing
-_FIRST_S, _LONGEST_S = 0.25, 5.0
 _POSTGRESQL = {"connect_timeout": 10, "keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 4}
 
 # What a database says when waiting is of no use, in SQLite's and in PostgreSQL's words.
@@ -86,22 +82,7 @@ def wait(url: str, act: Callable[[], T], patience_s: float | None = None) -> T:
         Paused: the database stayed away, is full, or forbids writing.
         Corrupt: the database is damaged.
     """
-    until = time.monotonic() + (PATIENCE_S if patience_s is None else patience_s)
-    pause = _FIRST_S
-    while True:
-        try:
-            return act()
-        except Exception as fault:
-            error, passes = _meaning(url, fault)
-            if error is None:
-                raise
-            left = until - time.monotonic()
-            if not passes or left < pause:
-                raise error from fault
-            if pause == _FIRST_S:
-                log.warning("%s Waiting up to %.0f s for it; fits that run go on.", error, left)
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_S)
+    return insist(act, functools.partial(_meaning, url), PATIENCE_S if patience_s is None else patience_s)
 
 
 def beginning(url: str, act: Callable[[], T]) -> T:

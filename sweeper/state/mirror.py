@@ -8,9 +8,7 @@ there, and a fit's result goes last, so a death in the midst leaves a fit withou
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -19,17 +17,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from sweeper.errors import Paused
+from sweeper.patience import insist
 from sweeper.state.atomic import write_bytes
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-log = logging.getLogger(__name__)
-
 OWN = ("stuck.txt",)  # files of one machine alone
 PATIENCE_S = 300.0
 SHOWN_S = 30.0  # how often the store is shown what a fit notes of its epoch in flight
-_FIRST_S, _LONGEST_S = 0.5, 10.0
 _AT_ONCE = 16
 _FINAL = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "No credentials")
 
@@ -166,23 +162,15 @@ class Mirror(Alone):
         return found
 
     def _patiently(self, act: Callable[[], T], patience_s: float | None = None) -> T:
-        until = time.monotonic() + (PATIENCE_S if patience_s is None else patience_s)
-        pause = _FIRST_S
-        while True:
-            try:
-                return act()
-            except FileNotFoundError:
-                raise
-            except OSError as fault:
-                place = urlsplit(self._url)
-                said = f"the store {place.scheme}://{place.netloc}{place.path} does not serve ({_sentence(fault)})."
-                left = until - time.monotonic()
-                if left < pause or any(word in str(fault) for word in _FINAL):
-                    raise Paused(f"{said} See to it, then resume; nothing that was finished is lost.") from fault
-                if pause == _FIRST_S:
-                    log.warning("%s Waiting up to %.0f s for it.", said, left)
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_S)
+        return insist(act, self._meaning, PATIENCE_S if patience_s is None else patience_s)
+
+    def _meaning(self, fault: Exception) -> tuple[Paused | None, bool]:
+        if not isinstance(fault, OSError) or isinstance(fault, FileNotFoundError):
+            return None, False
+        place = urlsplit(self._url)
+        said = f"the store {place.scheme}://{place.netloc}{place.path} does not serve ({_sentence(fault)})."
+        mend = "See to it, then resume; nothing that was finished is lost."
+        return Paused(f"{said} {mend}"), not any(word in str(fault) for word in _FINAL)
 
 
 def _here(folder: Path) -> dict[Path, Seen]:

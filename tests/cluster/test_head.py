@@ -76,10 +76,11 @@ def test_what_jobs_are_told_is_where_sweeps_are_kept(head: Head) -> None:
 
 
 def test_a_second_head_over_the_same_storage_is_refused(head: Head, tmp_path: Path) -> None:
-    with (head.shared / "head.lock").open("a+") as mine, (head.shared / "head.lock").open("a+") as other:
-        head._hold(mine.fileno())
-        with pytest.raises(UserError, match="another head serves"):
-            Head(head.shared, tmp_path / "other")._hold(other.fileno())
+    other = Head(head.shared, tmp_path / "other")
+    with head._held(), pytest.raises(UserError, match="another head serves"):
+        other._held()
+    with other._held():
+        pass  # the storage is free again
 
 
 # --- the real servers, as a user that is not root

@@ -16,6 +16,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow.fs import FileSystem
 
+from sweeper import patience
 from sweeper.engine import driver
 from sweeper.engine.driver import Outcome
 from sweeper.engine.executor import Execute
@@ -180,7 +181,7 @@ def test_a_store_that_is_away_is_waited_for_and_one_that_refuses_is_not(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, times: int, said: str, comes: bool
 ) -> None:
     monkeypatch.setattr(mirror, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(mirror, "_FIRST_S", 0.01)
+    monkeypatch.setattr(patience, "growing", lambda *_: 0.01)
     one, _, here, _ = pair(tmp_path, url)
     flaky = Flaky(one._files, times, said)
     one.__dict__["_store"] = (flaky, one._store[1])
