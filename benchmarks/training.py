@@ -131,7 +131,7 @@ def _penalty_s(bench: Bench, repetitions: int = 200) -> float:
     groups_B = torch.from_numpy(found.index_N[: bench.case.batch]).to(bench.runtime.device)
     loss_B = torch.rand(bench.case.batch, device=bench.runtime.device, requires_grad=True)
     objectives = {
-        name: METHODS[name].load()(params=bench.params(name), groups=groups, reduction="sum")
+        name: METHODS[name].objective.load()(params=bench.params(name), groups=groups, reduction="sum")
         for name in ("fairlora", "lora")
     }
     taken: dict[str, list[float]] = {name: [] for name in objectives}

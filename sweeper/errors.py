@@ -6,9 +6,20 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
-from trainables.errors import FitError, UserError, nearest, unknown
+from trainables.errors import FitError, UserError, few, hint, nearest, unknown
 
-__all__ = ["Corrupt", "FitError", "Paused", "UserError", "nearest", "of_storage", "storage_told", "unknown"]
+__all__ = [
+    "Corrupt",
+    "FitError",
+    "Paused",
+    "UserError",
+    "few",
+    "hint",
+    "nearest",
+    "of_storage",
+    "storage_told",
+    "unknown",
+]
 
 
 class Paused(UserError):

@@ -20,7 +20,6 @@ from trainables import adapters
 from trainables.backbones import Backbone
 from trainables.backbones.timm_family import linear_targets
 from trainables.errors import FitError, UserError
-from trainables.methods import METHODS, Method
 from trainables.params import Params
 
 IMAGES_NCHW = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -85,12 +84,6 @@ def outputs(model: nn.Module) -> Tensor:
         return model.eval()(IMAGES_NCHW)
 
 
-@pytest.fixture
-def probe(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setitem(METHODS, "probe", Method("head", "erm", (), "a test"))
-    return "probe"
-
-
 @pytest.mark.parametrize("build", [vit, clip])
 def test_lora_moves_the_adapter_and_the_head_and_nothing_else_by_a_single_bit(build: Callable[[], nn.Module]) -> None:
     model = wrapped(build())
@@ -100,10 +93,10 @@ def test_lora_moves_the_adapter_and_the_head_and_nothing_else_by_a_single_bit(bu
     assert moved == {name for name in before if ".lora_" in name or "modules_to_save" in name}
 
 
-def test_a_linear_probe_moves_the_head_alone(probe: str) -> None:
+def test_a_linear_probe_moves_the_head_alone() -> None:
     model = vit()
     before = copy.deepcopy(model.state_dict())
-    train(wrapped(model, method=probe))
+    train(wrapped(model, method="probe"))
     assert {n for n, t in model.state_dict().items() if not torch.equal(t, before[n])} == {"head.weight", "head.bias"}
 
 
@@ -216,7 +209,7 @@ def test_the_guard_leaves_no_trace() -> None:
 
 
 @pytest.mark.parametrize("method", ["lora", "fft", "probe"])
-def test_state_goes_back_exactly_and_holds_nothing_frozen(method: str, probe: str) -> None:
+def test_state_goes_back_exactly_and_holds_nothing_frozen(method: str) -> None:
     model = train(wrapped(vit(), method=method))
     state = adapters.trainable_state(model)
     assert sum(t.numel() for t in state.values()) == adapters.count_parameters(model)[0]
@@ -274,7 +267,7 @@ def test_the_gradient_on_fused_attention_is_the_numeric_one() -> None:
 
 
 @pytest.mark.parametrize(("method", "file"), [("fft", "model.safetensors"), ("probe", "head.safetensors")])
-def test_without_an_adapter_plain_torch_loads_the_one_file(method: str, file: str, probe: str, tmp_path: Path) -> None:
+def test_without_an_adapter_plain_torch_loads_the_one_file(method: str, file: str, tmp_path: Path) -> None:
     model = train(wrapped(vit(), method=method))
     adapters.save_adapter(model, tmp_path, described(model))
     plain = vit()

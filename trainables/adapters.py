@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trainables.errors import FitError, UserError, unknown
+from trainables.errors import FitError, UserError, few, unknown
 from trainables.methods import METHODS
 from trainables.params import Params
 
@@ -275,6 +275,5 @@ def _layer(parameter: str) -> str:
     return parameter.removeprefix("base_model.model.").split(".lora_")[0].split(".modules_to_save")[0]
 
 
-def _some(names: Iterable[str], most: int = 4) -> str:
-    unique = list(dict.fromkeys(names))
-    return ", ".join(unique[:most]) + (f" and {len(unique) - most} more" if len(unique) > most else "")
+def _some(names: Iterable[str], shown: int = 4) -> str:
+    return ", ".join(few(dict.fromkeys(names), shown))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
@@ -32,13 +35,28 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
+def hint(name: str, known: Iterable[str]) -> str:
+    """What to write instead of `name`: the nearest of the known names first, then all of them."""
+    names = sorted(known)
+    close = nearest(name, names)
+    return (f"Did you mean '{close}'? " if close else "") + f"Known: {', '.join(names)}."
+
+
 def unknown(place: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that does not exist: nearest first, then all that are known.
+    """The sentence for a name that does not exist.
 
     >>> unknown("space.lamda", "lamda", ["lambda", "rank"])
     "space.lamda is unknown. Did you mean 'lambda'? Known: lambda, rank."
     """
-    names = sorted(known)
-    close = nearest(name, names)
-    guess = f" Did you mean '{close}'?" if close else ""
-    return f"{place} is unknown.{guess} Known: {', '.join(names)}."
+    return f"{place} is unknown. {hint(name, known)}"
+
+
+def few(names: Iterable[T], shown: int = 4) -> list[T | str]:
+    """The first `shown` of the names, and, as one entry more, how many there are besides.
+
+    >>> few(["a", "b", "c", "d"], 2)
+    ['a', 'b', 'and 2 more']
+    """
+    names = list(names)
+    more = [f"and {len(names) - shown} more"] if len(names) > shown else []
+    return [*names[:shown], *more]

@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainables import adapters, backbones, data
-from trainables.data.base import Dataset, Ints
+from trainables.arrays import Floats, Ints
+from trainables.data.base import Dataset
 from trainables.data.images.cache import Images, Transform
 from trainables.errors import UserError
 from trainables.methods import METHODS
 from trainables.methods.base import GroupInfo
 from trainables.metrics import Evaluation, Predictions, evaluate
-from trainables.metrics.base import Floats
 from trainables.params import Params
 from trainables.task import Task
 from trainables.training.batches import derived
@@ -91,7 +91,9 @@ class FineTuning:
         self._seen = everybody if rows is None else everybody.part(rows)
         found = self._seen.groups
         groups = GroupInfo(found.names, tuple(found.counts_G.tolist()))
-        objective = METHODS[params.method].load()(params=params, groups=groups, reduction=self.task.train.reduction)
+        objective = METHODS[params.method].objective.load()(
+            params=params, groups=groups, reduction=self.task.train.reduction
+        )
         self._current = Fit(model, objective, params, seed, self.task.train, self.runtime)
 
     @property

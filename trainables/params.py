@@ -7,6 +7,7 @@ A parameter that is `scoped` exists only where the method lists it (`lambda` for
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -27,7 +28,7 @@ class Param:
     low: float | None = None
     high: float | None = None
     log: bool = False
-    choices: tuple[Any, ...] = ()
+    choices: Collection[Any] = ()
     scoped: bool = False
 
 
@@ -38,7 +39,7 @@ class Params(BaseModel):
 
     method: Annotated[
         str,
-        Param("how the model is fine-tuned", "FairLoRA, section 6.1", choices=tuple(METHODS)),
+        Param("how the model is fine-tuned", "FairLoRA, section 6.1", choices=METHODS),
     ] = "fairlora"
     lambda_: Annotated[
         float,
@@ -122,7 +123,7 @@ class Params(BaseModel):
     @classmethod
     def _known_method(cls, value: str) -> str:
         if value not in METHODS:
-            raise ValueError(f"'{value}' is not a method. Known: {', '.join(METHODS)}")
+            raise ValueError(METHODS.hint(value))
         return value
 
     @field_validator("alpha", mode="before")
@@ -150,15 +151,10 @@ class Params(BaseModel):
         return {name: value for name, value in self.model_dump(by_alias=True).items() if exists(name, self.method)}
 
 
-def _table() -> dict[str, Param]:
-    found = {}
-    for name, info in Params.model_fields.items():
-        (param,) = (item for item in info.metadata if isinstance(item, Param))
-        found[info.alias or name] = param
-    return found
-
-
-PARAMS: dict[str, Param] = _table()
+PARAMS: dict[str, Param] = {
+    info.alias or name: next(item for item in info.metadata if isinstance(item, Param))
+    for name, info in Params.model_fields.items()
+}
 
 
 def exists(name: str, method: str) -> bool:

@@ -12,10 +12,8 @@ from trainables import data
 from trainables.data import contents
 from trainables.data.base import SPLITS, BadRecord, Dataset
 from trainables.data.datasets import layout
-from trainables.data.examples import few
-from trainables.data.manifest import manifest
-from trainables.data.report import describe
-from trainables.errors import UserError
+from trainables.data.report import describe, manifest
+from trainables.errors import UserError, few
 from trainables.task import DataConfig
 
 if TYPE_CHECKING:
@@ -124,7 +122,8 @@ def _leaks(dataset: Dataset) -> Iterator[str]:
     hashes = contents.digests(dataset.root, [path for _, path in files])
     for positions in contents.identical(hashes):
         if len({files[i][0] for i in positions}) > 1:
-            yield few([f"{files[i][1].relative_to(dataset.root).as_posix()} ({files[i][0]})" for i in positions])
+            copies = (f"{files[i][1].relative_to(dataset.root).as_posix()} ({files[i][0]})" for i in positions)
+            yield ", ".join(few(copies))
 
 
 def _refusal(config: DataConfig, unreadable: tuple[BadRecord, ...]) -> str | None:
@@ -137,8 +136,7 @@ def _refusal(config: DataConfig, unreadable: tuple[BadRecord, ...]) -> str | Non
 
 
 def _listed(title: str, entries: list[str] | tuple[str, ...]) -> list[str]:
-    more = [f"  and {len(entries) - _SHOWN} more"] if len(entries) > _SHOWN else []
-    return [f"{title}: {len(entries)}", *(f"  {entry}" for entry in entries[:_SHOWN]), *more]
+    return [f"{title}: {len(entries)}", *(f"  {entry}" for entry in few(entries, _SHOWN))]
 
 
 def _kind(dataset: Dataset) -> str:

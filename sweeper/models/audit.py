@@ -26,8 +26,8 @@ def membership(
     Raises:
         UserError: there is no such point, its weights were not kept, or the data is not what it was trained on.
     """
-    from trainables.audits import shadows as audits  # loads torch
-    from trainables.finetuning import FineTuning
+    from trainables.audits import AUDITS
+    from trainables.finetuning import FineTuning  # loads torch
 
     if shadows < 2:
         raise UserError(f"--shadows is {shadows}. Use 2 or more; the paper's authors use 16.")
@@ -39,7 +39,7 @@ def membership(
     vouched = (point.fit.result() or {}).get("provenance", {}).get("split_hash")
     if vouched is not None and vouched != tuning.dataset.split_hash:
         raise UserError(f"the data is not what trial {point.trial.number} was trained on. Put it back as it was.")
-    found = audits.audit(tuning, params, point.seed, point.fit.weights, shadows=shadows, heard=heard)
+    found = AUDITS["membership"].load()(tuning, params, point.seed, point.fit.weights, shadows=shadows, heard=heard)
     told = {"sweep": point.spec.name, "trial": point.trial.number, "label": point.trial.label, "seed": point.seed}
     place = folder.path / "audits" / f"membership-{point.trial.number}-{point.seed}.json"
     place.parent.mkdir(exist_ok=True)

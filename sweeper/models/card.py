@@ -13,6 +13,7 @@ from typing import Any
 from dashboards.document import writers
 from dashboards.document.document import Block, Bullets, Code, Document, Section, Table, Text, code, line
 from dashboards.ink.wording import decimal, interval, setting
+from sweeper.errors import few
 from sweeper.front.intervals import wilson
 from sweeper.results import summary
 from sweeper.spec.model import SweepSpec
@@ -101,14 +102,13 @@ def document(facts: CardFacts) -> Document:
 
 def _what(facts: CardFacts) -> list[Text]:
     spec, (trained, total), classes = facts.spec, facts.weights, facts.dataset.get("classes", [])
-    more = f" and {len(classes) - MOST_CLASSES} more" if len(classes) > MOST_CLASSES else ""
-    names = [code(name) for name in classes[:MOST_CLASSES]]
+    names = few(map(code, classes), MOST_CLASSES)
     named = line(", ".join(["{}"] * len(names)), *names)
     settings = ", ".join(f"{name} {setting(value)}" for name, value in facts.trial.params.items())
     return [
         Text(
             (
-                *(f"An image classifier for {len(classes)} classes (", *named, more),
+                *(f"An image classifier for {len(classes)} classes (", *named),
                 *line("), fine-tuned from {} on {}. ", code(spec.backbone.name), code(spec.data.name)),
                 f"{trained:,} weights were trained of {total:,}. Base model: {facts.base}.",
             )

@@ -23,12 +23,11 @@ def describe(spec: SweepSpec, folder: Path) -> dict[str, Any]:
     checked, and used elsewhere.
     """
     from trainables import data
-    from trainables.data import manifest as manifests
     from trainables.data import report
 
     dataset, table = data.load(spec.data), folder / "manifest.csv"
     before = table.read_bytes() if table.exists() else None
-    manifests.manifest(dataset, table)
+    report.manifest(dataset, table)
     odd = before is not None and before != table.read_bytes()
     found = {
         "dataset": report.describe(dataset),

@@ -119,7 +119,7 @@ def default_range(name: str) -> Dimension | None:
     if param.low is not None and param.high is not None:
         kind = type(DEFAULTS[name])
         return Range(kind(param.low), kind(param.high), param.log, kind is int)
-    return Choice(param.choices) if param.choices else None
+    return Choice(tuple(param.choices)) if param.choices else None
 
 
 def place(label: str) -> KeyPath:
@@ -243,6 +243,8 @@ def _contradictions(name: str, *, low: float, high: float, log: bool, points: in
 
 def _value(name: str, written: object, path: KeyPath) -> Any:
     """`written` as the parameter's own type, by `Params`' own rules."""
+    if name == "method" and isinstance(written, str) and written not in METHODS:
+        raise _slip(path, written, METHODS.hint(written))
     number = not isinstance(DEFAULTS[name], str)
     if isinstance(written, bool) or (number and not _finite(written)):
         raise _slip(path, written, f"Use a {'finite number' if number else 'name'}.")

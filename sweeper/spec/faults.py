@@ -124,7 +124,7 @@ def _sentence(path: KeyPath, entry: Mapping[str, Any], model: type[BaseModel]) -
     if entry["type"] == "missing":
         return f"{dotted(path)} is missing. Add a line `{path[-1]}: ...`."
     if entry["loc"][-1] == "[key]":
-        return f"{dotted(path)} {entry['ctx']['error']}"
+        return f"{dotted(path)} is unknown. {entry['ctx']['error']}"
     return f"{dotted(path)} is {given(entry['input'])}. {mend(entry)}"
 
 

@@ -15,13 +15,14 @@ from pydantic import (
     model_validator,
 )
 
-from sweeper.errors import nearest
 from sweeper.spec.dimensions import Choice, Dimension, Fixed, Range, no_points, place
 from sweeper.spec.faults import Fault, Faults, dotted
+from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.sections import Bound, MetricName, Part, Resources, Search, Storage, says, true_directions
 from sweeper.spec.space import Space
-from trainables.backbones import BACKBONES, FAMILIES
+from trainables.backbones import BACKBONES
 from trainables.data import DATASETS, misplaced
+from trainables.table import Table
 from trainables.task import BackboneConfig, DataConfig, GroupKind, Task, TrainConfig
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
@@ -47,8 +48,11 @@ class SweepSpec(Part):
         PlainValidator(Space.parse),
         PlainSerializer(Space.plain),
         WithJsonSchema({}),
-        Field(description="parameters: a value is fixed, a list is a choice, {low, high, log} is a range"),
-    ] = Space()
+        Field(
+            default_factory=lambda: Space.of({}),
+            description="parameters: a value is fixed, a list is a choice, {low, high, log} is a range",
+        ),
+    ]
     objectives: Annotated[
         dict[MetricName, Literal["min", "max"]],
         Field(min_length=1, max_length=4, description="metrics of the validation split, and which way is better"),
@@ -87,7 +91,7 @@ class SweepSpec(Part):
     @property
     def budget(self) -> int:
         """How many trials the sweep may have, baselines included; of a grid at most all its points."""
-        size = self.space.size() if self.search.sampler == "grid" else None
+        size = self.space.size() if SAMPLERS[self.search.sampler].grid else None
         return self.search.trials if size is None else min(self.search.trials, size + len(self.search.baselines))
 
     def identity(self) -> dict[str, Any]:
@@ -106,26 +110,13 @@ def contradictions(spec: SweepSpec, skip: Collection[str] = ()) -> list[Fault]:
     return [fault for check in checks for fault in check(spec)]
 
 
-def check_names(place: str, name: str, table: Collection[str], families: Collection[str] = ()) -> Iterator[Fault]:
-    """`name` must be in its table, or be `FAMILY:...` of one of its families."""
-    family, colon, rest = name.partition(":")
-    if name not in table and not (colon and rest and family in families):
-        close = nearest(name, table)
-        guess = f" Did you mean '{close}'?" if close else ""
-        known = ", ".join([*sorted(table), *(f"{family}:NAME" for family in families)])
-        yield Fault(tuple(place.split(".")), f"{place} is '{name}'.{guess} Known: {known}.")
-
-
-def _dataset(spec: SweepSpec) -> Iterator[Fault]:
-    return check_names("data.name", spec.data.name, DATASETS)
+def _name(section: str, name: str, table: Table[Any]) -> Iterator[Fault]:
+    if name not in table:
+        yield Fault((section, "name"), f"{section}.name is '{name}'. {table.hint(name)}")
 
 
 def _options(spec: SweepSpec) -> Iterator[Fault]:
     return (Fault(("data", option), text) for option, text in misplaced(spec.data).items())
-
-
-def _backbone(spec: SweepSpec) -> Iterator[Fault]:
-    return check_names("backbone.name", spec.backbone.name, BACKBONES, FAMILIES)
 
 
 def _repeated(spec: SweepSpec) -> Iterator[Fault]:
@@ -146,16 +137,20 @@ def _budget(spec: SweepSpec) -> Iterator[Fault]:
 def _population(spec: SweepSpec) -> Iterator[Fault]:
     population, trials = spec.search.population, spec.search.trials
     path = ("search", "population")
-    if population is not None and spec.search.sampler != "nsga2":
-        yield Fault(path, f"search.population is {population}, which only nsga2 has. Remove it, or use sampler: nsga2.")
-    elif population is not None and population >= trials:
+    if population is None:
+        return
+    if "population" not in SAMPLERS[spec.search.sampler].options:
+        having = ", ".join(name for name, sampler in SAMPLERS.items() if "population" in sampler.options)
+        text = f"search.population is {population}, which only {having} has."
+        yield Fault(path, f"{text} Remove it, or use sampler: {having}.")
+    elif population >= trials:
         text = f"search.population is {population}, not below the budget of {trials} trials: all would be random."
         smaller = f"a population of at most {max(2, trials // 4)}, or " if trials > 2 else ""
         yield Fault(path, f"{text} Use {smaller}trials: {4 * population}.")
 
 
 def _grid(spec: SweepSpec) -> Iterator[Fault]:
-    if spec.search.sampler != "grid":
+    if not SAMPLERS[spec.search.sampler].grid:
         return
     yield from (no_points(name) for name in spec.space.continuous)
     size, baselines = spec.space.size(), len(spec.search.baselines)
@@ -167,14 +162,16 @@ def _grid(spec: SweepSpec) -> Iterator[Fault]:
 def _exhausted(spec: SweepSpec) -> Iterator[Fault]:
     """A finite space has no more to give than its points; a sampler would begin to repeat itself."""
     size, asked = spec.space.size(), spec.search.trials - len(spec.search.baselines)
-    if spec.search.sampler != "grid" and size is not None and asked > size:
+    if not SAMPLERS[spec.search.sampler].grid and size is not None and asked > size:
         text = f"search.trials is {spec.search.trials}, but the space has {size} points."
         yield Fault(("search", "trials"), f"{text} Use sampler: grid, fewer trials, or a range instead of a list.")
 
 
 def _points(spec: SweepSpec) -> Iterator[Fault]:
+    if SAMPLERS[spec.search.sampler].grid:
+        return
     for label, dimension in spec.space.axes.items():
-        if spec.search.sampler != "grid" and isinstance(dimension, Range) and dimension.points is not None:
+        if isinstance(dimension, Range) and dimension.points is not None:
             path = (*place(label), "points")
             text = f"{dotted(path)} is for sampler grid; {spec.search.sampler} draws from the whole range."
             yield Fault(path, f"{text} Remove it, use a list of values, or use sampler: grid.")
@@ -205,9 +202,9 @@ def _reference(spec: SweepSpec) -> Iterator[Fault]:
 
 
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Fault]]], ...] = (
-    (("data",), _dataset),
+    (("data",), lambda spec: _name("data", spec.data.name, DATASETS)),
     (("data",), _options),
-    (("backbone",), _backbone),
+    (("backbone",), lambda spec: _name("backbone", spec.backbone.name, BACKBONES)),
     (("search",), _repeated),
     (("search",), _budget),
     (("search",), _population),

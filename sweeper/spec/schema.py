@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from sweeper.spec.dimensions import DEFAULTS
+from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.space import SEARCHED
-from trainables.backbones import BACKBONES, FAMILIES
+from trainables.backbones import BACKBONES
 from trainables.data import DATASETS
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
 from trainables.params import PARAMS, Param, Params, exists
+from trainables.table import Table
 
 Schema = dict[str, Any]
 
@@ -35,15 +36,16 @@ def build(model: type[BaseModel]) -> Schema:
         sections[key] = _by_metric(sections[key])
     reference = parts["Search"]["properties"]["reference"]
     reference["anyOf"] = [_by_metric(kind) if kind.get("type") == "object" else kind for kind in reference["anyOf"]]
+    parts["Search"]["properties"]["sampler"]["enum"] = list(SAMPLERS)
     parts["Search"]["properties"]["baselines"]["items"] = {"enum": list(METHODS)}
     _names(parts["DataConfig"], DATASETS)
-    _names(parts["BackboneConfig"], BACKBONES, FAMILIES)
+    _names(parts["BackboneConfig"], BACKBONES)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "sweep.yaml"}
 
 
-def _names(part: Schema, table: Collection[str], families: Collection[str] = ()) -> None:
+def _names(part: Schema, table: Table[Any]) -> None:
     listed: Schema = {"enum": sorted(table)}
-    patterns = [{"pattern": f"^{family}:.+"} for family in sorted(families)]
+    patterns = [{"pattern": f"^{family}:.+"} for family in sorted(table.families)]
     part["properties"]["name"].update({"anyOf": [listed, *patterns]} if patterns else listed)
 
 

@@ -21,10 +21,11 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from sweeper.errors import nearest, unknown
 from sweeper.spec.faults import Fault, Faults
+from sweeper.spec.samplers import SAMPLERS
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
+from trainables.table import Table
 
 _BOUND = re.compile(r"^\s*(>=|<=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*$")
 _STORES = ("s3", "gs", "abfs", "abfss")
@@ -49,17 +50,15 @@ def says(mending: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-def _metric(name: str) -> str:
-    if name not in METRICS:
-        raise ValueError(unknown("", name, METRICS).strip())
-    return name
+def a_name_of(table: Table[Any]) -> AfterValidator:
+    """The field is a name of `table`."""
 
+    def check(name: str) -> str:
+        if name not in table:
+            raise ValueError(table.hint(name))
+        return name
 
-def _method(name: str) -> str:
-    if name not in METHODS:
-        close = nearest(name, METHODS)
-        raise ValueError((f"Did you mean '{close}'? " if close else "") + f"Use {', '.join(METHODS)}")
-    return name
+    return AfterValidator(check)
 
 
 def _amount(value: float) -> float:
@@ -106,8 +105,9 @@ def true_directions(objectives: dict[str, str]) -> dict[str, str]:
     return objectives
 
 
-MetricName = Annotated[str, AfterValidator(_metric)]
-MethodName = Annotated[str, AfterValidator(_method)]
+MetricName = Annotated[str, a_name_of(METRICS)]
+MethodName = Annotated[str, a_name_of(METHODS)]
+SamplerName = Annotated[str, a_name_of(SAMPLERS)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
 Amount = Annotated[float, Field(strict=True, ge=0), AfterValidator(_amount)]
@@ -166,9 +166,7 @@ class Stopping(Part):
 class Search(Part):
     """Who proposes points, how many, and how often each is trained."""
 
-    sampler: Annotated[
-        Literal["tpe", "gp", "nsga2", "random", "grid"], Field(description="who proposes the next point")
-    ] = "tpe"
+    sampler: Annotated[SamplerName, Field(description="who proposes the next point")] = "tpe"
     trials: Annotated[Count, Field(description="the budget: configurations to try, baselines included")] = 32
     seeds: Annotated[
         Count | Annotated[tuple[Natural, ...], Field(min_length=1)],
@@ -203,17 +201,18 @@ class Search(Part):
     @classmethod
     def _own_population(cls, written: object) -> object:
         """Settle the default once, so that a sweep that is extended keeps its population."""
-        if not isinstance(written, dict) or written.get("sampler") != "nsga2" or written.get("population"):
+        if not isinstance(written, dict) or written.get("population"):
             return written
-        trials = written.get("trials", cls.model_fields["trials"].default)
-        if not isinstance(trials, int):
-            return written
-        return {**written, "population": cls.default_population("nsga2", trials)}
+        sampler, trials = (written.get(key, cls.model_fields[key].default) for key in ("sampler", "trials"))
+        if sampler not in SAMPLERS or not isinstance(trials, int):
+            return written  # a slip, which its own field tells
+        population = cls.default_population(sampler, trials)
+        return written if population is None else {**written, "population": population}
 
     @staticmethod
     def default_population(sampler: str, trials: int) -> int | None:
         """A quarter of the trials, 2 to 50; None for a sampler that has none."""
-        return min(50, max(2, trials // 4)) if sampler == "nsga2" else None
+        return min(50, max(2, trials // 4)) if "population" in SAMPLERS[sampler].options else None
 
     @property
     def seed_list(self) -> tuple[int, ...]:

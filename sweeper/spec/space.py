@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sweeper.errors import unknown
@@ -27,26 +27,22 @@ Point = dict[str, Any]
 class Space:
     """Every parameter that some method of the sweep has, in the order of `PARAMS`, the method first."""
 
-    dimensions: Mapping[str, Dimension | ByMethod] = field(default_factory=dict)
+    dimensions: Mapping[str, Dimension | ByMethod]
 
-    def __post_init__(self) -> None:
-        """Fill in what was left out, drop what no method has.
+    @classmethod
+    def of(cls, listed: Mapping[str, Dimension | ByMethod]) -> Space:
+        """The space of these dimensions; what is left out is filled in.
 
         Raises:
             Faults: an unknown parameter, one that no method of the sweep has, one without a dimension for some method.
         """
-        listed = dict(self.dimensions)
-        faults = [Fault(("space", name), unknown(f"space.{name}", name, PARAMS)) for name in listed.keys() - PARAMS]
-        method = listed.get("method") or Fixed(DEFAULTS["method"])
-        methods = (method.grid() or ()) if not isinstance(method, ByMethod) else ()
-        useful = [name for name in PARAMS if any(exists(name, method) for method in methods)]
-        faults += [_homeless(name, methods) for name in listed if name in PARAMS and name not in useful]
-        for name, axis in listed.items():
-            if name in useful and isinstance(axis, ByMethod):
-                faults += _lopsided(name, axis, [method for method in methods if exists(name, method)])
+        method = listed.get("method", Fixed(DEFAULTS["method"]))
+        methods = () if isinstance(method, ByMethod) else method.grid() or ()
+        faults = [fault for name, axis in listed.items() for fault in _misfits(name, axis, methods)]
         if faults:
             raise Faults(faults)
-        object.__setattr__(self, "dimensions", {name: listed.get(name) or _default(name) for name in useful})
+        having = (name for name in PARAMS if any(exists(name, method) for method in methods))
+        return cls({name: listed.get(name) or _default(name) for name in having})
 
     @classmethod
     def parse(cls, written: object) -> Space:
@@ -68,7 +64,7 @@ class Space:
             except Faults as error:
                 faults += error.faults
         try:
-            space = cls(listed)
+            space = cls.of(listed)
         except Faults as error:
             faults += error.faults if not any(fault.path[1] == "method" for fault in faults) else ()
         if faults:
@@ -183,19 +179,20 @@ def _default(name: str) -> Dimension:
     return searched or Fixed(DEFAULTS[name])
 
 
-def _lopsided(name: str, axis: ByMethod, methods: Sequence[str]) -> list[Fault]:
-    """A parameter by method needs a dimension for each method that has it, and for no other."""
-    missing = [method for method in methods if method not in axis.dimensions]
-    idle = [method for method in axis.dimensions if method not in methods]
-    text = f"space.{name} has no dimension for {', '.join(missing)}. Add it, or write one for all methods."
-    faults = [Fault(("space", name), text)] if missing else []
-    for method in idle:
-        text = f"space.{name}.{method} is for a method that this sweep does not have with {name}. Remove it."
-        faults.append(Fault(("space", name, method), text))
-    return faults
-
-
-def _homeless(name: str, methods: Sequence[str]) -> Fault:
-    having = [method for method in METHODS if exists(name, method)]
-    text = f"space.{name} has no meaning for {', '.join(methods)}. Remove it, or let space.method have one of: "
-    return Fault(("space", name), f"{text}{', '.join(having)}.")
+def _misfits(name: str, axis: Dimension | ByMethod, methods: Sequence[str]) -> Iterator[Fault]:
+    """What is wrong with one parameter beside the sweep's methods."""
+    if name not in PARAMS:
+        yield Fault(("space", name), unknown(f"space.{name}", name, PARAMS))
+        return
+    having = [method for method in methods if exists(name, method)]
+    if not having:
+        text = f"space.{name} has no meaning for {', '.join(methods)}. Remove it, or let space.method have one of: "
+        yield Fault(("space", name), f"{text}{', '.join(method for method in METHODS if exists(name, method))}.")
+    elif isinstance(axis, ByMethod):  # it needs a dimension for each method that has it, and for no other
+        missing = [method for method in having if method not in axis.dimensions]
+        if missing:
+            text = f"space.{name} has no dimension for {', '.join(missing)}. Add it, or write one for all methods."
+            yield Fault(("space", name), text)
+        for method in axis.dimensions.keys() - having:
+            text = f"space.{name}.{method} is for a method that this sweep does not have with {name}. Remove it."
+            yield Fault(("space", name, method), text)

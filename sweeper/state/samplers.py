@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.spec.model import SweepSpec
+from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.sections import Search
 from sweeper.spec.space import Choice, Dimension, Point, Range
 
@@ -19,29 +21,61 @@ REDRAWINGS = 64
 INSISTING = 4  # so often a sampler may repeat itself before chance decides: it can be sure of one method
 
 
+@dataclass(frozen=True)
+class Streams:
+    """What a line of SAMPLERS makes its Optuna sampler of, beside the spec's `search`.
+
+    `own` is the seed of one coordinate of one trial, `joint` that of all its coordinates: for samplers that draw them
+    together, whose stream must not depend on the place. The first `startup` trials are drawn by chance. `violations`
+    are Optuna's constraints of a trial, if the sweep has any.
+    """
+
+    joint: int
+    own: int
+    startup: int
+    violations: Callable[[FrozenTrial], Sequence[float]] | None
+
+
 def build(search: Search, number: int, place: int, *again: int, constrained: bool) -> BaseSampler:
     """A sampler for coordinate `place` of one proposal: sweep's seed, trial's number and place decide its stream.
 
-    What it has learned it reads from the study, so a sampler built anew after a crash goes on exactly.
-    gp and nsga2 draw all coordinates together, so their joint stream does not depend on the place.
+    What it has learned it reads from the study, so one that is built after a crash goes on exactly.
     `again` gives another stream of the same place.
     """
-    joint, own = (_seed(search.seed, number), _seed(search.seed, number, place + 1, *again))
-    startup = max(4, min(10, search.trials // 4))
-    constraints = _violations if constrained else None
-    match search.sampler:
-        case "tpe":
-            return TPESampler(seed=own, n_startup_trials=startup, constraints_func=constraints)
-        case "gp":
-            alone = RandomSampler(own)
-            return GPSampler(
-                seed=joint, independent_sampler=alone, n_startup_trials=startup, constraints_func=constraints
-            )
-        case "nsga2":
-            population = search.population or 50
-            return NSGAIISampler(seed=joint, population_size=population, constraints_func=constraints)
-        case _:
-            return RandomSampler(seed=own)
+    streams = Streams(
+        joint=_seed(search.seed, number),
+        own=_seed(search.seed, number, place + 1, *again),
+        startup=max(4, min(10, search.trials // 4)),
+        violations=_violations if constrained else None,
+    )
+    sampler: BaseSampler = SAMPLERS[search.sampler].load()(search, streams)
+    return sampler
+
+
+def tpe(search: Search, streams: Streams) -> BaseSampler:
+    """Each coordinate by itself."""
+    return TPESampler(seed=streams.own, n_startup_trials=streams.startup, constraints_func=streams.violations)
+
+
+def gp(search: Search, streams: Streams) -> BaseSampler:
+    """All coordinates together; what it cannot model, by chance."""
+    return GPSampler(
+        seed=streams.joint,
+        independent_sampler=RandomSampler(streams.own),
+        n_startup_trials=streams.startup,
+        constraints_func=streams.violations,
+    )
+
+
+def nsga2(search: Search, streams: Streams) -> BaseSampler:
+    """All coordinates together, from two parents."""
+    population = search.population or 50
+    return NSGAIISampler(seed=streams.joint, population_size=population, constraints_func=streams.violations)
+
+
+def uniform(search: Search, streams: Streams) -> BaseSampler:
+    """Each coordinate by itself, by chance."""
+    return RandomSampler(seed=streams.own)
 
 
 def _seed(*what: int) -> int:
@@ -74,7 +108,7 @@ def unrepeated(study: optuna.Study, spec: SweepSpec, number: int, tried: Iterabl
     finds the same point: each drawing has a stream of its own.
     """
     search, space = spec.search, spec.space
-    if search.sampler not in ("tpe", "random") or not any(space.countable(method) for method in space.methods):
+    if not SAMPLERS[search.sampler].repeats or not any(space.countable(method) for method in space.methods):
         return None
     known, places, row = list(tried), list(space.axes), create_trial(state=TrialState.RUNNING)
     row.number = number

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeper.errors import UserError
 from sweeper.front.front import Frontier
 from sweeper.spec.model import SweepSpec
+from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.space import Choice, Dimension, Fixed
 from sweeper.state import database, migrations, rows, samplers
 from sweeper.trial import Trial, mean_and_spread, without_nan
@@ -68,8 +69,8 @@ class Study:
         self._given: set[int] = set()  # the open trials that whoever asked has heard of
         self._frontier = Frontier([1.0 if sense == "max" else -1.0 for sense in spec.objectives.values()])
         self._ended: dict[int, Trial] = {}
-        self._flat = spec.search.sampler in ("gp", "nsga2")
-        self._points = spec.space.grid() if spec.search.sampler == "grid" else None
+        self._flat = SAMPLERS[spec.search.sampler].flat
+        self._points = spec.space.grid() if SAMPLERS[spec.search.sampler].grid else None
         if create:
             self._study = database.beginning(url, lambda: self._create(identity or spec.identity()))
             return

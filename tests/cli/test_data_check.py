@@ -131,7 +131,7 @@ def test_many_copies_of_an_image_are_told_in_one_short_line(tmp_path: Path) -> N
     for i in range(24):
         (tmp_path / f"{i}.png").write_bytes((tmp_path / "0.png").read_bytes())
     assert data_check.check(tmp_path).leaks == (
-        "0.png (train), 12.png (train), 15.png (train), 18.png (train) and 20 more",
+        "0.png (train), 12.png (train), 15.png (train), 18.png (train), and 20 more",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +18,13 @@ from torch import Tensor
 from tests.contracts.conftest import Prepared
 from tests.contracts.models import MODELS
 from tests.contracts.trees import TREES
-from trainables.backbones import BACKBONES, FAMILIES, find
+from trainables.audits import AUDITS
+from trainables.backbones import BACKBONES, find
 from trainables.data import DATASETS
 from trainables.finetuning import FineTuning
-from trainables.methods import METHODS
+from trainables.methods import ERM, METHODS, Method, Part
 from trainables.params import Params, exists
+from trainables.training.refit import trained_head
 
 EPOCHS = 2
 # Shifting the model by one for each dataset and method meets all pairs, as there are more of both than of models.
@@ -55,8 +58,8 @@ def may_move(name: str, adapter: str, head: str) -> bool:
 
 def test_every_line_of_every_table_is_enrolled() -> None:
     assert TREES.keys() == DATASETS.keys()
-    files = {entry.module for entry in (*BACKBONES.values(), *FAMILIES.values())}
-    assert {find(config.name).module for config in MODELS.values()} == files
+    loaders = {entry.code for entry in (*BACKBONES.values(), *BACKBONES.families.values())}
+    assert {find(config.name).code for config in MODELS.values()} == loaders
     for left, right in itertools.combinations(range(3), 2):
         tables = (DATASETS, MODELS, METHODS)
         met = {(triple[left], triple[right]) for triple in TRIPLES}
@@ -122,6 +125,31 @@ def test_a_zero_shot_head_starts_from_the_class_names_and_not_from_the_seed(prep
         heads = [tensor for name, tensor in tuning._fit.weights.items() if ".head." in f".{name}" and "weight" in name]
         assert len(heads) == 1
         assert torch.equal(heads[0], pristine)
+
+
+def test_a_second_refit_is_one_file_and_one_line(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Method("lora", ERM, "a test", refit=Part("tests.contracts.means:refit", ("l1",)))
+    monkeypatch.setitem(METHODS._lines, "lora-means", line)
+    tuning = prepared("waterbirds", "small")
+    tuning.aim(Params.from_flat({"method": "lora-means", "l1": 2.0, "rank": 4, "epochs": 1, "batch_size": 8}), seed=0)
+    assert tuning.train_epoch()["refit_shrinkage"] == 2.0
+    assert tuning.provenance()["validation_examples"] == 4  # the other half of eight, on which it was fitted, is not
+    weight_CF = trained_head(tuning._fit.model, "head").weight
+    bias_C = trained_head(tuning._fit.model, "head").bias
+    assert torch.allclose(bias_C, -weight_CF.square().sum(1) / 2)
+
+
+@pytest.mark.parametrize("name", AUDITS)
+def test_an_audit_gives_strict_json_and_the_same_for_the_same_seed(
+    prepared: Prepared, name: str, tmp_path: Path
+) -> None:
+    tuning, aim = prepared("waterbirds", "small"), params("fairlora", "small", epochs=1)
+    tuning.aim(aim, seed=0)
+    tuning.train_epoch()
+    tuning.save(tmp_path)
+    audit = AUDITS[name].load()
+    one, again = (audit(tuning, aim, 0, tmp_path) for _ in range(2))
+    assert json.loads(json.dumps(one, allow_nan=False)) == one == again
 
 
 def test_a_random_head_comes_from_the_seed(prepared: Prepared) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.data.trees import home, ids, picture, table, told
 from trainables import data
 from trainables.data.base import SPLITS, Dataset
-from trainables.data.manifest import manifest
+from trainables.data.report import manifest
 from trainables.errors import UserError
 from trainables.task import Columns, DataConfig
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.methods import METHODS
+from trainables.methods import ERM, GROUP_DRO, METHODS
 from trainables.methods.base import GroupInfo, Objective
 from trainables.methods.groupdro import GroupDRO
 from trainables.params import Params
 
 LOSS_N, GROUPS_N = torch.tensor([1.0, 1.0, 3.0, 3.0]), torch.tensor([0, 0, 1, 1])
 BALANCED = (2, 2)
-LIKE_THE_MEAN = {"groupdro": "a mean over groups, not over examples"}  # objectives to which the mean's law is no law
+LIKE_THE_MEAN = {GROUP_DRO: "a mean over groups, not over examples"}  # objectives to which the mean's law is no law
 
 
 def built(
@@ -23,7 +23,7 @@ def built(
 ) -> Objective:
     params = Params.from_flat({"method": method, "lambda": weight, **more})
     groups = GroupInfo(tuple("abcdefgh"[: len(counts)]), counts)
-    objective: Objective = METHODS[method].load()(params=params, groups=groups, reduction=reduction)
+    objective: Objective = METHODS[method].objective.load()(params=params, groups=groups, reduction=reduction)
     return objective
 
 
@@ -101,7 +101,7 @@ def test_every_method_goes_on_from_the_state_it_gives_bit_for_bit(method: str) -
     assert torch.equal(one(LOSS_N, GROUPS_N)[0], other(LOSS_N, GROUPS_N)[0])
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.objective == "erm"])
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.objective == ERM])
 def test_a_plain_method_descends_the_mean_loss(method: str) -> None:
     assert built(method)(LOSS_N, GROUPS_N)[0].item() == 2.0
 

@@ -51,7 +51,7 @@ def spaces(draw: st.DrawFn) -> Space:
 
 
 def test_left_alone_the_space_searches_lambda_and_rank_with_both_ends_and_fixes_the_rest() -> None:
-    dimensions = Space().dimensions
+    dimensions = Space.of({}).dimensions
     assert dimensions["method"] == Fixed("fairlora")
     assert dimensions["lambda"] == Range(0.01, 100.0, log=True)
     assert dimensions["rank"] == Range(4, 128, log=True, integer=True)
@@ -123,7 +123,7 @@ def test_a_slip_is_told_with_place_given_and_mend(written: object, sentence: str
     [
         ({"lamda": 1}, "space.lamda is unknown. Did you mean 'lambda'? Known: alpha, batch_size,"),
         ({"rank": {"lo": 4}}, "space.rank.lo is unknown. Did you mean 'low'? Known: high, log, low, points, values."),
-        ({"method": "fairlra"}, "space.method: 'fairlra' is not a method. Known: lora, fairlora,"),
+        ({"method": "fairlra"}, "space.method is 'fairlra'. Did you mean 'fairlora'? Known: fairfft, fairlora,"),
         ({"alpha": "2 rank"}, "space.alpha: '2 rank' is not an alpha rule. Use a number such as 16, or '2*rank'."),
         ({"method": "lora", "lambda": 1}, "space.lambda has no meaning for lora. Remove it, or let space.method have"),
     ],
@@ -242,7 +242,7 @@ def test_every_baseline_is_a_complete_point_of_its_method(space: Space, method: 
 
 
 def test_a_point_outside_or_with_a_name_too_many_or_too_few_is_not_contained() -> None:
-    space = Space()
+    space = Space.of({})
     point = space.walk(middle)
     assert space.contains(point)
     assert not space.contains({**point, "rank": 129})

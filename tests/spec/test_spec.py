@@ -136,7 +136,13 @@ def test_all_slips_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> Non
         ("search: {seeds: 0}", "search.seeds is 0. Use a number of seeds such as 3, or a list such as [0, 1, 2]."),
         ("search: {seeds: [1, 1]}", "search.seeds[1] is 1, which the list already has. Keep one."),
         ("search: {sampler: tpee}", "search.sampler is 'tpee'. Did you mean 'tpe'? "
-         "Use 'tpe', 'gp', 'nsga2', 'random' or 'grid'."),
+         "Known: gp, grid, nsga2, random, tpe."),
+        ("search: {sampler: 3}", "search.sampler is 3. Use text, if need be in quotes."),
+        ("search: {baselines: [lroa]}", "search.baselines[0] is 'lroa'. Did you mean 'lora'? Known: fairfft, fairlora, "
+         "fft, fft-balanced, fft-dfr, fft-groupdro, fft-reweight, lora, lora-balanced, lora-dfr, lora-groupdro, "
+         "lora-reweight, probe."),
+        ("data: {name: waterbrids}", "data.name is 'waterbrids'. Did you mean 'waterbirds'? "
+         "Known: aircraft, csv, digits-on-scenes, folder, geode, utkface, waterbirds."),
         ("search: {trials: 1, baselines: [lora, fft]}",
          "search.trials is 1, and there are 2 baselines. Use more trials."),
         ("search: {population: 4}",

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.methods.losses import variance_penalty
-from trainables.training.batches import SAMPLERS, derived, epoch_log, group_balanced, shuffle
+from trainables.training.batches import BATCH_SAMPLERS, derived, epoch_log, group_balanced, shuffle
 
 GROUPS = st.lists(st.integers(0, 4), min_size=1, max_size=80).map(np.array)
 SEEDS = st.integers(0, 2**32)
@@ -21,12 +21,12 @@ def chance(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", BATCH_SAMPLERS)
 @given(groups_N=GROUPS, seed=SEEDS)
 def test_an_epoch_has_as_many_draws_as_the_split_and_the_same_seed_draws_the_same(
     sampler: str, groups_N: np.ndarray, seed: int
 ) -> None:
-    first, again = (SAMPLERS[sampler](groups_N, 5, chance(seed)) for _ in range(2))
+    first, again = (BATCH_SAMPLERS[sampler](groups_N, 5, chance(seed)) for _ in range(2))
     assert len(first) == len(groups_N)
     assert (first == again).all()
 

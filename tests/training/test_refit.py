@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from trainables.data.base import Groups, Ints
+from trainables.arrays import Ints
+from trainables.data.base import Groups
+from trainables.data.splitting import half_of_each_cell
 from trainables.errors import FitError, UserError
-from trainables.methods.dfr import SUBSETS, held_out_half, refit
+from trainables.methods import dfr
+from trainables.methods.base import LastLayer
+from trainables.params import Params
 from trainables.training.refit import measured, trained_head
 
 
@@ -22,6 +26,11 @@ def waterbirds_like(n: int = 2000, seed: int = 0) -> tuple[np.ndarray, Ints, Int
     places_N = np.where(generator.random(n) < 0.95, labels_N, 1 - labels_N)
     features_NF = np.stack([labels_N, 3 * places_N, np.zeros(n)], 1) + 0.3 * generator.standard_normal((n, 3))
     return features_NF, labels_N, 2 * labels_N + places_N
+
+
+def refit(features_NF: np.ndarray, labels_N: Ints, groups_N: Ints, *, C: int, l1: float, seed: int) -> LastLayer:
+    params = Params(method="lora-dfr", l1=l1)
+    return dfr.refit(features_NF, labels_N, groups_N, C=C, params=params, seed=seed)
 
 
 def worst(weight_CF: np.ndarray, bias_C: np.ndarray) -> float:
@@ -41,10 +50,10 @@ def test_balanced_groups_break_the_spurious_correlation_and_the_plain_ones_do_no
 def test_each_subset_holds_as_many_of_every_cell_as_the_rarest_has() -> None:
     features_NF, labels_N, cells_N = waterbirds_like()
     found = refit(features_NF, labels_N, cells_N, C=2, l1=1.0, seed=0)
-    assert found.examples == 4 * np.bincount(cells_N).min()
+    assert found.log["refit_examples"] == 4 * np.bincount(cells_N).min()
     places_N = cells_N % 2
     by_place = refit(features_NF, labels_N, places_N, C=2, l1=1.0, seed=0)  # cells are balanced all the same
-    assert by_place.examples == found.examples
+    assert by_place.log["refit_examples"] == found.log["refit_examples"]
 
 
 def test_a_heavier_penalty_leaves_fewer_weights_and_at_last_none() -> None:
@@ -69,7 +78,7 @@ def test_the_seed_decides_and_a_feature_that_never_varies_is_harmless() -> None:
     assert np.array_equal(one.weight_CF, again.weight_CF)
     assert not np.array_equal(one.weight_CF, other.weight_CF)
     assert np.isfinite(one.weight_CF).all()
-    assert SUBSETS == 10
+    assert dfr.SUBSETS == 10
 
 
 def test_the_units_of_the_features_do_not_matter() -> None:
@@ -92,7 +101,7 @@ def test_a_class_without_held_out_examples_is_refused() -> None:
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=60))
 def test_half_of_every_cell_is_fitted_on_and_never_measured(records: list[tuple[int, int]]) -> None:
     labels_N, groups_N = np.array(records, dtype=np.int64).T
-    chosen_N = held_out_half(labels_N, groups_N)
+    chosen_N = half_of_each_cell(labels_N, groups_N)
     groups = Groups("attribute", ("a", "b", "c", "d"), groups_N)
     assert set(measured("lora-dfr", "val", labels_N, groups)) == set(np.flatnonzero(~chosen_N))
     for cell in set(records):

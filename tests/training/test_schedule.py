@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from trainables.training.schedule import one_cycle
+from trainables.training.fit import one_cycle
 
 
 @settings(max_examples=40)

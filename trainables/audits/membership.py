@@ -18,10 +18,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from trainables.arrays import Floats, Ints
 
 RATES = (0.001, 0.01)  # false-positive rates of the paper's figures
 LEAST = 5

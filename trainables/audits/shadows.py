@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from trainables.arrays import Floats, Ints
 from trainables.audits import membership
 from trainables.data.base import Dataset
 from trainables.finetuning import FineTuning
@@ -47,7 +48,7 @@ def audit(
     members, pool = np.sort(order[:cut]), order[cut:]
     asked = [("train", members), ("test", np.arange(len(splits["test"])))]
 
-    def answers() -> membership.Floats:
+    def answers() -> Floats:
         return np.concatenate([tuning.log_probs(split, rows) for split, rows in asked])
 
     labels_N = np.concatenate([splits[split].labels_N[rows] for split, rows in asked])
@@ -74,7 +75,7 @@ def audit(
     }
 
 
-def _judged(data: Dataset, scores_N: membership.Floats, members: membership.Ints) -> dict[str, Any]:
+def _judged(data: Dataset, scores_N: Floats, members: Ints) -> dict[str, Any]:
     """Over everybody, and by class, attribute and cell as far as the data has them."""
     members_M, others_K = scores_N[: len(members)], scores_N[len(members) :]
     found: dict[str, Any] = membership.operating_points(members_M, others_K)

@@ -1,12 +1,19 @@
-"""What a dataset is, told: counts per split, class, attribute and cell, hash, bad records, notes."""
+"""What a dataset is: its counts, hash, bad records and notes; and who is in which split, as a table."""
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from trainables.data.base import SPLITS, Dataset, Groups
+from trainables.data.base import SPLITS, Dataset
+from trainables.data.contents import digests
+from trainables.errors import few
+from trainables.files import write_text
 
-_SHOWN = 10
+COLUMNS = ("split", "id", "label", "attribute", "image", "sha256")
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -38,16 +45,41 @@ def tell(dataset: Dataset) -> str:
         lines.append(f"  {split} {counts['n']:,}: " + ", ".join(f"{name} {n:,}" for name, n in groups.items()))
     dropped = [record for record in dataset.bad if record.dropped]
     lines.append(f"  bad records left out: {len(dropped)}")
-    lines += [f"    {record.place}: {record.problem}" for record in dropped[:_SHOWN]]
-    lines += [f"    and {len(dropped) - _SHOWN} more"] if len(dropped) > _SHOWN else []
+    lines += [f"    {line}" for line in few((f"{record.place}: {record.problem}" for record in dropped), 10)]
     return "\n".join(lines + [f"  note: {note}" for note in dataset.notes])
 
 
+def manifest(dataset: Dataset, path: Path, *, contents: bool = False) -> None:
+    """Writes one line per example, for anybody to check or to train on (`data.name: csv`).
+
+    `image` is the path below the dataset's root, `sha256` the first 32 digits of the file's hash, or
+    empty where `contents` is not asked for: that reads every file once on this machine.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows(_rows(dataset, contents))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text.getvalue())
+
+
 def _counts(dataset: Dataset, split: str) -> dict[str, Any]:
-    kinds = ("class", "attribute", "cell") if dataset.attributes else ("class",)
-    groups = {kind: _named(dataset.groups(split, kind)) for kind in kinds}
-    return {"n": len(dataset.splits[split]), **groups}
+    counts: dict[str, Any] = {"n": len(dataset.splits[split])}
+    for kind in ("class", "attribute", "cell") if dataset.attributes else ("class",):
+        groups = dataset.groups(split, kind)
+        counts[kind] = dict(zip(groups.names, groups.counts_G.tolist(), strict=True))
+    return counts
 
 
-def _named(groups: Groups) -> dict[str, int]:
-    return {name: int(n) for name, n in zip(groups.names, groups.counts_G, strict=True)}
+def _rows(dataset: Dataset, contents: bool) -> Iterator[tuple[str, ...]]:
+    for split in SPLITS:
+        part = dataset.splits[split]
+        images = [file.relative_to(dataset.root).as_posix() for file in part.paths]
+        hashes = digests(dataset.root, part.paths) if contents else [None] * len(part)
+        attributes = (
+            [""] * len(part) if part.attributes_N is None else [dataset.attributes[i] for i in part.attributes_N]
+        )
+        labels = [dataset.classes[i] for i in part.labels_N]
+        ids = dataset.ids.get(split) or images
+        for id_, label, attribute, image, digest in zip(ids, labels, attributes, images, hashes, strict=True):
+            yield split, id_, label, attribute, image, digest or ""

@@ -1,67 +1,78 @@
 """The METHODS table: what is trained, by which objective, and which scoped parameters that takes.
 
-A newcomer is one file here with a function `objective`, and one line in the table. The table itself
-does not load torch, so that a spec can be checked in milliseconds.
+A newcomer is one file with a function `objective` (or `refit`), and one line in the table. The table itself does not
+load torch, so that a spec can be checked in milliseconds.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from trainables.table import Code, Table
 
 _LORA = ("rank", "alpha", "layers", "dropout", "variant")
 _BALANCED: Literal["group-balanced"] = "group-balanced"
 
 
 @dataclass(frozen=True)
-class Method:
-    """One way to fine-tune: the weights that move, the objective they follow, the scoped parameters it has.
+class Part(Code):
+    """A function that a method is made of, and the scoped parameters that it reads."""
 
+    params: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to fine-tune: the weights that move, and the objective that they follow.
+
+    `objective` is the factory of a `base.Objective`, called with `params`, `groups` (`GroupInfo`) and `reduction`.
     `sampler` is set where drawing the batches so belongs to the algorithm; None leaves it to `train.sampler`.
-    `refit` is the module that fits the last layer anew after the last epoch, on one half of the validation
-    split; such a method is measured on the other half.
+    `refit` fits the last layer once more after the last epoch, on one half of the validation split (see
+    `base.LastLayer`); such a method is measured on the other half.
     """
 
     adapter: Literal["lora", "full", "head"]
-    objective: str
-    params: tuple[str, ...]
+    objective: Part
     source: str
     sampler: Literal["group-balanced"] | None = None
-    refit: str | None = None
+    refit: Part | None = None
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        """The scoped parameters that the method has."""
+        of_refit = self.refit.params if self.refit else ()
+        return (*self.objective.params, *of_refit, *(_LORA if self.adapter == "lora" else ()))
 
     @property
     def fair(self) -> bool:
         """Whether a fairness term with a weight lambda is part of the objective."""
         return "lambda" in self.params
 
-    def load(self) -> Callable[..., Any]:
-        """The objective's factory, called with `params`, `groups` (`GroupInfo`) and `reduction`; loads torch."""
-        return _function(self.objective, "objective")
 
-    def load_refit(self) -> Callable[..., Any] | None:
-        """The function that fits the last layer anew, of methods that do."""
-        return _function(self.refit, "refit") if self.refit else None
+ERM = Part("trainables.methods.erm:objective")
+VARIANCE = Part("trainables.methods.variance:objective", ("lambda",))
+GROUP_DRO = Part("trainables.methods.groupdro:objective", ("eta",))
+REWEIGHT = Part("trainables.methods.reweight:objective")
+DFR = Part("trainables.methods.dfr:refit", ("l1",))
 
-
-METHODS: dict[str, Method] = {
-    "lora": Method("lora", "erm", _LORA, "Hu et al. 2021; FairLoRA, section 3"),
-    "fairlora": Method("lora", "variance", ("lambda", *_LORA), "FairLoRA, section 4.1"),
-    "fft": Method("full", "erm", (), "FairLoRA, section 6.1"),
-    "fairfft": Method("full", "variance", ("lambda",), "FairLoRA, section 6.1"),
-    "lora-groupdro": Method("lora", "groupdro", ("eta", *_LORA), "Sagawa et al. 2020, algorithm 1", _BALANCED),
-    "fft-groupdro": Method("full", "groupdro", ("eta",), "Sagawa et al. 2020, algorithm 1", _BALANCED),
-    "lora-reweight": Method("lora", "reweight", _LORA, "Shimodaira 2000; Sagawa et al. 2020, section 4"),
-    "fft-reweight": Method("full", "reweight", (), "Shimodaira 2000; Sagawa et al. 2020, section 4"),
-    "lora-balanced": Method("lora", "erm", _LORA, "Idrissi et al. 2022, RWG", _BALANCED),
-    "fft-balanced": Method("full", "erm", (), "Idrissi et al. 2022, RWG", _BALANCED),
-    "probe": Method("head", "erm", (), "Alain and Bengio 2016"),
-    "lora-dfr": Method("lora", "erm", ("l1", *_LORA), "Kirichenko et al. 2023, section 4", refit="dfr"),
-    "fft-dfr": Method("full", "erm", ("l1",), "Kirichenko et al. 2023, section 4", refit="dfr"),
-}
-
-
-def _function(module: str, name: str) -> Callable[..., Any]:
-    function: Callable[..., Any] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    return function
+METHODS = Table(
+    "methods",
+    Method,
+    {
+        "lora": Method("lora", ERM, "Hu et al. 2021; FairLoRA, section 3"),
+        "fairlora": Method("lora", VARIANCE, "FairLoRA, section 4.1"),
+        "fft": Method("full", ERM, "FairLoRA, section 6.1"),
+        "fairfft": Method("full", VARIANCE, "FairLoRA, section 6.1"),
+        "lora-groupdro": Method("lora", GROUP_DRO, "Sagawa et al. 2020, algorithm 1", _BALANCED),
+        "fft-groupdro": Method("full", GROUP_DRO, "Sagawa et al. 2020, algorithm 1", _BALANCED),
+        "lora-reweight": Method("lora", REWEIGHT, "Shimodaira 2000; Sagawa et al. 2020, section 4"),
+        "fft-reweight": Method("full", REWEIGHT, "Shimodaira 2000; Sagawa et al. 2020, section 4"),
+        "lora-balanced": Method("lora", ERM, "Idrissi et al. 2022, RWG", _BALANCED),
+        "fft-balanced": Method("full", ERM, "Idrissi et al. 2022, RWG", _BALANCED),
+        "probe": Method("head", ERM, "Alain and Bengio 2016"),
+        "lora-dfr": Method("lora", ERM, "Kirichenko et al. 2023, section 4", refit=DFR),
+        "fft-dfr": Method("full", ERM, "Kirichenko et al. 2023, section 4", refit=DFR),
+    },
+    place="method",
+)

@@ -1,4 +1,7 @@
-"""What a method is to the training loop: a function from the losses of a batch to one number to descend."""
+"""What a method is to the training loop: from the losses of a batch to one number to descend, or a last layer.
+
+Shapes: N examples, F features, C classes.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
+
+from trainables.arrays import Floats
 
 
 @dataclass(frozen=True)
@@ -47,3 +52,15 @@ class Objective(ABC):
         """
         if tensors:
             raise ValueError(f"{type(self).__name__} keeps no state, but was given {', '.join(sorted(tensors))}.")
+
+
+@dataclass(frozen=True)
+class LastLayer:
+    """What a refit gives: weights for the head, and what it says of itself, for the last epoch's log.
+
+    A refit is a function `(features_NF, labels_N, groups_N, *, C, params, seed) -> LastLayer` of held-out examples.
+    """
+
+    weight_CF: Floats
+    bias_C: Floats
+    log: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""Deep feature re-weighting (DFR): the last layer fitted anew on balanced held-out data, the body left alone.
+"""Deep feature re-weighting (DFR): the last layer fitted again on balanced held-out data, the body left alone.
 
 Kirichenko, Izmailov and Wilson 2023, "Last Layer Re-Training is Sufficient for Robustness to Spurious
 Correlations", section 4 and appendix B: L1 logistic regression on standardised features, on random subsets
@@ -13,45 +13,29 @@ Shapes: N held-out examples, F features, C classes.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from trainables.arrays import Floats, Ints
+from trainables.data.splitting import cells
 from trainables.errors import FitError
+from trainables.methods.base import LastLayer
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from trainables.params import Params
 
 SUBSETS = 10
 ITERATIONS = 200  # passes of saga; the log has how many were needed
 
 
-@dataclass(frozen=True)
-class LastLayer:
-    """Weights for the head, and what fitting them took: examples of a subset, iterations (mean over subsets)."""
+def refit(features_NF: Floats, labels_N: Ints, groups_N: Ints, *, C: int, params: Params, seed: int) -> LastLayer:
+    """The last layer of C classes that suits balanced groups; `params.l1` is the penalty's weight beside summed losses.
 
-    weight_CF: Floats
-    bias_C: Floats
-    examples: int
-    iterations: float
-
-
-def held_out_half(labels_N: Ints, groups_N: Ints) -> npt.NDArray[np.bool_]:
-    """Which examples are fitted on: half of each group within each class, rounded down, the same for all seeds."""
-    chosen_N = np.zeros(len(groups_N), dtype=np.bool_)
-    generator = np.random.default_rng(0)
-    for members in _cells(labels_N, groups_N):
-        chosen_N[generator.permutation(members)[: len(members) // 2]] = True
-    return chosen_N
-
-
-def refit(features_NF: Floats, labels_N: Ints, groups_N: Ints, *, C: int, l1: float, seed: int) -> LastLayer:
-    """The last layer of C classes that suits balanced groups; `l1` is the penalty's weight beside summed losses.
-
-    Groups are balanced within each class, so that no class is missing where groups are attribute values.
+    Groups are balanced within each class, so that no class is missing where groups are attribute values. The log has
+    the examples of a balanced subset, and the solver's iterations, as a mean over the subsets.
 
     Raises:
         FitError: `bad-data` where a class has no example to be fitted on.
@@ -65,24 +49,22 @@ def refit(features_NF: Floats, labels_N: Ints, groups_N: Ints, *, C: int, l1: fl
     mean_F, std_F = features_NF.mean(0), features_NF.std(0)
     std_F = np.where(std_F > 0, std_F, 1.0)
     scaled_NF = (features_NF - mean_F) / std_F
-    generator, cells = np.random.default_rng(seed), _cells(labels_N, groups_N)
-    subsets = [_balanced(cells, generator) for _ in range(SUBSETS)]
-    fits = [_regression(scaled_NF[rows], labels_N[rows], l1=l1) for rows in subsets]
+    generator, members = np.random.default_rng(seed), cells(labels_N, groups_N)
+    subsets = [_balanced(members, generator) for _ in range(SUBSETS)]
+    fits = [_regression(scaled_NF[rows], labels_N[rows], l1=params.l1) for rows in subsets]
     weight_CF = np.mean([weight for weight, _, _ in fits], axis=0) / std_F
     bias_C = np.mean([bias for _, bias, _ in fits], axis=0) - weight_CF @ mean_F
-    return LastLayer(weight_CF, bias_C, len(subsets[0]), float(np.mean([steps for *_, steps in fits])))
+    log = {
+        "refit_examples": float(len(subsets[0])),
+        "refit_iterations": float(np.mean([iterations for *_, iterations in fits])),
+    }
+    return LastLayer(weight_CF, bias_C, log)
 
 
-def _cells(labels_N: Ints, groups_N: Ints) -> list[Ints]:
-    """The rows of each group within each class that has any."""
-    cell_N = np.unique(np.stack([labels_N, groups_N]), axis=1, return_inverse=True)[1].reshape(-1)
-    return [np.flatnonzero(cell_N == cell) for cell in range(cell_N.max() + 1)]
-
-
-def _balanced(cells: list[Ints], generator: np.random.Generator) -> Ints:
+def _balanced(members: list[Ints], generator: np.random.Generator) -> Ints:
     """As many rows of every cell as the smallest has, drawn without replacement."""
-    size = min(len(members) for members in cells)
-    return np.concatenate([generator.choice(members, size, replace=False) for members in cells])
+    size = min(map(len, members))
+    return np.concatenate([generator.choice(rows, size, replace=False) for rows in members])
 
 
 def _regression(features_NF: Floats, labels_N: Ints, *, l1: float) -> tuple[Floats, Floats, int]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from trainables.methods.base import GroupInfo, Objective
-from trainables.params import Params
+
+if TYPE_CHECKING:
+    from trainables.params import Params
 
 
 class MeanLoss(Objective):

@@ -9,13 +9,16 @@ Shapes: N examples of a batch, G groups.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from trainables.methods.base import GroupInfo, Objective
 from trainables.methods.losses import group_means
-from trainables.params import Params
+
+if TYPE_CHECKING:
+    from trainables.params import Params
 
 
 class GroupDRO(Objective):

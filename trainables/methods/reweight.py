@@ -8,11 +8,15 @@ Shapes: N examples of a batch, G groups.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from trainables.methods.base import GroupInfo, Objective
-from trainables.params import Params
+
+if TYPE_CHECKING:
+    from trainables.params import Params
 
 
 class Reweighted(Objective):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from torch import Tensor
 
 from trainables.methods.base import GroupInfo, Objective
 from trainables.methods.losses import variance_penalty
-from trainables.params import Params
+
+if TYPE_CHECKING:
+    from trainables.params import Params
 
 Reduction = Literal["sum", "mean"]
 

@@ -14,16 +14,16 @@ from typing import Any
 from trainables.metrics import calibration, classwise, groupwise, overall, parity
 from trainables.metrics.answers import Answers
 from trainables.metrics.base import Metric, Predictions, Row, Value
+from trainables.table import Table
 
 __all__ = ["METRICS", "Answers", "Evaluation", "Metric", "Predictions", "Value", "evaluate"]
 
-METRICS: dict[str, Metric] = {
-    **overall.METRICS,
-    **classwise.METRICS,
-    **parity.METRICS,
-    **groupwise.METRICS,
-    **calibration.METRICS,
-}
+METRICS = Table(
+    "metrics",
+    Metric,
+    {**overall.METRICS, **classwise.METRICS, **parity.METRICS, **groupwise.METRICS, **calibration.METRICS},
+    place="metric",
+)
 
 
 @dataclass(frozen=True)

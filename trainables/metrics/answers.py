@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from trainables.metrics.base import Ints, Predictions
+from trainables.arrays import Ints
+from trainables.metrics.base import Predictions
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from trainables.arrays import Floats, Ints, Mask
 from trainables.data.base import Groups, partition
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 Row = dict[str, Any]
 
 
@@ -68,7 +67,7 @@ class Predictions:
         return partition(kind, self.classes, self.labels_N, self.attributes, self.attributes_N)
 
     @cached_property
-    def correct_N(self) -> npt.NDArray[np.bool_]:
+    def correct_N(self) -> Mask:
         """Where the answer is right."""
         return np.equal(self.labels_N, self.predicted_N)
 
@@ -102,9 +101,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Metric:
-    """One line of the METRICS table: which way is better, how it is computed, where it is defined."""
+    """One line of the METRICS table: which way is better, what it is about, how it is computed, where it is defined.
+
+    `about` decides what the best point of a front is called: the most accurate, the fairest, the best calibrated.
+    What is about performance in another way than accuracy (a loss) has no such name.
+    """
 
     direction: Literal["max", "min"]
+    about: Literal["accuracy", "performance", "groups", "calibration"]
     fn: Callable[[Predictions], Value]
     doc: str
     source: str

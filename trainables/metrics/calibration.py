@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
+from trainables.arrays import Floats, Ints, Mask
 from trainables.data.base import Groups
-from trainables.metrics.base import Floats, Ints, Metric, Predictions, Row, Value, ratio, rows, summary, undefined
+from trainables.metrics.base import Metric, Predictions, Row, Value, ratio, rows, summary, undefined
 
 BINS = 15  # Guo et al., 2017
-Mask = npt.NDArray[np.bool_]
 _PAPER = "On Fairness of LoRA, section 2.3"
 
 
@@ -113,7 +112,9 @@ def _judged(predictions: Predictions, confidence_N: Floats, hit_N: Mask) -> Valu
 
 
 METRICS: dict[str, Metric] = {
-    "ece": Metric("min", ece, "expected calibration error of the answer, 15 bins", _PAPER),
-    "ece_positive": Metric("min", ece_positive, "expected calibration error of the positive class, 15 bins", _PAPER),
-    "worst_group_ece": Metric("min", worst_group_ece, "highest ece of a value of the attribute", _PAPER),
+    "ece": Metric("min", "calibration", ece, "expected calibration error of the answer, 15 bins", _PAPER),
+    "ece_positive": Metric(
+        "min", "calibration", ece_positive, "expected calibration error of the positive class, 15 bins", _PAPER
+    ),
+    "worst_group_ece": Metric("min", "groups", worst_group_ece, "highest ece of a value of the attribute", _PAPER),
 }

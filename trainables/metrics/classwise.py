@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trainables.metrics.base import Floats, Metric, Predictions, Value, ratio, rows, summary
+from trainables.arrays import Floats
+from trainables.metrics.base import Metric, Predictions, Value, ratio, rows, summary
 
 
 def recall_C(predictions: Predictions) -> Floats:
@@ -28,11 +29,11 @@ def f1_C(predictions: Predictions) -> Floats:
 
 
 SCORES: dict[str, Callable[[Predictions], Floats]] = {"f1": f1_C, "recall": recall_C}
-Summary = tuple[Callable[[Floats], Any], Literal["max", "min"], int, str]
+Summary = tuple[Callable[[Floats], Any], Literal["max", "min"], Literal["performance", "groups"], int, str]
 SUMMARIES: dict[str, Summary] = {
-    "min": (np.min, "max", 1, "lowest {} of a class"),
-    "median": (np.median, "max", 1, "median {} of the classes"),
-    "delta": (np.ptp, "min", 2, "highest less lowest {} of a class; biased upward where classes are small"),
+    "min": (np.min, "max", "groups", 1, "lowest {} of a class"),
+    "median": (np.median, "max", "performance", 1, "median {} of the classes"),
+    "delta": (np.ptp, "min", "groups", 2, "highest less lowest {} of a class; biased upward where classes are small"),
 }
 
 
@@ -47,7 +48,7 @@ def _metric(score: Callable[[Predictions], Floats], how: Callable[[Floats], Any]
 
 
 METRICS: dict[str, Metric] = {
-    f"{short}_{name}": Metric(direction, _metric(score, how, least), doc.format(name), "FairLoRA, section 5")
+    f"{short}_{name}": Metric(direction, about, _metric(score, how, least), doc.format(name), "FairLoRA, section 5")
     for name, score in SCORES.items()
-    for short, (how, direction, least, doc) in SUMMARIES.items()
+    for short, (how, direction, about, least, doc) in SUMMARIES.items()
 }

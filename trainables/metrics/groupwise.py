@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from trainables.arrays import Floats
 from trainables.data.base import Groups
-from trainables.metrics.base import Floats, Metric, Predictions, Row, Value, ratio, rows, summary, undefined
+from trainables.metrics.base import Metric, Predictions, Row, Value, ratio, rows, summary, undefined
 from trainables.metrics.classwise import f1_C, recall_C
 
 
@@ -73,13 +74,23 @@ def table(predictions: Predictions, kind: str) -> list[Row]:
 
 METRICS: dict[str, Metric] = {
     "loss_variance": Metric(
-        "min", loss_variance, "variance of the groups' mean losses", "FairLoRA, section 4.1", unit="nats^2"
+        "min", "groups", loss_variance, "variance of the groups' mean losses", "FairLoRA, section 4.1", unit="nats^2"
     ),
-    "worst_group_accuracy": Metric("max", worst_group_accuracy, "lowest accuracy of a group", "Group DRO, section 2"),
+    "worst_group_accuracy": Metric(
+        "max", "groups", worst_group_accuracy, "lowest accuracy of a group", "Group DRO, section 2"
+    ),
     "group_accuracy_spread": Metric(
-        "min", group_accuracy_spread, "highest less lowest accuracy of a group", "On Fairness of LoRA, section 5"
+        "min",
+        "groups",
+        group_accuracy_spread,
+        "highest less lowest accuracy of a group",
+        "On Fairness of LoRA, section 5",
     ),
     "adjusted_accuracy": Metric(
-        "max", adjusted_accuracy, "accuracy with the groups in the shares of training", "Group DRO, section 3"
+        "max",
+        "accuracy",
+        adjusted_accuracy,
+        "accuracy with the groups in the shares of training",
+        "Group DRO, section 3",
     ),
 }

@@ -34,9 +34,9 @@ def sensitive_accuracy(predictions: Predictions) -> Value:
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric("max", accuracy, "share of right answers", "FairLoRA, section 5"),
-    "loss": Metric("min", loss, "mean negative log-likelihood", "cross-entropy", unit="nats"),
+    "accuracy": Metric("max", "accuracy", accuracy, "share of right answers", "FairLoRA, section 5"),
+    "loss": Metric("min", "performance", loss, "mean negative log-likelihood", "cross-entropy", unit="nats"),
     "sensitive_accuracy": Metric(
-        "min", sensitive_accuracy, "share of answers that match the sensitive attribute", "FairLoRA, Table 3"
+        "min", "groups", sensitive_accuracy, "share of answers that match the sensitive attribute", "FairLoRA, Table 3"
     ),
 }

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from trainables.metrics.base import Floats, Ints, Metric, Predictions, Row, Value, ratio, rows, summary, undefined
+from trainables.arrays import Floats, Ints
+from trainables.metrics.base import Metric, Predictions, Row, Value, ratio, rows, summary, undefined
 
 NO_ATTRIBUTE = "the data has no sensitive attribute"
 
@@ -126,11 +127,15 @@ def _odds(name: str, n_C: Ints, rates_C: Floats) -> Row:
 
 _LORA = "FairLoRA, section 5"
 METRICS: dict[str, Metric] = {
-    "eod": Metric("min", eod, "difference of the true-positive rates of two groups", _LORA),
-    "eod_max_macro": Metric("min", eod_max_macro, "EOD_max, mean over classes", _LORA),
-    "eod_max_pooled": Metric("min", eod_max_pooled, "EOD_max, classes pooled", _LORA),
-    "eod_max_worst_class": Metric("min", eod_max_worst_class, "EOD_max, worst class", _LORA),
+    "eod": Metric("min", "groups", eod, "difference of the true-positive rates of two groups", _LORA),
+    "eod_max_macro": Metric("min", "groups", eod_max_macro, "EOD_max, mean over classes", _LORA),
+    "eod_max_pooled": Metric("min", "groups", eod_max_pooled, "EOD_max, classes pooled", _LORA),
+    "eod_max_worst_class": Metric("min", "groups", eod_max_worst_class, "EOD_max, worst class", _LORA),
     "equalized_odds_difference": Metric(
-        "min", equalized_odds_difference, "larger of the TPR and the FPR gap", "On Fairness of LoRA, section 2.2"
+        "min",
+        "groups",
+        equalized_odds_difference,
+        "larger of the TPR and the FPR gap",
+        "On Fairness of LoRA, section 2.2",
     ),
 }

@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from trainables.arrays import Floats, Ints
+
 Purpose = Literal["weights", "order", "dropout", "flip", "crop", "refit"]
 _PURPOSES: tuple[Purpose, ...] = ("weights", "order", "dropout", "flip", "crop", "refit")
 
@@ -48,7 +47,7 @@ def _stream(members: Ints, length: int, generator: np.random.Generator) -> Ints:
     return np.concatenate(turns)[:length]
 
 
-SAMPLERS: dict[str, Callable[[Ints, int, np.random.Generator], Ints]] = {
+BATCH_SAMPLERS: dict[str, Callable[[Ints, int, np.random.Generator], Ints]] = {
     "shuffle": shuffle,
     "group-balanced": group_balanced,
 }

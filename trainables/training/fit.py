@@ -8,28 +8,29 @@ Shapes: N examples, B of a batch, C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables import adapters
+from trainables.arrays import Floats
 from trainables.errors import FitError
 from trainables.methods import METHODS
 from trainables.methods.base import Objective
 from trainables.params import Params
 from trainables.task import TrainConfig
 from trainables.training.augment import Augmentation
-from trainables.training.batches import SAMPLERS, derived, epoch_log
+from trainables.training.batches import BATCH_SAMPLERS, derived, epoch_log
 from trainables.training.runtime import Runtime
 from trainables.training.samples import Samples
-from trainables.training.schedule import one_cycle
 
 EVALUATION_PIXELS = {"cpu": 2**17, "cuda": 2**24}  # in one batch without gradients; measured: more is slower on a CPU
+FIRST_RATE, LAST_RATE = 1 / 25, 1 / 25 / 1e4  # of the one-cycle schedule, as shares of its peak
 
 
 class Fit:
@@ -49,7 +50,7 @@ class Fit:
         )
         self._train = train
         self._runtime = runtime
-        self._sampler = SAMPLERS[METHODS[params.method].sampler or train.sampler]
+        self._sampler = BATCH_SAMPLERS[METHODS[params.method].sampler or train.sampler]
         self._forward = _compiled(model) if train.compile else model
         self._proven = False
 
@@ -69,7 +70,8 @@ class Fit:
             FitError: `diverged` where a loss is not finite; `dead-adapter`; `out-of-memory`.
         """
         self.model.train()
-        order_N = self._order(samples)
+        generator = np.random.default_rng(derived(self.seed, self.epoch, "order"))
+        order_N = self._sampler(samples.groups.index_N, len(samples.groups.names), generator)
         chance = self._runtime.seeded(derived(self.seed, self.epoch, "dropout"))
         with self._runtime.memory(f"training {self.name}"), chance:
             left = self._pass(samples, torch.from_numpy(order_N))
@@ -83,7 +85,7 @@ class Fit:
         }
 
     @torch.inference_mode()
-    def log_probs(self, samples: Samples) -> npt.NDArray[np.float64]:
+    def log_probs(self, samples: Samples) -> Floats:
         """Log-probabilities of the classes, `[N, C]`, without dropout.
 
         Raises:
@@ -98,7 +100,7 @@ class Fit:
                 with self._runtime.autocast():
                     logits_BC = self.model(samples.take(slice(start, start + size)))
                 parts.append(logits_BC.double().log_softmax(1))
-            found_NC: npt.NDArray[np.float64] = torch.cat(parts).cpu().numpy()
+            found_NC: Floats = torch.cat(parts).cpu().numpy()
         if not np.isfinite(found_NC).all():
             raise FitError("diverged", f"the model's answers are not finite after epoch {self.epoch}. {self._mend}")
         return found_NC
@@ -126,10 +128,6 @@ class Fit:
 
     # --- an epoch
 
-    def _order(self, samples: Samples) -> npt.NDArray[np.int64]:
-        generator = np.random.default_rng(derived(self.seed, self.epoch, "order"))
-        return self._sampler(samples.groups.index_N, len(samples.groups.names), generator)
-
     def _pass(self, samples: Samples, order_N: Tensor) -> dict[str, Tensor]:
         """All steps of an epoch, and what they leave behind: tensors on the device, not yet read."""
         N, size, device = len(order_N), self.params.batch_size, self._runtime.device
@@ -139,17 +137,17 @@ class Fit:
         steps = -(-N // size)
         losses, logs = [], []
         for step in range(steps):
-            self._set_rate(self.epoch * steps + step, steps * self.params.epochs)
+            # A function of the step, so that there is nothing to save, and nothing to get out of step.
+            rate = one_cycle(
+                self.epoch * steps + step, steps * self.params.epochs, self.params.learning_rate, self._train.warmup
+            )
+            self._optimizer.param_groups[0]["lr"] = rate
             rows = slice(step * size, (step + 1) * size)
             loss_B, log = self._step(augment(samples.take(index_N[rows]), rows), labels_N[rows], groups_N[rows])
             losses.append(loss_B)
             logs.append(log)
         means = {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
         return {"loss_N": torch.cat(losses), **means}
-
-    def _set_rate(self, step: int, steps: int) -> None:
-        rate = one_cycle(step, steps, self.params.learning_rate, self._train.warmup)
-        self._optimizer.param_groups[0]["lr"] = rate
 
     def _step(self, images_B3HW: Tensor, labels_B: Tensor, groups_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Forward, backward, update. Nothing here may wait for the device."""
@@ -166,7 +164,7 @@ class Fit:
         self._optimizer.step()
         return loss_B.detach(), {"gradient_norm": norm, **logs}
 
-    def _refuse_divergence(self, loss_N: npt.NDArray[np.float64]) -> None:
+    def _refuse_divergence(self, loss_N: Floats) -> None:
         broken = np.flatnonzero(~np.isfinite(loss_N))
         if len(broken):
             place = f"epoch {self.epoch + 1}, step {broken[0] // self.params.batch_size + 1}"
@@ -186,3 +184,25 @@ def _compiled(model: nn.Module) -> Callable[..., Any]:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def one_cycle(step: int, steps: int, peak: float, warmup: float) -> float:
+    """The rate of step 0, 1, ..., steps - 1: cosine up from peak / 25, then cosine down to peak / 250,000.
+
+    The rate of `torch.optim.lr_scheduler.OneCycleLR` with its defaults, without its cycle of the
+    momentum: AdamW's betas stay.
+
+    Args:
+        warmup: share of the steps on the way up.
+
+    Source:
+        Smith and Topin 2019; "On Fairness of LoRA", appendix, with warm-up 0.01.
+    """
+    top = warmup * steps - 1
+    if step < top:
+        return _cosine(peak * FIRST_RATE, peak, step / top)
+    return _cosine(peak, peak * LAST_RATE, (step - top) / (steps - 1 - top))
+
+
+def _cosine(start: float, end: float, way: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * way))

@@ -1,4 +1,4 @@
-"""The last layer fitted anew after training, for methods that do: features of held-out data in, weights into the head.
+"""The last layer fitted once more after training, for methods that do so: features of held-out data in, weights out.
 
 Half of the validation split is fitted on, the other half is left to be measured on.
 
@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from peft import PeftModel
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 
-from trainables.data.base import Groups, Ints
+from trainables.arrays import Floats, Ints
+from trainables.data.base import Groups
+from trainables.data.splitting import half_of_each_cell
 from trainables.errors import UserError
 from trainables.methods import METHODS
 from trainables.training.batches import derived
@@ -26,40 +27,39 @@ from trainables.training.samples import Samples
 
 def measured(method: str, split: str, labels_N: Ints, groups: Groups) -> Ints:
     """The rows of `split` that `method` may be measured on: all, but for what refits its last layer."""
-    rows = np.arange(len(labels_N))
     if split != "val" or METHODS[method].refit is None:
-        return rows
-    return rows[~_held_out(labels_N, groups)]
+        return np.arange(len(labels_N))
+    return np.flatnonzero(~half_of_each_cell(labels_N, groups.index_N))
 
 
 def refit_head(fit: Fit, head: str, validation: Samples) -> dict[str, float]:
-    """Fit the layer called `head` anew, if the fit's method does so; nothing else of the model changes.
+    """Fit the layer called `head` once more, if the fit's method does so; nothing else of the model changes.
 
     Returns:
-        `refit_examples` in each balanced subset, and `refit_iterations` of the solver.
+        What the refit says of itself, for the log; nothing where there is none.
 
     Raises:
         FitError: `bad-data` where the held-out half lacks a class.
         UserError: the head is not one linear layer.
     """
-    refit = METHODS[fit.params.method].load_refit()
+    refit = METHODS[fit.params.method].refit
     if refit is None:
         return {}
     layer = trained_head(fit.model, head)
     labels_N = validation.labels_N.cpu().numpy()
-    held_out_N = _held_out(labels_N, validation.groups)
-    found = refit(
+    held_out_N = half_of_each_cell(labels_N, validation.groups.index_N)
+    last_layer = refit.load()(
         _features(fit, layer, validation)[held_out_N],
         labels_N[held_out_N],
         validation.groups.index_N[held_out_N],
         C=layer.out_features,
-        l1=fit.params.l1,
+        params=fit.params,
         seed=derived(fit.seed, fit.epoch, "refit"),
     )
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(found.weight_CF))
-        layer.bias.copy_(torch.from_numpy(found.bias_C))
-    return {"refit_examples": float(found.examples), "refit_iterations": found.iterations}
+        layer.weight.copy_(torch.from_numpy(last_layer.weight_CF))
+        layer.bias.copy_(torch.from_numpy(last_layer.bias_C))
+    return dict(last_layer.log)
 
 
 def trained_head(model: nn.Module, name: str) -> nn.Linear:
@@ -77,7 +77,7 @@ def trained_head(model: nn.Module, name: str) -> nn.Linear:
     return layer
 
 
-def _features(fit: Fit, layer: nn.Linear, samples: Samples) -> npt.NDArray[np.float64]:
+def _features(fit: Fit, layer: nn.Linear, samples: Samples) -> Floats:
     """What goes into the layer, `[N, F]`, without dropout."""
     parts: list[Tensor] = []
     handle = layer.register_forward_pre_hook(lambda _, inputs: parts.append(inputs[0].double()))
@@ -85,11 +85,5 @@ def _features(fit: Fit, layer: nn.Linear, samples: Samples) -> npt.NDArray[np.fl
         fit.log_probs(samples)
     finally:
         handle.remove()
-    features_NF: npt.NDArray[np.float64] = torch.cat(parts).cpu().numpy()
+    features_NF: Floats = torch.cat(parts).cpu().numpy()
     return features_NF
-
-
-def _held_out(labels_N: Ints, groups: Groups) -> npt.NDArray[np.bool_]:
-    from trainables.methods.dfr import held_out_half  # loads scikit-learn, which only a refit needs
-
-    return held_out_half(labels_N, groups.index_N)

@@ -13,10 +13,10 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from trainables.arrays import Ints, Pixels
 from trainables.data.base import Groups
 
 SHARE_OF_FREE_MEMORY = 0.25  # several fits may share a GPU, and each holds its own copy
@@ -27,8 +27,8 @@ class Samples:
 
     def __init__(
         self,
-        images_N3HW: npt.NDArray[np.uint8],
-        labels_N: npt.NDArray[np.int64],
+        images_N3HW: Pixels,
+        labels_N: Ints,
         groups: Groups,
         *,
         mean: Sequence[float],
@@ -44,7 +44,7 @@ class Samples:
         self._device = device
         self._rows_N: Tensor | None = None
 
-    def part(self, rows_K: npt.NDArray[np.int64]) -> Samples:
+    def part(self, rows_K: Ints) -> Samples:
         """The examples `rows_K` alone, in that order; the images are shared."""
         made = copy.copy(self)
         rows = torch.from_numpy(np.ascontiguousarray(rows_K))
@@ -70,7 +70,7 @@ class Samples:
         return torch.addcmul(self._shift_311, pixels_B3HW.float(), self._scale_311)
 
 
-def _placed(images_N3HW: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+def _placed(images_N3HW: Pixels, device: torch.device) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the map is read-only, and nobody writes to it
         mapped = torch.from_numpy(images_N3HW)

@@ -16,8 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainables.data.base import SPLITS, BadRecord, Dataset
-from trainables.data.examples import Example, only_once, only_present, splits
-from trainables.data.records import find_root, inside, settle
+from trainables.data.examples import Example, find_root, inside, only_once, only_present, settle, splits
 from trainables.data.splitting import stratified
 from trainables.errors import UserError
 from trainables.task import DataConfig
@@ -41,7 +40,7 @@ def load(config: DataConfig) -> Dataset:
     classes = tuple(dict.fromkeys(line for _, line in _lines(root / NAMES)))
     listed, bad = _read(root, frozenset(classes))
     if config.validation == "from-trainval":
-        listed = _divided_anew(listed)
+        listed = _redivided(listed)
     found, missing = only_present(listed)
     bad += missing
     settle(bad, len(found) + len(bad), config, root)
@@ -84,7 +83,7 @@ def _parse(root: Path, place: str, line: str, classes: frozenset[str], split: st
     return Example(place, id_, inside(root / IMAGES, f"{id_}.jpg"), label, split=split)
 
 
-def _divided_anew(listed: list[Example]) -> list[Example]:
+def _redivided(listed: list[Example]) -> list[Example]:
     both = [example for example in listed if example.split != "test"]
     part_of = stratified([e.id for e in both], [e.label for e in both], VALIDATION_SHARES)
     return [replace(example, split=part_of.get(example.id, "test")) for example in listed]

@@ -13,14 +13,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from trainables.data.base import SPLITS, BadRecord, Dataset
-from trainables.data.contents import digests
-from trainables.data.examples import Example, conflicts, only_once, only_present, splits
-from trainables.data.records import inside, read_table, settle
-from trainables.data.splitting import SHARES, keyed
+from trainables.data.examples import Example, conflicts, inside, only_once, only_present, read_table, settle, splits
+from trainables.data.splitting import SHARES, by_content
 from trainables.errors import UserError
 from trainables.task import Columns, DataConfig
 
@@ -109,18 +106,13 @@ def _completed(root: Path, examples: list[Example]) -> tuple[list[Example], list
         return examples, [], ()  # nothing to cut, or nothing to cut from
     pool = [example for example in examples if example.split in (None, "train")]
     others = [example for example in examples if example.split not in (None, "train")]
-    hashes = digests(root, [example.path for example in pool])
-    shares = _shares(absent)
-    cut = [replace(example, split=keyed(digest or "", shares)) for example, digest in zip(pool, hashes, strict=True)]
-    told = ", ".join(f"{split} {share:.1%}" for split, share in shares.items())
-    note = f"{' and '.join(absent)} not given: cut by a hash of each file's bytes into {told}"
-    return [*others, *cut], conflicts(pool, hashes), (note,)
-
-
-def _shares(absent: Sequence[str]) -> dict[str, float]:
-    """Of what is cut: train and the absent parts, in the proportions of `SHARES`."""
+    # Train and the absent parts, in the proportions of `SHARES`.
     parts = {split: share for split, share in SHARES.items() if split == "train" or split in absent}
-    return {split: share / sum(parts.values()) for split, share in parts.items()}
+    shares = {split: share / sum(parts.values()) for split, share in parts.items()}
+    cut, hashes = by_content(root, pool, shares)
+    described = ", ".join(f"{split} {share:.1%}" for split, share in shares.items())
+    note = f"{' and '.join(absent)} not given: cut by a hash of each file's bytes into {described}"
+    return [*others, *cut], conflicts(cut, hashes), (note,)
 
 
 # --- tables

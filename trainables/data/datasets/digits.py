@@ -30,17 +30,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from filelock import FileLock
 from PIL import Image
 
-from trainables.data.base import SPLITS, Dataset, Ints
+from trainables.arrays import Floats, Ints, Pixels
+from trainables.data.base import SPLITS, Dataset
 from trainables.data.datasets import waterbirds
-from trainables.data.records import read_table
+from trainables.data.examples import read_table
 from trainables.files import whole_folder
 from trainables.task import DataConfig, cache_root
-
-Pixels = npt.NDArray[np.uint8]
 
 VERSION = "digits-on-scenes-v1"
 SIZE = 32
@@ -183,7 +181,7 @@ def _crop(photo: Pixels, row: _Row) -> Pixels:
     return photo[top : top + SIZE, left : left + SIZE]
 
 
-def _compose(digit: npt.NDArray[np.float64], background: Pixels) -> Pixels:
+def _compose(digit: Floats, background: Pixels) -> Pixels:
     """Ink of opacity value / 16 over a background [32, 32, 3] or a colour [3]."""
     opacity = np.kron(digit, np.ones((SIZE // 8, SIZE // 8)))[:, :, None] / 16
     return np.rint(background * (1 - opacity) + INK * opacity).astype(np.uint8)
@@ -196,7 +194,7 @@ def _draw(count: int, *what: object) -> int:
 
 
 @functools.cache
-def _digits() -> tuple[npt.NDArray[np.float64], Ints]:
+def _digits() -> tuple[Floats, Ints]:
     """scikit-learn's digits [1797, 8, 8] in 0..16, and what they are [1797]."""
     from sklearn.datasets import load_digits  # costs a second: only where pixels are made
 

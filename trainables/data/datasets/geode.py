@@ -15,8 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainables.data.base import BadRecord, Dataset
-from trainables.data.examples import Example, only_once, only_present, splits
-from trainables.data.records import find_root, inside, read_table, settle
+from trainables.data.examples import (
+    Example,
+    find_root,
+    inside,
+    only_once,
+    only_present,
+    read_table,
+    settle,
+    splits,
+)
 from trainables.data.splitting import stratified
 from trainables.task import DataConfig
 

@@ -14,14 +14,12 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from trainables.data.base import BadRecord, Dataset
-from trainables.data.contents import digests, identical
-from trainables.data.examples import Example, conflicts, splits
-from trainables.data.records import settle
-from trainables.data.splitting import keyed
+from trainables.data.contents import identical
+from trainables.data.examples import Example, conflicts, settle, splits
+from trainables.data.splitting import by_content
 from trainables.errors import UserError
 from trainables.task import DataConfig
 
@@ -49,18 +47,16 @@ def load(config: DataConfig) -> Dataset:
     examples, bad = _read(root, task)
     unforeseen = [record for record in bad if not record.place.startswith(RACELESS)]
     settle(unforeseen, len(examples) + len(bad), config, root)
-    hashes = digests(root, [example.path for example in examples])
-    cut = [replace(example, split=keyed(digest or "")) for example, digest in zip(examples, hashes, strict=True)]
+    cut, hashes = by_content(root, examples)
     classes = GENDERS if task == "gender" else AGES
     parts, ids = splits(root, cut, classes, RACES)
-    clashes = conflicts(examples, hashes)
     return Dataset(
         name=config.name,
         root=root,
         classes=classes,
         attributes=RACES,
         splits=parts,
-        bad=(*bad, *clashes),
+        bad=(*bad, *conflicts(cut, hashes)),
         notes=(f"the task is {task}; no official split: 70:10:20, by a hash of each file's bytes", *_twins(hashes)),
         licence="non-commercial research",
         ids=ids,

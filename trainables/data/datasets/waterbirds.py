@@ -11,8 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.data.base import SPLITS, BadRecord, Dataset
-from trainables.data.examples import Example, only_once, only_present, splits
-from trainables.data.records import find_root, inside, read_table, settle
+from trainables.data.examples import (
+    Example,
+    find_root,
+    inside,
+    only_once,
+    only_present,
+    read_table,
+    settle,
+    splits,
+)
 from trainables.task import DataConfig
 
 FOLDERS = ("waterbird_complete95_forest2water2", "waterbirds_v1.0")

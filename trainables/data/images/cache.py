@@ -27,10 +27,11 @@ import numpy as np
 import PIL
 from filelock import FileLock
 
-from trainables.data.base import SPLITS, BadRecord, Dataset, Ints, Split
+from trainables.arrays import Ints, Pixels
+from trainables.data.base import SPLITS, BadRecord, Dataset, Split
+from trainables.data.examples import settle
 from trainables.data.images.draft import CHUNK, Draft
-from trainables.data.images.transform import Pixels, Transform
-from trainables.data.records import settle
+from trainables.data.images.transform import Transform
 from trainables.errors import UserError
 from trainables.files import write_text
 from trainables.task import DataConfig, cache_root

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from trainables.data.base import Ints
-from trainables.data.images.transform import Pixels, Transform
+from trainables.arrays import Ints, Pixels
+from trainables.data.images.transform import Transform
 from trainables.errors import UserError
 
 CHUNK = 256

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-Pixels = npt.NDArray[np.uint8]
+from trainables.arrays import Pixels
 
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,

@@ -1,0 +1,42 @@
+"""The SAMPLERS table: who proposes the points of a sweep. Names and traits alone; the code is behind Optuna's door.
+
+A newcomer is one function that makes an Optuna sampler (see `sweeper.state.samplers.Streams`), and one line here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainables.table import Entry, Table
+
+
+@dataclass(frozen=True)
+class Sampler(Entry):
+    """One way to propose points.
+
+    `options` are the settings of `search` that it has beyond those that all have.
+    `grid`: it goes through all points of the space, in order. `flat`: it models one box, so that every dimension is
+    drawn for every trial, also those that the trial's method lacks. `repeats`: it may propose a point that was tried
+    already, and is then asked again.
+    """
+
+    options: tuple[str, ...] = ()
+    grid: bool = False
+    flat: bool = False
+    repeats: bool = False
+
+
+_CODE = "sweeper.state.samplers"
+SAMPLERS = Table(
+    "samplers",
+    Sampler,
+    {
+        "tpe": Sampler(f"{_CODE}:tpe", "Parzen estimators, tree-structured", "Bergstra et al. 2011", repeats=True),
+        "gp": Sampler(f"{_CODE}:gp", "Gaussian processes", "Optuna, GPSampler", flat=True),
+        "nsga2": Sampler(f"{_CODE}:nsga2", "an evolving population", "Deb et al. 2002", ("population",), flat=True),
+        "random": Sampler(f"{_CODE}:uniform", "chance alone", "Bergstra and Bengio 2012", repeats=True),
+        # Its points are given to Optuna one by one, so that nothing is left for its sampler to draw.
+        "grid": Sampler(f"{_CODE}:uniform", "every point of the space, once", "full factorial design", grid=True),
+    },
+    place="search.sampler",
+)
