@@ -8,22 +8,20 @@ from pathlib import Path
 
 from sweeper.cli.shared import Add, folder_of
 
+_POINT = "knee, most-accurate, fairest, best-calibrated, or a trial's number"
+
 
 def register(add: Add) -> None:
     """Enrol them."""
     asked = add("pull", pull)
-    asked.add_argument(
-        "point", metavar="NAME@POINT", help="knee, most-accurate, fairest, best-calibrated, or a trial's number"
-    )
+    asked.add_argument("point", metavar="NAME@POINT", help=_POINT)
     asked.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="a new folder")
     asked.add_argument("--merge", action="store_true", help="all weights in one file, the adapter merged in")
     asked = add("predict", predict)
     asked.add_argument("folder", type=Path, metavar="DIR", help="what 'sweeper pull' wrote")
     asked.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files to look at")
     asked = add("audit", audit)
-    asked.add_argument(
-        "point", metavar="NAME@POINT", help="knee, most-accurate, fairest, best-calibrated, or a trial's number"
-    )
+    asked.add_argument("point", metavar="NAME@POINT", help=_POINT)
     asked.add_argument("--shadows", type=int, default=16, help="models that are trained to compare with (default: 16)")
 
 

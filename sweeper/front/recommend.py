@@ -10,19 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from sweeper.errors import UserError, unknown
 from sweeper.front import pareto
 from sweeper.front.stability import Stability
 from sweeper.trial import State, Trial
+from trainables.arrays import Floats
 from trainables.methods import METHODS
+from trainables.metrics import METRICS
 
-Floats = npt.NDArray[np.float64]
 Senses = Mapping[str, str]
 
-ACCURATE = ("accuracy", "adjusted_accuracy")
-PERFORMANCE = (*ACCURATE, "loss")  # every other metric is about groups
+BEST = {"accuracy": "most-accurate", "groups": "fairest", "calibration": "best-calibrated"}  # by what a metric is about
 _ROUNDING = 1e-12  # means of shares: 0.82 may come as 0.8199999999999999
 
 
@@ -102,15 +101,17 @@ def rule(objectives: Senses, bounds: Mapping[str, float] | None = None) -> Rule:
 
 
 def rules(objectives: Senses) -> dict[str, Rule]:
-    """The points that every front has a name for: `knee`, `most-accurate`, `fairest`, as far as objectives allow."""
-    found: dict[str, Rule] = {"knee": Knee()}
-    accurate = next((name for name in ACCURATE if name in objectives), None)
-    fair = next((name for name in objectives if name not in PERFORMANCE), None)
-    for label, first in (("most-accurate", accurate), ("fairest", fair)):
+    """The points that every front has a name for: the knee, and those that are best in one objective.
+
+    `most-accurate`, `fairest` and `best-calibrated` are best in the first objective that is about that.
+    """
+    named: dict[str, Rule] = {"knee": Knee()}
+    for about, label in BEST.items():
+        first = next((name for name in objectives if METRICS[name].about == about), None)
         if first is not None:
             rest = {name: sense for name, sense in objectives.items() if name != first}
-            found[label] = _Best({first: objectives[first], **rest}, tuple(objectives))
-    return found
+            named[label] = _Best({first: objectives[first], **rest}, tuple(objectives))
+    return named
 
 
 @dataclass(frozen=True)

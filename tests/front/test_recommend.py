@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sweeper.front.recommend import Knee
 from sweeper.front.stability import Measured
 from sweeper.trial import State, Trial
 from tests import finished
-from trainables.metrics import Answers
+from trainables.metrics import METRICS, Answers
 
 SENSES = {"accuracy": "max", "delta_f1": "min"}
 
@@ -84,6 +85,26 @@ def test_the_points_with_names() -> None:
     assert recommend.named(STAIRS, FRONT, {"delta_f1": "min", "accuracy": "max"})["most-accurate"] == 3
     assert recommend.named([], [], SENSES) == {}
     assert recommend.recommend([], [], SENSES) is None
+
+
+@pytest.mark.parametrize(
+    ("objectives", "names"),
+    [
+        (("accuracy", "ece"), {"knee", "most-accurate", "best-calibrated"}),  # ece says nothing of groups
+        (("accuracy", "worst_group_ece"), {"knee", "most-accurate", "fairest"}),
+        (("loss", "delta_f1"), {"knee", "fairest"}),  # the least loss need not be the most accurate
+        (("adjusted_accuracy", "median_f1", "eod"), {"knee", "most-accurate", "fairest"}),
+    ],
+)
+def test_a_point_is_called_by_what_it_is_best_in(objectives: tuple[str, ...], names: set[str]) -> None:
+    assert recommend.rules({name: METRICS[name].direction for name in objectives}).keys() == names
+
+
+def test_the_best_calibrated_has_the_least_ece() -> None:
+    values = [{"accuracy": 0.9, "ece": 0.3}, {"accuracy": 0.8, "ece": 0.1}]
+    pair = [replace(trial(number, 0, 0), values=own) for number, own in enumerate(values)]
+    found = recommend.named(pair, [0, 1], {"accuracy": "max", "ece": "min"})
+    assert (found["most-accurate"], found["best-calibrated"]) == (0, 1)
 
 
 def test_of_two_equally_accurate_the_fairer_is_most_accurate() -> None:
