@@ -164,7 +164,7 @@ storage: {{root: {folder}/sweeps}}
 """
     spec = loading.parse(text)
     outcome = driver.run(spec, screen.Lines(spec))
-    for trial in outcome.trials:
+    for trial in outcome.results.trials:
         from sweeper.state.sweep_folder import SweepFolder
 
         history = SweepFolder(Path(folder) / "sweeps" / "overhead").fit(trial.number, 0).history()

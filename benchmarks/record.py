@@ -9,19 +9,18 @@ python benchmarks/record.py [--sizes 30 300] [--repeats 10]
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sweeper.front import front as frontier
-from sweeper.record import pictures, recorder
-from sweeper.record.content import FitView
+from sweeper.front.front import Frontier
+from sweeper.record import pictures
 from sweeper.record.record import Record
-from sweeper.results import summary
+from sweeper.record.store import Store
+from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
 from sweeper.state.sweep_folder import SweepFolder
@@ -53,15 +52,19 @@ def made_up(number: int) -> Trial:
     )
 
 
-def fits(number: int, weights: Path) -> list[FitView]:
+def keep_fits(folder: SweepFolder, number: int) -> None:
     """What the folders of a real trial hold: epochs, groups, an adapter."""
     history = [
         {"epoch": e, "time_ms": T0 + 1000 * number + e} | {f"val_metric_{i}": 1 / e for i in range(18)}
         for e in range(1, EPOCHS + 1)
     ]
     groups = [{"kind": "cell", "name": f"group {i}", "n": 60, "accuracy": 0.8, "loss": 0.5} for i in range(8)]
-    values = made_up(number).values
-    return [FitView(seed, history, values, groups, {"device": "cpu"}, 4.0, weights) for seed in range(SEEDS)]
+    body = {"values": made_up(number).values, "reasons": {}, "groups": groups, "history": history}
+    for seed in range(SEEDS):
+        fit = folder.fit(number, seed)
+        fit.weights.mkdir(parents=True)
+        (fit.weights / "adapter_model.safetensors").write_bytes(bytes(50_000))
+        fit.write_result(body | {"provenance": {"device": "cpu"}, "seconds": 4.0, "error": None})
 
 
 @dataclass
@@ -73,41 +76,42 @@ class Bench:
     trials: list[Trial] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._signs = summary.signs(self.spec)
-        weights = self.place / "weights"
-        weights.mkdir(exist_ok=True)
-        (weights / "adapter_model.safetensors").write_bytes(bytes(50_000))
-        folder = SweepFolder(self.place / self.spec.name)
-        uri = f"sqlite:///{self.place / 'mlflow.db'}"
-        source = recorder.open_record(self.spec, self.spec.name, folder, uri, {}).source
-        self._source = replace(source, fits=lambda number: fits(number, weights))
-        self._record = Record(self._source, uri, artifact_root=self.place / "mlartifacts", drawing_share=1e-9)
+        self._folder = SweepFolder(self.place / self.spec.name, token=1)
+        self._frontier = Frontier(self.spec.objectives)
+        name, uri = self.spec.name, f"sqlite:///{self.place / 'mlflow.db'}"
+        self._record = Record(Store(uri, name, name, self.place / "mlartifacts"), drawing_share=1e-9)
 
     def grow(self, size: int) -> None:
         """Fill the record."""
-        self.trials += [made_up(number) for number in range(len(self.trials), size)]
+        for number in range(len(self.trials), size):
+            self._add(number)
         self.refresh()
+
+    def _add(self, number: int) -> None:
+        keep_fits(self._folder, number)
+        self.trials.append(made_up(number))
+
+    def _results(self) -> Results:
+        return Results(self._folder, self.spec, list(self.trials), self._frontier.of(self.trials))
 
     def one_more(self) -> float:
         """Seconds to bring the record up to date after one more trial."""
-        self.trials.append(made_up(len(self.trials)))
+        self._add(len(self.trials))
         return self.refresh()
 
     def refresh(self) -> float:
         """Seconds of one pass."""
-        front = frontier.front(self.trials, self._signs)
+        results = self._results()
         began = time.perf_counter()
-        self._record.refresh(self.trials, front)
+        self._record.refresh(results)
         return time.perf_counter() - began
 
     def draw(self) -> float:
         """Seconds to draw everything once."""
-        front = frontier.front(self.trials, self._signs)
+        results = self._results()
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            table = self._source.table(self.trials, front)
-            volumes = [math.nan, *(0.1 for _ in self.trials[1:])]
-            pictures.draw(Path(folder), self.spec.name, table, self._source.objectives, volumes)
+            pictures.draw(Path(folder), results, results.growth())
         return time.perf_counter() - began
 
 

@@ -23,7 +23,9 @@ from pathlib import Path
 
 from sweeper.engine.order import Order
 from sweeper.engine.queue import FitQueue
+from sweeper.record.record import open_record
 from sweeper.results import summary
+from sweeper.results.results import Progress, Results
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
 from sweeper.state.study import Study
@@ -107,7 +109,7 @@ def _cell(sampler: str, trials: int, at_once: int, *, record: bool) -> dict:
 
 def _sweep(spec: SweepSpec, study: Study, folder: SweepFolder, at_once: int) -> list[tuple[float, float]]:
     """Seconds by the clock and of the CPU for each trial; the fits' own writes are not the driver's."""
-    queue = FitQueue(study, folder, spec.search, spec.resources, on_trial=lambda trial: _tell(spec, study))
+    queue = FitQueue(study, folder, spec.search, spec.resources, on_trial=lambda trial: _tell(spec, study, folder))
     out: deque[Order] = deque()
     watch = _Watch()
     costs = []
@@ -145,22 +147,11 @@ class _Watch:
         return shown
 
 
-def _tell(spec: SweepSpec, study: Study) -> None:
-    """What is shown, after each trial, to whoever watches."""
-    summary.headline(_snapshot(spec, study))
-
-
-def _snapshot(spec: SweepSpec, study: Study) -> summary.Snapshot:
-    """What an attempt shows whoever watches."""
-    trials, front = study.look()
-    return summary.Snapshot(
-        name=spec.name,
-        state="running",
-        budget=study.budget,
-        counts=summary.counts(trials),
-        front=summary.front_rows(trials, spec, front),
-        hypervolume=summary.hypervolume(trials, spec, front),
-    )
+def _tell(spec: SweepSpec, study: Study, folder: SweepFolder) -> None:
+    """What is computed after each trial for those who watch: more than any of them shows."""
+    results = Results(folder, spec, *study.look(), Progress("running"))
+    summary.headline(results)
+    results.to_json()
 
 
 def _fit(order: Order, folder: SweepFolder) -> None:
@@ -185,18 +176,15 @@ def _about(costs: Sequence[float], trial: int) -> float:
 
 def _record(spec: SweepSpec, study: Study, folder: SweepFolder, place: Path) -> dict:
     """The whole sweep, written into a new MLflow store on SQLite."""
-    from sweeper.record.recorder import open_record
-
-    store = place / "mlflow.db"
-    record = open_record(spec, study.uuid, folder, f"sqlite:///{store}", {"notes": [], "dataset": {}, "commit": None})
-    trials, front = study.look()
-    record.refresh(trials[:1], [])  # MLflow makes its tables
+    record, results = open_record(spec, folder, study.uuid), Results(folder, spec, *study.look())
+    store, trials = place / "mlflow.db", len(results.trials)
+    record.refresh(Results(folder, spec, results.trials[:1], []))  # MLflow makes its tables
     before = store.stat().st_size
     began = time.perf_counter()
-    record.refresh(trials, front)
+    record.refresh(results)
     took_s = time.perf_counter() - began
-    record.close(trials)
-    return {"record_ms": 1e3 * took_s / len(trials), "record_kb": (store.stat().st_size - before) / 1e3 / len(trials)}
+    record.close(results)
+    return {"record_ms": 1e3 * took_s / trials, "record_kb": (store.stat().st_size - before) / 1e3 / trials}
 
 
 def _parser() -> argparse.ArgumentParser:

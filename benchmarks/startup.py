@@ -85,7 +85,7 @@ def _child(folder: Path) -> None:
     spec = loading.parse(SPEC + f"storage: {{root: {folder}/sweeps}}\n")
     outcome = driver.run(spec, Watch(spec))
     home = SweepFolder(folder / "sweeps" / "startup")
-    stamps["fits"] = [_fit(home.fit(trial.number, 0).result()) for trial in outcome.trials]
+    stamps["fits"] = [_fit(home.fit(trial.number, 0).result()) for trial in outcome.results.trials]
     (folder / "stamps.json").write_text(json.dumps(stamps))
 
 

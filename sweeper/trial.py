@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from trainables.undefined import to_nan
+
 
 class State(StrEnum):
     """Where a trial stands. Only a complete one, trained to its end with every seed, can be on a front."""
@@ -49,6 +51,11 @@ class Trial:
     ended_ms: int | None = None
 
     @property
+    def able(self) -> bool:
+        """Whether it can be on a front: it is complete, and keeps the constraints."""
+        return self.state is State.COMPLETE and self.feasible
+
+    @property
     def why(self) -> str | None:
         """Why it ended without numbers: it failed, or was stopped early; None where it did not."""
         return self.reason or self.stopped
@@ -70,10 +77,10 @@ def mean_and_spread(rows: Sequence[Mapping[str, float | None]]) -> tuple[dict[st
     A metric that is undefined for one seed is undefined for the trial: a mean over other seeds
     would compare unlike with unlike.
     """
-    names = rows[0].keys() if rows else ()
+    defined = [to_nan(row) for row in rows]
     means, spreads = {}, {}
-    for name in names:
-        values = np.array([math.nan if (v := row.get(name)) is None else v for row in rows], dtype=np.float64)
+    for name in defined[0] if defined else ():
+        values = np.array([row.get(name, math.nan) for row in defined], dtype=np.float64)
         means[name] = float(values.mean())
         spreads[name] = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     return means, spreads
@@ -85,7 +92,8 @@ def typical(rows: Mapping[int, Mapping[str, float | None]], objectives: Mapping[
     Each objective counts in units of its own spread. To hand out the best seed would be to choose by luck, so a tie
     (two seeds always tie) goes to the worse one. A fit with an undefined objective is never the typical one.
     """
-    table = [[math.nan if (v := row.get(name)) is None else v for name in objectives] for row in rows.values()]
+    defined = [to_nan(row) for row in rows.values()]
+    table = [[row.get(name, math.nan) for name in objectives] for row in defined]
     values_SM = np.array(table, dtype=np.float64).reshape(len(rows), len(objectives))
     spread_M = values_SM.std(axis=0)
     away_SM = (values_SM - values_SM.mean(axis=0)) / np.where(spread_M > 0, spread_M, 1.0)
@@ -93,13 +101,3 @@ def typical(rows: Mapping[int, Mapping[str, float | None]], objectives: Mapping[
     distance_S = np.nan_to_num(np.round((away_SM**2).sum(axis=1), 9), nan=np.inf)
     nearest_first = np.lexsort((np.nan_to_num(np.round(better_S, 9)), distance_S))
     return list(rows)[int(nearest_first[0])]
-
-
-def without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
-    """For JSON, which has no nan and no inf: null."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def with_nan(values: Mapping[str, float | None]) -> dict[str, float]:
-    """What `without_nan` wrote; an infinite number comes back as nan: undefined either way."""
-    return {name: math.nan if value is None else value for name, value in values.items()}

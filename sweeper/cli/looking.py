@@ -30,34 +30,36 @@ def register(add: Add) -> None:
 def status(asked: argparse.Namespace) -> int:
     """Where a sweep stands, by its study and lease."""
     from sweeper.cli import screen
-    from sweeper.results import summary
+    from sweeper.results.results import Results
+    from sweeper.results.summary import headline
 
     sweep_folder = folder_of(asked)
-    snapshot, *_ = summary.look(sweep_folder)
-    print(json.dumps(snapshot.to_json(), indent=2) if asked.json else summary.headline(snapshot))
+    results = Results.open(sweep_folder)
+    print(json.dumps(results.to_json(), indent=2) if asked.json else headline(results))
     if asked.follow and not asked.json:
-        screen.watch(lambda: summary.look(sweep_folder)[0])
+        screen.watch(lambda: Results.open(sweep_folder))
     return 0
 
 
 def list_sweeps(asked: argparse.Namespace) -> int:
     """Every sweep under the root."""
-    from sweeper.results import summary
+    from sweeper.results.results import Results
+    from sweeper.results.summary import headline
     from sweeper.state import sweep_folder
 
-    snapshots, damaged = [], 0
+    sweeps, damaged = [], 0
     for sweep in sweep_folder.sweeps(asked.root):
         try:
-            snapshots.append(summary.look(sweep)[0])
+            sweeps.append(Results.open(sweep))
         except UserError as fault:  # one that is damaged does not hide the others
             print(f"{sweep.name}: {fault}", file=sys.stderr)
             damaged = fault.exit_code
     if asked.json:
-        print(json.dumps([snapshot.to_json() for snapshot in snapshots], indent=2))
+        print(json.dumps([results.to_json() for results in sweeps], indent=2))
         return damaged
-    for snapshot in snapshots:
-        print(summary.headline(snapshot))
-    if not snapshots and not damaged:
+    for results in sweeps:
+        print(headline(results))
+    if not sweeps and not damaged:
         print(f"no sweeps in {asked.root.resolve()}. Begin one: sweeper demo")
     return damaged
 

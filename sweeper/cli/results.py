@@ -50,36 +50,36 @@ def _bounds(parser: argparse.ArgumentParser) -> None:
 
 def pareto(asked: argparse.Namespace) -> int:
     """The front of a sweep, the point to take and why; test numbers apart."""
-    from sweeper.results import held_out, summary
+    from sweeper.results import held_out
     from sweeper.results.results import Results
+    from trainables.undefined import to_null
 
-    folder = folder_of(asked)
-    snapshot, trials, front, spec = summary.look(folder)
-    advice = Results(folder, spec, trials, front).recommendation(bounds(asked, spec.objectives))
-    test = held_out.read(folder, spec, trials)
+    results = Results.open(folder_of(asked))
+    objectives = results.spec.objectives
+    advice = results.recommendation(bounds(asked, objectives))
+    test = held_out.read(results)
     if asked.json:
-        shown: dict[str, Any] = {"front": snapshot.front, "hypervolume": snapshot.hypervolume}
+        shown: dict[str, Any] = {"front": results.front_rows, "hypervolume": results.hypervolume}
         shown["held_out"] = {str(n): {k: list(v) for k, v in row.items()} for n, row in test.items()}
         shown["recommended"] = None if advice is None else advice.to_json()
-        print(json.dumps(summary.plain(shown), indent=2))
+        print(json.dumps(to_null(shown), indent=2))
         return 0
-    show_front(snapshot, trials, front, spec, folder)
+    show_front(results)
     if advice is not None:
         print(advice)
-        print(held_out.drop(advice.values, test.get(advice.number), spec.objectives))
+        print(held_out.drop(advice.values, test.get(advice.number), objectives))
     return 0
 
 
 def report(asked: argparse.Namespace) -> int:
     """Write one file that tells all of a sweep: HTML that opens offline, Markdown, or its tables for a paper."""
     from sweeper.report import files, sweep_report
-    from sweeper.results import summary
     from sweeper.results.results import Results
 
     folder = folder_of(asked)
     form, path = files.target(asked.format, asked.output, FORMATS, f"{folder.name}-report")
-    snapshot, trials, front, spec = summary.look(folder)
-    facts = sweep_report.gather(snapshot, Results(folder, spec, trials, front), bounds(asked, spec.objectives))
+    results = Results.open(folder)
+    facts = sweep_report.gather(results, bounds(asked, results.spec.objectives))
     document = sweep_report.document(facts)
     files.write_document(document, form, path)
     figures = files.write_figures(document, asked.figures) if asked.figures else []
@@ -112,13 +112,11 @@ def compare(asked: argparse.Namespace) -> int:
 def export_tables(asked: argparse.Namespace) -> int:
     """Write trials and fits, with nothing left out, as tables (CSV, Parquet) or JSON."""
     from sweeper.report import export, files
-    from sweeper.results import summary
     from sweeper.results.results import Results
 
     folder = folder_of(asked)
     form, path = files.target(asked.format, asked.output, EXPORTS, folder.name)
-    _, trials, front, spec = summary.look(folder)
-    tell(asked, export.write(Results(folder, spec, trials, front), form, path))
+    tell(asked, export.write(Results.open(folder), form, path))
     return 0
 
 

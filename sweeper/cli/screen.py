@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.results.summary import Snapshot, headline, number
+from sweeper.results.results import Results
+from sweeper.results.summary import headline, number
 from sweeper.spec.model import SweepSpec
 from sweeper.trial import Trial
 
@@ -45,9 +46,9 @@ class Lines:
 
     def __init__(self, spec: SweepSpec) -> None:
         self._spec = spec
-        self._look: Callable[[], Snapshot] | None = None
+        self._look: Callable[[], Results] | None = None
 
-    def begun(self, look: Callable[[], Snapshot], notes: list[str]) -> None:
+    def begun(self, look: Callable[[], Results], notes: list[str]) -> None:
         """Say what the data is, then wait for trials."""
         self._look = look
         for note in notes:
@@ -78,7 +79,7 @@ class LiveTable(Lines):
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._redraw, name="screen", daemon=True)
 
-    def begun(self, look: Callable[[], Snapshot], notes: list[str]) -> None:
+    def begun(self, look: Callable[[], Results], notes: list[str]) -> None:
         """Start drawing."""
         self._look = look
         for note in notes:
@@ -105,23 +106,23 @@ class LiveTable(Lines):
             assert self._look is not None  # begun() set it before it started this thread
             self._live.update(self._picture(self._look()), refresh=True)
 
-    def _picture(self, snapshot: Snapshot) -> RenderableType:
-        parts: list[RenderableType] = [Text(headline(snapshot), style="bold")]
-        if snapshot.front:
-            parts.append(front_table(snapshot.front, "front so far"))
+    def _picture(self, results: Results) -> RenderableType:
+        parts: list[RenderableType] = [Text(headline(results), style="bold")]
+        if results.front:
+            parts.append(front_table(results.front_rows, "front so far"))
         parts += [Text(f"trial {t.number} {t.state}: {t.label} {t.why or ''}", style="dim") for t in self._last]
         return Group(*parts)
 
 
-def watch(look: Callable[[], Snapshot], every_s: float = 2.0) -> None:
+def watch(look: Callable[[], Results], every_s: float = 2.0) -> None:
     """Print the headline whenever it changes, until the sweep no longer runs."""
     last = ""
     while True:
-        snapshot = look()
-        line = headline(snapshot)
+        results = look()
+        line = headline(results)
         if line != last:
             print(line, flush=True)
             last = line
-        if snapshot.state != "running":
+        if results.state != "running":
             return
         time.sleep(every_s)

@@ -15,6 +15,7 @@ from trainables.errors import UserError
 
 if TYPE_CHECKING:
     from sweeper.engine.attempt import Outcome
+    from sweeper.results.results import Results
     from sweeper.spec.model import SweepSpec
     from sweeper.state.sweep_folder import SweepFolder
 
@@ -91,29 +92,29 @@ def show_outcome(outcome: Outcome, spec: SweepSpec, folder: SweepFolder, asked: 
 
     if asked.json:
         print(
-            json.dumps(outcome.snapshot.to_json() | {"exit_code": outcome.exit_code, "notes": outcome.notes}, indent=2)
+            json.dumps(outcome.results.to_json() | {"exit_code": outcome.exit_code, "notes": outcome.notes}, indent=2)
         )
         return outcome.exit_code
-    show_front(outcome.snapshot, outcome.trials, outcome.front, spec, folder)
+    show_front(outcome.results)
     for note in outcome.notes:
         print(note)
     here = "" if folder.path.parent == Path("sweeps").resolve() else f" --root {folder.path.parent}"
-    if outcome.snapshot.state == "paused":
+    if outcome.results.state == "paused":
         print(f"paused; nothing is lost. Go on with: sweeper resume {spec.name}{here}")
     else:
-        print(f"took {duration(outcome.snapshot.elapsed_s)}. Look at the record: sweeper ui {spec.name}{here}")
+        print(f"took {duration(outcome.results.progress.elapsed_s)}. Look at the record: sweeper ui {spec.name}{here}")
     return outcome.exit_code
 
 
-def show_front(snapshot: Any, trials: Any, front: Any, spec: SweepSpec, folder: SweepFolder) -> None:
+def show_front(results: Results) -> None:
     from rich.console import Console
 
     from sweeper.cli import screen
     from sweeper.results import held_out, summary
 
     console = Console(soft_wrap=True)
-    print(summary.headline(snapshot))
-    if snapshot.front:
-        console.print(screen.front_table(snapshot.front, "Pareto front", held_out.read(folder, spec, trials)))
-        print(summary.against_baseline(trials, spec, front))
-    print(summary.CAVEAT + (f" {summary.SMOKE}" if spec.data.name == "digits-on-scenes" else ""))
+    print(summary.headline(results))
+    if results.front:
+        console.print(screen.front_table(results.front_rows, "Pareto front", held_out.read(results)))
+        print(results.against_baseline())
+    print(summary.CAVEAT + (f" {summary.SMOKE}" if results.spec.data.name == "digits-on-scenes" else ""))

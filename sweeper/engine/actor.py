@@ -20,9 +20,9 @@ from sweeper.spec import loading
 from sweeper.state import migrations
 from sweeper.state.mirror import SHOWN_S
 from sweeper.state.sweep_folder import Fenced
-from sweeper.trial import without_nan
 from trainables.errors import FitError, UserError
 from trainables.params import Params
+from trainables.undefined import to_null
 
 if TYPE_CHECKING:  # torch stays out of the driver, which imports this class only to hand it to Tune
     from trainables.finetuning import FineTuning
@@ -170,7 +170,7 @@ class FitActor(tune.Trainable):
         row["evaluate_s"] = time.perf_counter() - trained
         row |= {f"val_{name}": value for name, value in self._evaluation.values.items()}
         self._seconds += time.perf_counter() - began
-        self._history.append({**without_nan(row), "time_ms": time.time_ns() // 1_000_000})
+        self._history.append(to_null(row) | {"time_ms": time.time_ns() // 1_000_000})
         if not tuning.done:
             tensors, state = tuning.state()
             meta = {"state": state, "history": self._history, "seconds": self._seconds, "schema": migrations.SCHEMA}

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 
-from sweeper.results import summary
+from sweeper.results.results import Results
 from sweeper.state.opening import open_spec, open_study
 from sweeper.state.sweep_folder import SweepFolder
 
@@ -33,19 +33,19 @@ class Telemetry:
     def __init__(self, folder: SweepFolder) -> None:
         from ray.util.metrics import Gauge
 
-        self._spec, self._study = open_spec(folder), open_study(folder)
+        self._folder, self._spec, self._study = folder, open_spec(folder), open_study(folder)
         self._gauges = {name: Gauge(name, text, ("sweep", *tags)) for name, (text, tags) in GAUGES.items()}
 
     def tell(self) -> None:
         """Set every gauge to what the study says now."""
-        trials, front = self._study.look()
-        for state, count in summary.counts(trials).items():
+        results = Results(self._folder, self._spec, *self._study.look())
+        for state, count in results.counts.items():
             self._set("sweeper_trials", count, {"state": state})
-        self._set("sweeper_budget", self._study.budget)
-        self._set("sweeper_fits", sum(trial.seeds for trial in trials if trial.state.finished))
-        self._set("sweeper_front", len(front))
-        if front:
-            self._set("sweeper_hypervolume", summary.hypervolume(trials, self._spec, front))
+        self._set("sweeper_budget", self._spec.budget)
+        self._set("sweeper_fits", sum(trial.seeds for trial in results.trials if trial.state.finished))
+        self._set("sweeper_front", len(results.front))
+        if results.front:
+            self._set("sweeper_hypervolume", results.hypervolume)
 
     def _set(self, name: str, value: float, tags: Mapping[str, str] | None = None) -> None:
         self._gauges[name].set(value, {"sweep": self._spec.name, **(tags or {})})

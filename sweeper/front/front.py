@@ -1,39 +1,57 @@
-"""The Pareto front of trials: of any, or of a sweep's as they grow."""
+"""The Pareto front of trials: of any, or of a sweep's as they grow; and trials as points of numbers.
+
+Shapes: T trials, M objectives.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from sweeper.front import pareto
-from sweeper.trial import State, Trial
+from sweeper.trial import Trial
+from trainables.arrays import Floats
+
+Senses = Mapping[str, str]  # objective: "max" or "min"
 
 
-def front(trials: Sequence[Trial], signs: Sequence[float]) -> list[int]:
-    """The numbers of the trials on the Pareto front; `signs` is +1 for an objective to maximise, -1 to minimise."""
-    able = [t for t in trials if t.state is State.COMPLETE and t.feasible]
+def signs(objectives: Senses) -> Floats:
+    """[M]: +1 for an objective to maximise, -1 for one to minimise."""
+    return np.array([1.0 if sense == "max" else -1.0 for sense in objectives.values()])
+
+
+def points(trials: Sequence[Trial], objectives: Senses) -> Floats:
+    """The trials' objectives [T, M], turned so that greater is better."""
+    values_TM = np.array([[trial.values[name] for name in objectives] for trial in trials], dtype=np.float64)
+    points_TM: Floats = values_TM.reshape(len(trials), len(objectives)) * signs(objectives)
+    return points_TM
+
+
+def front(trials: Sequence[Trial], objectives: Senses) -> list[int]:
+    """The numbers of the trials on the Pareto front."""
+    able = [trial for trial in trials if trial.able]
     if not able:
         return []
-    points_TM = np.array([list(t.values.values()) for t in able]) * np.asarray(signs)
-    return [t.number for t, on in zip(able, pareto.front(points_TM), strict=True) if on]
+    return [t.number for t, on in zip(able, pareto.front(points(able, objectives)), strict=True) if on]
 
 
 class Frontier:
-    """The front of trials that end one after the other: what an ended trial beat, it beats for ever.
+    """The front of trials that end one after the other: a trial that was beaten once stays beaten.
 
-    So only the members of the last front and those that have ended since are compared. Any thread may ask.
+    So only the members of the last front and the trials that have ended since are compared. Any thread may ask.
     """
 
-    def __init__(self, signs: Sequence[float]) -> None:
-        self._signs = signs
+    def __init__(self, objectives: Senses) -> None:
+        self._objectives = objectives
         self._last = frozenset[int](), frozenset[int]()  # those that were looked at, and their front
 
     def of(self, trials: Sequence[Trial]) -> list[int]:
         """The numbers of the front among these very trials."""
         seen, members = self._last
-        able = {t.number: t for t in trials if t.state is State.COMPLETE and t.feasible}
+        able = {t.number: t for t in trials if t.able}
         known = seen if seen <= able.keys() else frozenset()  # another thread has looked at later ones
-        numbers = front([t for number, t in able.items() if number in members or number not in known], self._signs)
+        candidates = [t for number, t in able.items() if number in members or number not in known]
+        numbers = front(candidates, self._objectives)
         self._last = frozenset(able), frozenset(numbers)
         return numbers

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sweeper.front import pareto
-from sweeper.trial import with_nan
+from trainables.undefined import to_nan
 
 
 class Halving:
@@ -46,7 +46,7 @@ class Halving:
 
     def note(self, number: int, epochs: int, epoch: int, values: Mapping[str, float | None]) -> None:
         """The objectives of trial `number` after `epoch` of its `epochs` epochs; an undefined one is None or nan."""
-        known = with_nan(values)
+        known = to_nan(values)
         point = [sign * known.get(name, math.nan) for name, sign in self._signs.items()]
         self._seen.setdefault((epochs, epoch), {})[number] = point
 

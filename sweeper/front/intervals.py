@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
-from sweeper.front.pareto import Floats
+from trainables.arrays import Floats
 
 Interval = tuple[float, float]
 Part = tuple[float, float]  # an estimate of a variance, and its degrees of freedom

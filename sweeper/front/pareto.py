@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+from trainables.arrays import Floats, Mask
 
 
 def dominates(a_M: npt.ArrayLike, b_M: npt.ArrayLike) -> bool:

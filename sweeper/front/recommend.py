@@ -13,13 +13,12 @@ import numpy as np
 
 from sweeper.errors import UserError, unknown
 from sweeper.front import pareto
+from sweeper.front.front import Senses, points, signs
 from sweeper.front.stability import Stability
 from sweeper.trial import State, Trial
 from trainables.arrays import Floats
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
-
-Senses = Mapping[str, str]
 
 BEST = {"accuracy": "most-accurate", "groups": "fairest", "calibration": "best-calibrated"}  # by what a metric is about
 _ROUNDING = 1e-12  # means of shares: 0.82 may come as 0.8199999999999999
@@ -59,12 +58,11 @@ class Within:
 
     def choose(self, points_TM: Floats) -> int | None:
         """The earliest row on a tie in everything."""
-        signs = np.array([1.0 if sense == "max" else -1.0 for sense in self.objectives.values()])
-        names = list(self.objectives)
+        names, signs_M = list(self.objectives), signs(self.objectives)
         able_T = ~np.isnan(points_TM).any(axis=1)
         for name, bound in self.bounds.items():
             column = names.index(name)
-            able_T &= points_TM[:, column] >= signs[column] * bound - _ROUNDING
+            able_T &= points_TM[:, column] >= signs_M[column] * bound - _ROUNDING
         order = [names.index(name) for name in (*self._free, *self.bounds)]
         rows = np.flatnonzero(able_T)
         return int(max(rows, key=lambda row: (*points_TM[row, order], -row))) if len(rows) else None
@@ -167,7 +165,7 @@ def per_method(trials: Sequence[Trial], objectives: Senses, by: Rule | None = No
     A method none of whose trials keeps the rule's bounds is left out.
     """
     by, found = by or Knee(), {}
-    able = [trial for trial in trials if trial.state is State.COMPLETE and trial.feasible]
+    able = [trial for trial in trials if trial.able]
     for method in sorted({str(trial.params["method"]) for trial in able}, key=list(METHODS).index):
         own = [trial for trial in able if trial.params["method"] == method]
         row = by.choose(points(own, objectives))
@@ -204,13 +202,6 @@ def recommend(
         why=_why(chosen, members, objectives),
         stability=stability or Stability(),
     )
-
-
-def points(trials: Sequence[Trial], objectives: Senses) -> Floats:
-    """The trials' objectives `[T, M]`, turned so that greater is better."""
-    signs = [1.0 if sense == "max" else -1.0 for sense in objectives.values()]
-    found_TM: Floats = np.array([[trial.values[name] for name in objectives] for trial in trials]) * signs
-    return found_TM
 
 
 def _members(trials: Sequence[Trial], front: Sequence[int]) -> list[Trial]:

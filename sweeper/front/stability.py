@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sweeper.front import pareto
+from sweeper.front.front import Senses, signs
+from trainables.arrays import Floats, Ints
 from trainables.metrics import METRICS, Answers
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Choose = Callable[[Floats], int | None]
 
 RESAMPLES = 200  # a share of 1/2 is then known to within 0.07 (95 %)
@@ -30,7 +29,7 @@ CONTENDERS = 24  # beyond so many trials, those on no early layer of the front a
 
 
 @dataclass(frozen=True)
-class Measured:
+class TrialFits:
     """One trial, fit by fit: `values_SM` in the metrics' own units, and the answers where they were kept."""
 
     number: int
@@ -76,8 +75,8 @@ class Stability:
 
 
 def judge(
-    trials: Sequence[Measured],
-    objectives: Mapping[str, str],
+    trials: Sequence[TrialFits],
+    objectives: Senses,
     choose: Choose,
     *,
     resamples: int = RESAMPLES,
@@ -90,7 +89,7 @@ def judge(
     """
     if not trials or not _can_vary(trials):
         return Stability()
-    signs_M = np.array([1.0 if sense == "max" else -1.0 for sense in objectives.values()])
+    signs_M = signs(objectives)
     able = _contenders(trials, signs_M)
     values_BTM = resampled(able, tuple(objectives), resamples=resamples, seed=seed)
     on_T, chosen_T = np.zeros(len(able)), np.zeros(len(able))
@@ -109,7 +108,7 @@ def judge(
     )
 
 
-def resampled(trials: Sequence[Measured], objectives: Sequence[str], *, resamples: int, seed: int = 0) -> Floats:
+def resampled(trials: Sequence[TrialFits], objectives: Sequence[str], *, resamples: int, seed: int = 0) -> Floats:
     """Each trial's objectives, means over the drawn seeds on the drawn examples, `[B, T, M]`."""
     rng = np.random.default_rng(seed)
     seeds = min(len(trial.values_SM) for trial in trials)
@@ -138,7 +137,7 @@ class _Draws:
 
 
 def _mean(
-    trial: Measured, objectives: Sequence[str], countable: Sequence[bool], weights_S: Ints, draws: _Draws
+    trial: TrialFits, objectives: Sequence[str], countable: Sequence[bool], weights_S: Ints, draws: _Draws
 ) -> Floats:
     """Of one trial over the drawn seeds, `[M]`; a metric that needs probabilities keeps its measured value."""
     total_M = np.zeros(len(objectives))
@@ -155,7 +154,7 @@ def _mean(
     return mean_M
 
 
-def _countable(trial: Measured, objectives: Sequence[str]) -> list[bool]:
+def _countable(trial: TrialFits, objectives: Sequence[str]) -> list[bool]:
     """Which objectives follow from right and wrong alone: those that the kept answers give back as measured."""
     answers = next((a for a in trial.answers if a is not None), None)
     if answers is None:
@@ -164,11 +163,11 @@ def _countable(trial: Measured, objectives: Sequence[str]) -> list[bool]:
     return [math.isfinite(METRICS[name](whole).value) for name in objectives]
 
 
-def _can_vary(trials: Sequence[Measured]) -> bool:
+def _can_vary(trials: Sequence[TrialFits]) -> bool:
     return min(len(t.values_SM) for t in trials) > 1 or any(a is not None for t in trials for a in t.answers)
 
 
-def _contenders(trials: Sequence[Measured], signs_M: Floats) -> list[Measured]:
+def _contenders(trials: Sequence[TrialFits], signs_M: Floats) -> list[TrialFits]:
     """The first layers of the front, whole, until there are enough; a trial far behind them wins no resample."""
     points_TM = np.array([trial.values_SM.mean(axis=0) for trial in trials]) * signs_M
     left, kept = np.arange(len(trials)), list[int]()
@@ -181,7 +180,7 @@ def _contenders(trials: Sequence[Measured], signs_M: Floats) -> list[Measured]:
     return [trials[t] for t in sorted(kept)]
 
 
-def _over(trials: Sequence[Measured]) -> str:
+def _over(trials: Sequence[TrialFits]) -> str:
     seeds = min(len(trial.values_SM) for trial in trials)
     sizes = [len(a) for trial in trials for a in trial.answers if a is not None]
     parts = [f"the {seeds} seeds"] if seeds > 1 else []

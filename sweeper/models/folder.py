@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sweeper.errors import UserError, unknown
-from sweeper.front import recommend
 from sweeper.models import card
 from sweeper.models.card import CardFacts, SplitMetrics
 from sweeper.results import provenance
-from sweeper.results.summary import look
+from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.sections import Storage
@@ -40,10 +39,10 @@ def find(folder: SweepFolder, which: str) -> Point:
     Raises:
         UserError: there is no such point, or its weights were not kept.
     """
-    _, trials, front, spec = look(folder)
-    trial = _chosen(trials, front, spec, which)
-    seed, fit = _fit(folder, spec, trial)
-    return Point(spec, trial, seed, fit, len(trials))
+    results = Results.open(folder)
+    trial = _chosen(results, which)
+    seed, fit = _fit(folder, results.spec, trial)
+    return Point(results.spec, trial, seed, fit, len(results.trials))
 
 
 def pull(folder: SweepFolder, which: str, out: Path, *, merge: bool = False) -> Path:
@@ -60,16 +59,16 @@ def pull(folder: SweepFolder, which: str, out: Path, *, merge: bool = False) -> 
     return out
 
 
-def _chosen(trials: Sequence[Trial], front: Sequence[int], spec: SweepSpec, which: str) -> Trial:
-    named = recommend.named(trials, front, spec.objectives)
+def _chosen(results: Results, which: str) -> Trial:
+    named, name = results.named, results.spec.name
     if not named:
-        raise UserError(f"sweep '{spec.name}' has no front yet. 'sweeper status {spec.name}' says where it stands.")
-    by_number = {str(trial.number): trial for trial in trials if trial.state is State.COMPLETE}
+        raise UserError(f"sweep '{name}' has no front yet. 'sweeper status {name}' says where it stands.")
+    by_number = {str(trial.number): trial for trial in results.trials if trial.state is State.COMPLETE}
     if which in named:
         return by_number[str(named[which])]
     if which not in by_number:
-        members = [str(number) for number in front]
-        raise UserError(unknown(f"the point '{which}' of '{spec.name}'", which, [*named, *members]))
+        members = [str(number) for number in results.front]
+        raise UserError(unknown(f"the point '{which}' of '{name}'", which, [*named, *members]))
     return by_number[which]
 
 

@@ -11,32 +11,17 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 from sweeper.patience import growing
-from sweeper.trial import Trial
+from sweeper.record.record import Record
+from sweeper.results.results import Results
 
 log = logging.getLogger(__name__)
 
-State = Callable[[], tuple[Sequence[Trial], Sequence[int]]]
-
-
-class Record(Protocol):
-    """A place where a sweep is written down for people."""
-
-    def refresh(self, trials: Sequence[Trial], front: Sequence[int]) -> int:
-        """Write what the store lacks; how many trials were brought up to date. Idempotent."""
-
-    def close(self, trials: Sequence[Trial]) -> None:
-        """Say that nobody works on the sweep now: finished, or to be gone on with."""
-
-    def illustrate(self, trials: Sequence[Trial], front: Sequence[int]) -> None:
-        """The last pictures, after everything is written: the record is whole without them."""
-
 
 class Projector:
-    """Owns a record that `make` opens, and shows it `state()`: all trials and the numbers of the front.
+    """Owns a record that `make` opens, and shows it what `look` gives: the results of the moment.
 
     Passes come at a `poke`, else every `period_s`; after each the thread rests long enough to take no
     more than `share` of the time, and after a failure 1 s, 2 s, 4 s, ... up to `longest_s`.
@@ -45,14 +30,14 @@ class Projector:
     def __init__(
         self,
         make: Callable[[], Record],
-        state: State,
+        look: Callable[[], Results],
         *,
         period_s: float = 5.0,
         share: float = 0.1,
         first_s: float = 1.0,
         longest_s: float = 60.0,
     ) -> None:
-        self._make, self._state = make, state
+        self._make, self._look = make, look
         self._period_s, self._share = period_s, share
         self._first_s, self._longest_s = first_s, longest_s
         self._record: Record | None = None
@@ -94,12 +79,12 @@ class Projector:
     def _pass(self, ending: bool) -> bool:
         try:
             self._record = self._record or self._make()
-            trials, front = self._state()
-            self._record.refresh(trials, front)
+            results = self._look()
+            self._record.refresh(results)
             if ending:
-                self._record.close(trials)
+                self._record.close(results)
                 self._written = True
-                self._record.illustrate(trials, front)
+                self._record.illustrate(results)
         except Exception as fault:  # whatever MLflow raises, the sweep goes on
             self._note(fault)
             return False

@@ -1,4 +1,4 @@
-"""What MLflow shall say of a trial, as plain data; `tracking` writes it.
+"""What MLflow says of a trial, as plain data; `record` writes it.
 
 Everything here is a pure function of what the study and the fits' folders hold, with their stored
 times, so that saying it twice makes no second row.
@@ -12,10 +12,10 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from sweeper.results.fit import Fit
+from sweeper.results.results import flat
 from sweeper.trial import Trial
 
 FILTERABLE = ("lambda", "rank")  # MLflow's params are text: only metrics can be compared in a filter
@@ -29,22 +29,6 @@ class Scalar(NamedTuple):
     value: float
     time_ms: int
     step: int
-
-
-@dataclass(frozen=True)
-class FitView:
-    """What the record reads of one fit. `history` has one row per finished epoch, with `epoch` and `time_ms`.
-
-    `values` are its metrics on the validation split; empty until it has ended.
-    """
-
-    seed: int
-    history: Sequence[Mapping[str, Any]] = ()
-    values: Mapping[str, float | None] = field(default_factory=dict)
-    groups: Sequence[Mapping[str, Any]] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    seconds: float = math.nan
-    weights: Path | None = None
 
 
 def digest(body: Any) -> str:
@@ -80,13 +64,9 @@ def truth(value: bool) -> str:
     return "true" if value else "false"
 
 
-def flat(body: Mapping[str, Any], prefix: str = "provenance") -> dict[str, str]:
+def provenance(body: Mapping[str, Any]) -> dict[str, str]:
     """Nested provenance as tags: `provenance.versions.torch`."""
-    found: dict[str, str] = {}
-    for name, value in body.items():
-        key = f"{prefix}.{safe(str(name))}"
-        found |= flat(value, key) if isinstance(value, Mapping) else {key: _cut(str(value))}
-    return found
+    return {safe(name): _cut(str(value)) for name, value in flat(body, "provenance").items()}
 
 
 def _cut(text: str) -> str:
@@ -119,7 +99,7 @@ def searched(trial: Trial) -> list[Scalar]:
     return [Scalar(name, value, trial.started_ms, 0) for name, value in _numbers(asked).items()]
 
 
-def epochs(fit: FitView, since: int = 0) -> list[Scalar]:
+def epochs(fit: Fit, since: int = 0) -> list[Scalar]:
     """Every number of every epoch from row `since` on, as `seed-0/val_accuracy`."""
     return [
         Scalar(f"seed-{fit.seed}/{_key(name)}", value, int(row["time_ms"]), int(row["epoch"]))
@@ -134,7 +114,7 @@ def means(trial: Trial) -> list[Scalar]:
     return _at_the_end(trial, {_key(name): value for name, value in trial.metrics.items()})
 
 
-def final(trial: Trial, fits: Sequence[FitView]) -> list[Scalar]:
+def final(trial: Trial, fits: Sequence[Fit]) -> list[Scalar]:
     """The means, spreads as `<name>_std`, groups, seconds."""
     found = {f"{_key(name)}_std": value for name, value in trial.spread.items()} | _groups(fits)
     found["seconds"] = sum(fit.seconds for fit in fits) if fits else math.nan
@@ -145,7 +125,7 @@ def _at_the_end(trial: Trial, found: Mapping[str, float]) -> list[Scalar]:
     return [Scalar(name, value, trial.ended_ms or 0, 0) for name, value in _numbers(found).items()]
 
 
-def _groups(fits: Sequence[FitView]) -> dict[str, float]:
+def _groups(fits: Sequence[Fit]) -> dict[str, float]:
     """`group/cell/waterbird on land/recall`: the mean over the seeds, where it is defined for every seed."""
     found: defaultdict[str, list[float]] = defaultdict(list)
     for fit in fits:

@@ -1,27 +1,26 @@
 """The note on a sweep's parent run: what was asked, the front with links, which point and why, with what care.
 
-Markdown, below the 8,000 characters at which MLflow cuts without a word. Pure: `tracking` writes it.
+Markdown, below the 8,000 characters at which MLflow cuts without a word. Pure: `record` writes it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from sweeper.front.intervals import wilson
 from sweeper.record import pictures
 from sweeper.results import summary
+from sweeper.results.results import Results
 from sweeper.spec.model import SweepSpec
-from sweeper.trial import Trial
 
 LONGEST = 7_900
 _MOST_ROWS = 25
 
 
 @dataclass(frozen=True)
-class Place:
+class Links:
     """Where in MLflow a sweep's runs are; `runs` gives the run of a trial."""
 
     experiment: str
@@ -37,27 +36,18 @@ class Place:
         return f"get-artifact?path={path}&run_uuid={self.parent}"
 
 
-def write(
-    spec: SweepSpec,
-    trials: Sequence[Trial],
-    front: Sequence[int],
-    place: Place,
-    *,
-    named: Mapping[str, int],
-    recommended: str,
-    dataset: Mapping[str, Any],
-) -> str:
-    """The note. `named` are the points that have a name (`knee`, ...), `recommended` says which to take and why.
-
-    A front too long for the note is cut, and says so.
-    """
-    head = [f"# {spec.name}", _asked(spec), _stands(spec, trials, front)]
-    if front and len(spec.objectives) > 1:
-        head.append(f"![Pareto front]({place.file(pictures.SMALL)})")
-    tail = ["## Which one", recommended] if recommended else []
-    tail += ["## Read with care", *_cares(spec, dataset)]
-    for rows in range(min(len(front), _MOST_ROWS), -1, -1):
-        text = "\n\n".join([*head, _front(spec, trials, front, place, named, rows), *tail])
+def write(results: Results, links: Links) -> str:
+    """The note. A front too long for it is cut, and the note says so."""
+    spec, choice = results.spec, results.choice()
+    head = [f"# {spec.name}", _asked(spec), _stands(results)]
+    if results.front and len(spec.objectives) > 1:
+        head.append(f"![Pareto front]({links.file(pictures.SMALL)})")
+    tail = []
+    if choice is not None:
+        tail += ["## Which one", f"**#{choice.number} {choice.label}**, by {choice.rule}. {choice.why}"]
+    tail += ["## Read with care", *_cares(results)]
+    for rows in range(min(len(results.front), _MOST_ROWS), -1, -1):
+        text = "\n\n".join([*head, _front(results, links, rows), *tail])
         if len(text) <= LONGEST:
             return text
     return text[:LONGEST]
@@ -81,42 +71,35 @@ def _kept(spec: SweepSpec) -> str:
     return told
 
 
-def _stands(spec: SweepSpec, trials: Sequence[Trial], front: Sequence[int]) -> str:
-    counts = summary.counts(trials)
-    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    volume = summary.hypervolume(trials, spec, front)
-    grown = "" if math.isnan(volume) else f" Hypervolume {volume:.4f}."
-    return f"**So far:** {told or 'nothing yet'} of {spec.budget}; {len(front)} on the front.{grown}"
+def _stands(results: Results) -> str:
+    told = ", ".join(f"{count} {state}" for state, count in results.counts.items() if count)
+    grown = "" if math.isnan(results.hypervolume) else f" Hypervolume {results.hypervolume:.4f}."
+    return f"**So far:** {told or 'nothing yet'} of {results.spec.budget}; {len(results.front)} on the front.{grown}"
 
 
-def _front(
-    spec: SweepSpec, trials: Sequence[Trial], front: Sequence[int], place: Place, named: Mapping[str, int], most: int
-) -> str:
-    rows = summary.front_rows(trials, spec, front)
-    lines = ["## The front", "", f"| trial | configuration | {' | '.join(spec.objectives)} | |"]
-    lines.append("|---|---|" + "---|" * (len(spec.objectives) + 1))
-    for row in rows[:most]:
-        numbers = " | ".join(_number(row["values"][name], row["spread"][name]) for name in spec.objectives)
-        called = ", ".join(label for label, number in named.items() if number == row["number"])
-        link = f"[{row['number']}]({place.run(row['number'])})"
-        lines.append(f"| {link} | {row['label']}{_baseline(row)} | {numbers} | {called} |")
-    if len(rows) > most:
-        lines.append(f"\n{len(rows) - most} more in `front.csv`.")
+def _front(results: Results, links: Links, most: int) -> str:
+    objectives, members = results.spec.objectives, results.members
+    lines = ["## The front", "", f"| trial | configuration | {' | '.join(objectives)} | |"]
+    lines.append("|---|---|" + "---|" * (len(objectives) + 1))
+    for trial in members[:most]:
+        numbers = " | ".join(_number(trial.values[name], trial.spread.get(name, math.nan)) for name in objectives)
+        called = ", ".join(label for label, number in results.named.items() if number == trial.number)
+        baseline = f" (baseline {trial.baseline})" if trial.baseline else ""
+        link = f"[{trial.number}]({links.run(trial.number)})"
+        lines.append(f"| {link} | {trial.label}{baseline} | {numbers} | {called} |")
+    if len(members) > most:
+        lines.append(f"\n{len(members) - most} more in `front.csv`.")
     lines.append("\nValidation numbers: mean ± standard deviation over the seeds.")
-    return "\n".join(lines) if rows else "## The front\n\nNo trial is on it yet."
+    return "\n".join(lines) if members else "## The front\n\nNo trial is on it yet."
 
 
 def _number(value: float, spread: float) -> str:
     return f"{value:.4f}" + ("" if math.isnan(spread) else f" ± {spread:.4f}")
 
 
-def _baseline(row: Mapping[str, Any]) -> str:
-    return f" (baseline {row['baseline']})" if row["baseline"] else ""
-
-
-def _cares(spec: SweepSpec, dataset: Mapping[str, Any]) -> list[str]:
-    cares = [f"- {summary.CAVEAT}"]
-    counts = (dataset.get("splits") or {}).get("val", {})
+def _cares(results: Results) -> list[str]:
+    spec, cares = results.spec, [f"- {summary.CAVEAT}"]
+    counts = (results.dataset.get("splits") or {}).get("val", {})
     groups = counts.get(spec.groups) or counts.get("class") or {}
     if groups:
         name, n = min(groups.items(), key=lambda item: item[1])

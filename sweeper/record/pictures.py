@@ -6,13 +6,13 @@ Drawing takes seconds and grows with the trials, so it is done at a pace, never 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 
 from dashboards.document.tables import to_csv
+from sweeper.results.results import Results
 
 TABLE, REPORT, SMALL = "trials.json", "report.html", "front-small.png"
 _SMALL_IN = 2.4  # 720 pixels: MLflow shows a note's pictures as large as they are
@@ -29,24 +29,29 @@ def write_tables(folder: Path, table: pd.DataFrame) -> None:
     members.to_json(folder / "front.json", orient="records", indent=2, force_ascii=False, double_precision=15)
 
 
-def draw(
-    folder: Path,
-    name: str,
-    table: pd.DataFrame,
-    objectives: Mapping[str, Literal["min", "max"]],
-    hypervolumes: Sequence[float],
-) -> None:
-    """The front (page, PNG, SVG; needs two objectives) and how it grew."""
+def draw(folder: Path, results: Results, hypervolumes: Sequence[float]) -> None:
+    """The front (page, PNG, SVG; needs two objectives), how it grew, and the report."""
     from dashboards.document import writers  # load both drawing libraries
     from dashboards.figures import front, growth
     from dashboards.ink import paper
 
     grown = growth.hypervolume_chart(growth.hypervolume_numbers(hypervolumes))
     paper.save(grown, folder / "hypervolume.png")
-    if len(objectives) > 1:
-        numbers = front.front_numbers(table, objectives)
+    spec = results.spec
+    if len(spec.objectives) > 1:
+        numbers = front.front_numbers(results.summary_table, spec.objectives)
         chart = front.front_chart(numbers)
-        (folder / "front.html").write_text(writers.to_html(front.front_page(numbers, name)), encoding="utf-8")
+        (folder / "front.html").write_text(writers.to_html(front.front_page(numbers, spec.name)), encoding="utf-8")
         for picture in ("front.png", "front.svg"):
             paper.save(chart, folder / picture)
         paper.save(chart, folder / SMALL, width_in=_SMALL_IN)
+    if results.front:
+        (folder / REPORT).write_text(report(results), encoding="utf-8")
+
+
+def report(results: Results) -> str:
+    """The page of `sweeper report`."""
+    from dashboards.document import writers  # load both drawing libraries
+    from sweeper.report import sweep_report
+
+    return writers.to_html(sweep_report.document(sweep_report.gather(results)))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeper.record.recorder import open_record
+from sweeper.record.record import open_record
 from sweeper.results import provenance
+from sweeper.results.results import Results
 from sweeper.state.lease import Lease
 from sweeper.state.opening import open_spec, record_uri, study_url
 from sweeper.state.study import Study
@@ -39,13 +40,13 @@ def rebuild(folder: SweepFolder) -> Rebuilt:
     lease.acquire()
     try:
         study = Study(spec, url, guard=lease.check)
-        uri = record_uri(spec, folder.path.parent)
-        record = open_record(spec, study.uuid, folder, uri, provenance.kept(spec, folder.path))
+        provenance.kept(spec, folder.path)  # described again where that was lost
+        record = open_record(spec, folder, study.uuid)
         deleted = record.forget()
-        trials, front = study.look()
-        written = record.refresh(trials, front)
-        record.close(trials)
-        record.illustrate(trials, front)
-        return Rebuilt(deleted, written, uri)
+        results = Results(folder, spec, *study.look())
+        written = record.refresh(results)
+        record.close(results)
+        record.illustrate(results)
+        return Rebuilt(deleted, written, record_uri(spec, folder.path.parent))
     finally:
         lease.release()

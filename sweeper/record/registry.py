@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
-
-from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, LoggedModelStatus, Metric
-from mlflow.exceptions import MlflowException
+from typing import TYPE_CHECKING, TypeVar
 
 from sweeper.record import content
-from sweeper.record.store import TRIAL, UUID, Held
+from sweeper.record.store import TRIAL, UUID, KnownRun, Store
 from sweeper.trial import Trial
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
 
 log = logging.getLogger(__name__)
 
@@ -26,20 +25,20 @@ _LACKING = {"ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMIS
 
 
 class Models:
-    """The models of sweep `uuid`, called `name`. On a store that keeps none it says so once and does nothing."""
+    """The models of the sweep whose store that is. On a store that keeps none it says so once and does nothing."""
 
-    def __init__(self, client: MlflowClient, name: str, uuid: str) -> None:
-        self._client, self._uuid = client, uuid
-        self._name, self._named = name, False
+    def __init__(self, store: Store) -> None:
+        self._store, self._client, self._uuid = store, store.client, store.uuid
+        self._name, self._named = store.name, False
         self._lacking = False
 
-    def keep(self, experiment: str, held: Held, trial: Trial, folder: Path) -> str:
+    def keep(self, run: KnownRun, trial: Trial, folder: Path) -> str:
         """The registered version of the trial's model, made of `folder` unless it is there; '' on such a store."""
-        return self._tried(lambda: self._kept(experiment, held, trial, folder), "")
+        return self._tried(lambda: self._kept(run, trial, folder), "")
 
-    def _kept(self, experiment: str, held: Held, trial: Trial, folder: Path) -> str:
+    def _kept(self, run: KnownRun, trial: Trial, folder: Path) -> str:
         self._claim()
-        return self._version(held, self._logged(experiment, held, trial, folder), trial)
+        return self._version(run, self._logged(run, trial, folder), trial)
 
     def point(self, aliases: Mapping[str, str], before: Mapping[str, str]) -> None:
         """Make each name point at its version; those that point nowhere any more go."""
@@ -50,12 +49,12 @@ class Models:
             if before.get(alias) != version:
                 self._client.set_registered_model_alias(self._name, alias, version)
 
-    def forget(self, experiment: str) -> None:
+    def forget(self) -> None:
         """Delete every model of the sweep."""
-        self._tried(lambda: self._forget(experiment), None)
+        self._tried(self._forget, None)
 
-    def _forget(self, experiment: str) -> None:
-        while found := self._client.search_logged_models([experiment], f"tags.`{UUID}` = '{self._uuid}'"):
+    def _forget(self) -> None:
+        while found := self._client.search_logged_models([self._store.experiment], f"tags.`{UUID}` = '{self._uuid}'"):
             for model in found:
                 self._client.delete_logged_model(model.model_id)
         self._claim()
@@ -64,6 +63,8 @@ class Models:
 
     def _tried(self, work: Callable[[], T], otherwise: T) -> T:
         """What `work` gives; on a store that keeps no models `otherwise`, which is told once."""
+        from mlflow.exceptions import MlflowException
+
         if self._lacking:
             return otherwise
         try:
@@ -85,6 +86,8 @@ class Models:
                 return
 
     def _owner(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
         try:
             return str(self._client.get_registered_model(name).tags.get(UUID, ""))
         except MlflowException as fault:
@@ -93,9 +96,11 @@ class Models:
         self._client.create_registered_model(name, tags={UUID: self._uuid})
         return self._uuid
 
-    def _logged(self, experiment: str, held: Held, trial: Trial, folder: Path) -> LoggedModel:
-        known = self._client.search_logged_models([experiment], f"source_run_id = '{held.run_id}'")
-        model = known[0] if known else self._begin(experiment, held, trial)
+    def _logged(self, run: KnownRun, trial: Trial, folder: Path) -> LoggedModel:
+        from mlflow.entities import LoggedModelStatus, Metric
+
+        known = self._client.search_logged_models([self._store.experiment], f"source_run_id = '{run.run_id}'")
+        model = known[0] if known else self._begin(run, trial)
         if model.status == LoggedModelStatus.READY:
             return model
         self._client.log_model_artifacts(model.model_id, str(folder))
@@ -103,21 +108,23 @@ class Models:
             Metric(key, value, time_ms, step, model_id=model.model_id)
             for key, value, time_ms, step in content.means(trial)
         ]
-        self._client.log_batch(held.run_id, metrics=numbers)  # the run has them too, with this very time: no second row
+        self._client.log_batch(run.run_id, metrics=numbers)  # the run has them too, with this very time: no second row
         return self._client.finalize_logged_model(model.model_id, "READY")
 
-    def _begin(self, experiment: str, held: Held, trial: Trial) -> LoggedModel:
+    def _begin(self, run: KnownRun, trial: Trial) -> LoggedModel:
         name = f"{trial.params.get('method', 'trial')}-{trial.number}"
         tags = {UUID: self._uuid, TRIAL: str(trial.number), "label": trial.label}
-        return self._client.create_logged_model(experiment, name, held.run_id, tags, content.params(trial), "adapter")
+        return self._client.create_logged_model(
+            self._store.experiment, name, run.run_id, tags, content.params(trial), "adapter"
+        )
 
-    def _version(self, held: Held, model: LoggedModel, trial: Trial) -> str:
-        for version in self._client.search_model_versions(f"name = '{self._name}' and run_id = '{held.run_id}'"):
+    def _version(self, run: KnownRun, model: LoggedModel, trial: Trial) -> str:
+        for version in self._client.search_model_versions(f"name = '{self._name}' and run_id = '{run.run_id}'"):
             return str(version.version)
         made = self._client.create_model_version(
             self._name,
             model.artifact_location,  # not `models:/<id>`: that is looked up in the process's default store
-            held.run_id,
+            run.run_id,
             tags={TRIAL: str(trial.number)},
             description=trial.label,
             await_creation_for=0,

@@ -13,25 +13,13 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-# Before the import, since MLflow reads some of them there. A dead server shall fail in seconds, not
-# hang for minutes; whoever sets the variables knows better.
-for _name, _value in {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}.items():
-    os.environ.setdefault(_name, _value)
+from sweeper.record.content import Scalar
 
-from mlflow import MlflowClient  # noqa: E402
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
-
-from sweeper.record.content import Scalar  # noqa: E402
+if TYPE_CHECKING:  # MLflow takes seconds to import, and reads its settings then: see `opened`
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 UUID, SWEEP, ROLE, TRIAL, DIGEST = (f"sweeper.{key}" for key in ("uuid", "sweep", "role", "trial", "digest"))
 WEIGHTS, MODEL, DESCRIBED = "sweeper.weights", "sweeper.model", "sweeper.described"
@@ -40,6 +28,14 @@ NOTE, TABLES = "mlflow.note.content", "mlflow.loggedArtifacts"
 PAUSED = "SCHEDULED"  # begun, nobody works on it now, a resume goes on with it
 _METRICS, _TEXTS, _PAGE = 900, 100, 1000  # MLflow's limits: 1000 entities a request, 100 texts, 1000 runs a page
 _SQLITE = "sqlite:///"
+SETTINGS = {  # a dead server fails in seconds and does not hang for minutes; nothing is sent home
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 _PROFILE = 60_000  # characters, below MLflow's 65,535
 
 log = logging.getLogger(__name__)
@@ -56,7 +52,7 @@ class Data:
 
 
 @dataclass
-class Held:
+class KnownRun:
     """What the store is known to hold of one run."""
 
     run_id: str
@@ -72,7 +68,7 @@ class Held:
     rows: dict[int, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, run: Run) -> Held:
+    def of(cls, run: Run) -> KnownRun:
         """As a search or a creation told it."""
         tags = run.data.tags
         return cls(
@@ -87,6 +83,18 @@ class Held:
             drawn=tags.get(DRAWN, ""),
             named=json.loads(tags.get(NAMED, "{}")),
         )
+
+
+def opened(uri: str) -> MlflowClient:
+    """A client of the store at `uri`. The settings of MLflow are made here, unless the environment has them already.
+
+    They are made before MLflow is imported, since it reads some of them then; so nothing here imports it earlier.
+    """
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
 
 
 class _Permitted:
@@ -115,7 +123,7 @@ def make_whole(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     made = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
-        MlflowClient(f"{_SQLITE}{made}").search_experiments(max_results=1)
+        opened(f"{_SQLITE}{made}").search_experiments(max_results=1)
         os.link(made, file)
     except Exception:
         if not file.exists():  # else another sweep of this root was quicker
@@ -127,28 +135,24 @@ def make_whole(file: Path) -> None:
         left.unlink(missing_ok=True)
 
 
-class Runs:
+class Store:
     """The runs of one sweep in the store at `uri`. Not for two threads at once.
 
     The experiment is called as the sweep is; in it the sweep's runs are those with its `uuid`, so that
     another sweep of that name has runs of its own.
-    `artifact_root` is where a store without a server keeps files; a server decides for itself (None).
+    A store without a server keeps files in `artifact_root`; a server decides for itself.
     `permit` is asked before each request, and raises to forbid it.
     """
 
     def __init__(
-        self,
-        uri: str,
-        name: str,
-        uuid: str,
-        artifact_root: Path | None,
-        permit: Callable[[], None] = lambda: None,
+        self, uri: str, name: str, uuid: str, artifact_root: Path, permit: Callable[[], None] = lambda: None
     ) -> None:
         if uri.startswith(_SQLITE):
             make_whole(Path(uri.removeprefix(_SQLITE)))
-        self.client = cast(MlflowClient, _Permitted(MlflowClient(uri), permit))
-        self._name, self._uuid = name, uuid
-        self._artifacts = None if artifact_root is None else f"{artifact_root.resolve().as_uri()}/{name}"
+        self.client = cast("MlflowClient", _Permitted(opened(uri), permit))
+        self.name, self.uuid = name, uuid
+        remote = uri.startswith(("http://", "https://"))
+        self._artifacts = None if remote else f"{artifact_root.resolve().as_uri()}/{name}"
         self._experiment = ""
 
     @property
@@ -157,7 +161,7 @@ class Runs:
         self._experiment = self._experiment or self._find_experiment()
         return self._experiment
 
-    def find(self) -> tuple[Held | None, dict[int, Held]]:
+    def find(self) -> tuple[KnownRun | None, dict[int, KnownRun]]:
         """The parent and the runs of the trials by number: one search, and one run of each when it returns."""
         parents: list[Run] = []
         by_trial: dict[int, list[Run]] = {}
@@ -168,9 +172,9 @@ class Runs:
         return (self._only(parents) if parents else None), children
 
     def _find_experiment(self) -> str:
-        found = self.client.get_experiment_by_name(self._name)
+        found = self.client.get_experiment_by_name(self.name)
         if found is None:
-            return str(self.client.create_experiment(self._name, artifact_location=self._artifacts))
+            return str(self.client.create_experiment(self.name, artifact_location=self._artifacts))
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
@@ -187,37 +191,41 @@ class Runs:
         token = None
         while True:
             page = self.client.search_runs(
-                [self.experiment], f"tags.`{UUID}` = '{self._uuid}'", max_results=_PAGE, page_token=token
+                [self.experiment], f"tags.`{UUID}` = '{self.uuid}'", max_results=_PAGE, page_token=token
             )
             runs += page
             token = page.token
             if not token:
                 return runs
 
-    def _only(self, same: Sequence[Run]) -> Held:
+    def _only(self, same: Sequence[Run]) -> KnownRun:
         """The earliest of runs that say the same, the fuller one of equally early ones; the others are deleted."""
         first, *others = sorted(same, key=lambda r: (r.info.start_time, DIGEST not in r.data.tags, r.info.run_id))
         for other in others:
             self.client.delete_run(other.info.run_id)
-        return Held.of(first)
+        return KnownRun.of(first)
 
-    def create(self, label: str, tags: Mapping[str, str], *, begun_ms: int | None) -> Held:
+    def create(self, label: str, tags: Mapping[str, str], *, begun_ms: int | None) -> KnownRun:
         """A new run, RUNNING."""
-        tags = {UUID: self._uuid, SWEEP: self._name} | dict(tags)
-        return Held.of(self.client.create_run(self.experiment, start_time=begun_ms, tags=tags, run_name=label))
+        tags = {UUID: self.uuid, SWEEP: self.name} | dict(tags)
+        return KnownRun.of(self.client.create_run(self.experiment, start_time=begun_ms, tags=tags, run_name=label))
 
-    def set_status(self, held: Held, status: str, *, ended_ms: int | None = None) -> None:
+    def set_status(self, run: KnownRun, status: str, *, ended_ms: int | None = None) -> None:
         """Nothing where it is so already. `ended_ms` is now unless told, for a status that is an end."""
-        if held.status == status:
+        if run.status == status:
             return
         if status in ("RUNNING", PAUSED):
-            self.client.update_run(held.run_id, status=status)
+            self.client.update_run(run.run_id, status=status)
         else:
-            self.client.set_terminated(held.run_id, status, end_time=ended_ms)
-        held.status = status
+            self.client.set_terminated(run.run_id, status, end_time=ended_ms)
+        run.status = status
 
-    def log(self, held: Held, metrics: Sequence[Scalar], *, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+    def log(
+        self, run: KnownRun, metrics: Sequence[Scalar], *, params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> None:
         """In as few requests as MLflow allows. The last tag goes last: it vouches for all the rest."""
+        from mlflow.entities import Metric, Param, RunTag
+
         texts = [*(Param(*item) for item in params.items()), *(RunTag(*item) for item in tags.items())]
         numbers = [metrics[i : i + _METRICS] for i in range(0, len(metrics), _METRICS)]
         words = [texts[i : i + _TEXTS] for i in range(0, len(texts), _TEXTS)]
@@ -226,29 +234,33 @@ class Runs:
         words = [[]] * (rounds - len(words)) + words
         for some, said in zip(numbers, words, strict=True):
             self.client.log_batch(
-                held.run_id,
+                run.run_id,
                 metrics=[Metric(*scalar) for scalar in some],
                 params=[text for text in said if isinstance(text, Param)],
                 tags=[text for text in said if isinstance(text, RunTag)],
             )
 
-    def keep_folder(self, held: Held, folder: Path, place: str | None = None) -> None:
+    def keep_folder(self, run: KnownRun, folder: Path, place: str | None = None) -> None:
         """The files of `folder` as artifacts, under `place`; those of the same name are replaced."""
-        self.client.log_artifacts(held.run_id, str(folder), place)
+        self.client.log_artifacts(run.run_id, str(folder), place)
 
-    def keep_text(self, held: Held, text: str, place: str) -> None:
+    def keep_text(self, run: KnownRun, text: str, place: str) -> None:
         """`text` as one artifact."""
-        self.client.log_text(held.run_id, text, place)
+        self.client.log_text(run.run_id, text, place)
 
-    def keep_dataset(self, held: Held, data: Data) -> None:
+    def keep_dataset(self, run: KnownRun, data: Data) -> None:
         """What was trained on, as MLflow's own input (its digests hold 36 characters)."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
         source = json.dumps({"uri": data.place})
         profile = json.dumps(data.profile)[:_PROFILE]
         told = Dataset(data.name, data.digest[:36], "local", source, profile=profile)
-        self.client.log_inputs(held.run_id, [DatasetInput(told, [InputTag("mlflow.data.context", "training")])])
+        self.client.log_inputs(run.run_id, [DatasetInput(told, [InputTag("mlflow.data.context", "training")])])
 
     def tag_experiment(self, tags: Mapping[str, str]) -> None:
         """What the experiment's page shows; best effort, since none of it is the sweep's own."""
+        from mlflow.exceptions import MlflowException
+
         try:
             for key, value in tags.items():
                 self.client.set_experiment_tag(self.experiment, key, value)
@@ -262,7 +274,7 @@ def whereabouts(uri: str, name: str, uuid: str) -> tuple[str, str] | None:
     Raises:
         mlflow.exceptions.MlflowException: the store at `uri` does not answer.
     """
-    client = MlflowClient(uri)
+    client = opened(uri)
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         return None

@@ -17,14 +17,15 @@ from dashboards.figures import several
 from dashboards.ink.chart import COLUMN, SCREEN
 from dashboards.ink.wording import decimal, heading
 from sweeper.errors import UserError
-from sweeper.front import pareto, recommend
+from sweeper.front import pareto
 from sweeper.front.recommend import Knee
 from sweeper.report import evidence
-from sweeper.results import summary
 from sweeper.results.results import Results
+from sweeper.results.summary import CAVEAT
 from sweeper.state import opening
 from sweeper.state.sweep_folder import SweepFolder
-from sweeper.trial import State, Trial
+from trainables.arrays import Floats
+from trainables.undefined import to_null
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,6 @@ class Side:
     name: str
     results: Results
     split_hash: str
-
-    @property
-    def able(self) -> list[Trial]:
-        """The trials that could be on a front."""
-        return [t for t in self.results.trials if t.state is State.COMPLETE and t.feasible]
 
 
 @dataclass(frozen=True)
@@ -57,15 +53,13 @@ class Comparison:
         values: dict[str, Any] = {"differences": self.differences, "reference": self.reference}
         values |= {"hypervolume": self.volumes}
         values |= {"hypervolume_together": self.together, "members_of_the_joint_front": self.shared_front}
-        found: dict[str, Any] = summary.plain(values)
-        return found
+        return to_null(values)
 
 
 def side(folder: SweepFolder) -> Side:
     """A sweep as its study and folder tell it."""
-    _, trials, front, spec = summary.look(folder)
     split_hash = str(opening.open_study(folder).identity.get("split_hash", "unknown"))
-    return Side(spec.name, Results(folder, spec, trials, front), split_hash)
+    return Side(folder.name, Results.open(folder), split_hash)
 
 
 def compare(sides: Sequence[Side], *, force: bool = False) -> Comparison:
@@ -86,16 +80,16 @@ def compare(sides: Sequence[Side], *, force: bool = False) -> Comparison:
             + "\nCompare sweeps of one split, or say --force and mind what you read."
         )
     objectives = sides[0].results.spec.objectives
-    signs = np.array(summary.signs(sides[0].results.spec))
-    points = {each.name: recommend.points(each.able, objectives) for each in sides}
+    signs_M = sides[0].results.signs_M
+    points = {each.name: each.results.points_TM for each in sides}
     together_TM = np.vstack(list(points.values()))
-    reference_M = _reference(sides, together_TM, signs)
+    reference_M = _reference(sides, together_TM, signs_M)
     on_T = pareto.front(together_TM)
     owners = np.repeat(list(points), [len(rows) for rows in points.values()])
     return Comparison(
         sides=tuple(sides),
         differences=differences,
-        reference=dict(zip(objectives, (reference_M * signs).tolist(), strict=True)),
+        reference=dict(zip(objectives, (reference_M * signs_M).tolist(), strict=True)),
         volumes={name: pareto.hypervolume(rows, reference_M) for name, rows in points.items()},
         together=pareto.hypervolume(together_TM, reference_M),
         shared_front={name: int((owners[on_T] == name).sum()) for name in points},
@@ -109,7 +103,7 @@ def _refuse(sides: Sequence[Side]) -> None:
     if len({tuple(sorted(objectives.items())) for objectives in asked.values()}) > 1:
         told = "; ".join(f"{name}: {', '.join(objectives)}" for name, objectives in asked.items())
         raise UserError(f"these sweeps have other objectives ({told}), so they have no picture in common.")
-    empty = [each.name for each in sides if not each.able]
+    empty = [each.name for each in sides if not each.results.able]
     if empty:
         raise UserError(f"no trial of {', '.join(empty)} is complete and keeps the constraints: nothing to compare.")
 
@@ -121,10 +115,10 @@ def _differences(sides: Sequence[Side]) -> list[str]:
     return [f"{each.name}: {each.results.spec.data.name}, split {each.split_hash}" for each in sides]
 
 
-def _reference(sides: Sequence[Side], points_TM: Any, signs: Any) -> Any:
+def _reference(sides: Sequence[Side], points_TM: Floats, signs_M: Floats) -> Floats:
     objectives = sides[0].results.spec.objectives
     given = {tuple(each.results.spec.reference[name] for name in objectives) for each in sides}
-    return np.array(given.pop()) * signs if len(given) == 1 else pareto.reference_point(points_TM)
+    return np.array(given.pop()) * signs_M if len(given) == 1 else pareto.reference_point(points_TM)
 
 
 # --- to be shown
@@ -146,7 +140,7 @@ def document(found: Comparison) -> Document:
     sections = [
         Section("Front against front", tuple(blocks)),
         Section("Methods side by side", tuple(_methods(found))),
-        Section("How to read it", (Text(summary.CAVEAT, aside=True),)),
+        Section("How to read it", (Text(CAVEAT, aside=True),)),
     ]
     return Document(f"Sweeps {names}", "Validation numbers; nothing here has seen a test split.", tuple(sections))
 
@@ -157,7 +151,7 @@ def volume_table(found: Comparison) -> Table:
     rows = []
     for each in found.sides:
         best = [
-            (max if sense == "max" else min)(trial.values[name] for trial in each.able)
+            (max if sense == "max" else min)(trial.values[name] for trial in each.results.able)
             for name, sense in objectives.items()
         ]
         hours = sum(fit.seconds for fit in each.results.fits) / 3600

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from dashboards.document.document import Picture, Section, Table, Text
@@ -15,12 +15,10 @@ from dashboards.figures import bars, curves, growth, importance, parallel, relia
 from dashboards.figures.front import front_chart, front_numbers
 from dashboards.ink.chart import COLUMN, Chart
 from dashboards.ink.wording import decimal, interval
-from sweeper.front import pareto, recommend
+from sweeper.front import recommend
 from sweeper.front.intervals import wilson
 from sweeper.front.recommend import Rule
-from sweeper.results import summary
 from sweeper.results.results import Results
-from sweeper.trial import State, Trial
 from trainables.metrics import METRICS
 
 # FairLoRA, Tables 1, 2 and 6, and Table 3; figures 3, 4 and 6 to 8.
@@ -119,17 +117,9 @@ def _search(results: Results) -> list[Picture | Text]:
 
 def grown(results: Results, reference: Mapping[str, float]) -> tuple[list[float], list[float]]:
     """Hypervolume above `reference` after each trial, in the order in which they ended, and each trial's seconds."""
-    objectives = results.spec.objectives
-    signs = np.array(summary.signs(results.spec))
-    reference_M = np.array([reference[name] for name in objectives]) * signs
-    ended = sorted((t for t in results.trials if t.state.finished), key=lambda t: (t.ended_ms or 0, t.number))
     seconds = results.trials_table.set_index("number")["seconds"]
-    volumes, able = list[float](), list[Trial]()
-    for trial in ended:
-        able += [trial] if trial.state is State.COMPLETE and trial.feasible else []
-        points_TM = recommend.points(able, objectives) if able else np.zeros((0, len(signs)))
-        volumes.append(pareto.hypervolume(points_TM, reference_M))
-    return volumes, [float(seconds[trial.number]) for trial in ended]
+    volumes = [0.0 if math.isnan(volume) else volume for volume in results.growth(reference)]
+    return volumes, [float(seconds[trial.number]) for trial in results.ended]
 
 
 # --- one chart at a time
@@ -139,7 +129,7 @@ def _front(results: Results) -> Chart | None:
     objectives = results.spec.objectives
     if len(objectives) < 2:
         return None
-    return front_chart(front_numbers(results.trials_table, objectives, knee=results.named().get("knee")))
+    return front_chart(front_numbers(results.trials_table, objectives, knee=results.named.get("knee")))
 
 
 def _growth(results: Results) -> Chart | None:
@@ -158,12 +148,12 @@ def _curve(parameter: str) -> Callable[[Results], Chart | None]:
 
 
 def _chosen_groups(results: Results) -> Chart | None:
-    chosen = {number: name for name, number in reversed(results.named().items())}
+    chosen = {number: name for name, number in reversed(results.named.items())}
     return bars.group_chart(bars.group_numbers(results.groups_table, chosen)) if chosen else None
 
 
 def _reliability(results: Results) -> Chart | None:
-    chosen = {number: name for name, number in reversed(results.named().items())}
+    chosen = {number: name for name, number in reversed(results.named.items())}
     bins = results.calibration_table
     if not bins["number"].isin(list(chosen)).any():  # no front, or fits from before bins were kept
         return None

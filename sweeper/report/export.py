@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 
 from dashboards.document.tables import to_csv
-from sweeper.results import held_out, summary
+from sweeper.results import held_out
 from sweeper.results.results import Results
 from trainables.files import whole, write_text
+from trainables.undefined import to_null
 
 
 def write(results: Results, form: str, path: Path) -> list[Path]:
@@ -37,7 +38,7 @@ def write(results: Results, form: str, path: Path) -> list[Path]:
 
 def tables(results: Results) -> dict[str, pd.DataFrame]:
     """`trials`, `fits`, `groups` and `epochs`."""
-    test = held_out.bodies(results.folder, results.spec, results.trials)
+    test = held_out.bodies(results)
     return {
         "trials": results.trials_table,
         "fits": _fits(results, test),
@@ -82,14 +83,14 @@ def _plain_columns(table: pd.DataFrame) -> pd.DataFrame:
 
 def document(results: Results) -> dict[str, Any]:
     """One document: the spec, every trial, and in it every fit as its folder holds it. nan is null."""
-    test = held_out.bodies(results.folder, results.spec, results.trials)
+    test = held_out.bodies(results)
     spec, front = results.spec, set(results.front)
-    found: dict[str, Any] = summary.plain(
+    return to_null(
         {
             "sweep": spec.name,
             "spec": spec.model_dump(mode="json"),
             "front": list(results.front),
-            "named": results.named(),
+            "named": results.named,
             "trials": [
                 {**vars(trial), "state": str(trial.state), "label": trial.label, "on_front": trial.number in front}
                 | {"fits": [_fit(results, trial.number, seed, test) for seed in spec.search.seed_list]}
@@ -97,7 +98,6 @@ def document(results: Results) -> dict[str, Any]:
             ],
         }
     )
-    return found
 
 
 def _fit(results: Results, number: int, seed: int, test: held_out.Bodies) -> dict[str, Any]:

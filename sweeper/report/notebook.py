@@ -33,8 +33,7 @@ class Sweep:
 
     def __init__(self, folder: SweepFolder) -> None:
         self._folder = folder
-        self._snapshot, trials, front, spec = summary.look(folder)
-        self._results = Results(folder, spec, trials, front)
+        self._results = Results.open(folder)
 
     @classmethod
     def load(cls, name: str, root: str | Path | None = None) -> Sweep:
@@ -59,8 +58,8 @@ class Sweep:
 
     def front(self) -> pd.DataFrame:
         """The members of the front, best first objective first; `called` has the names of those that have one."""
-        order = [row["number"] for row in self._snapshot.front]
-        called = {number: name for name, number in self._results.named().items()}
+        order = [trial.number for trial in self._results.members]
+        called = {number: name for name, number in self._results.named.items()}
         members = self.trials().loc[order]
         return members.assign(called=[called.get(number, "") for number in order])
 
@@ -78,7 +77,7 @@ class Sweep:
 
     def test(self) -> pd.DataFrame:
         """The test split's means of the chosen points, apart from all else: they choose nothing."""
-        found = held_out.read(self._folder, self._results.spec, self._results.trials)
+        found = held_out.read(self._results)
         rows = {number: {name: mean for name, (mean, _) in row.items()} for number, row in found.items()}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("number")
 
@@ -121,11 +120,11 @@ class Sweep:
         return found
 
     def __repr__(self) -> str:
-        return f"Sweep({summary.headline(self._snapshot)})"
+        return f"Sweep({summary.headline(self._results)})"
 
     def _repr_html_(self) -> str:
         """Where it stands, the front as a picture that needs no script, and as a table."""
-        parts = [f"<p><b>{html.escape(summary.headline(self._snapshot))}</b></p>"]
+        parts = [f"<p><b>{html.escape(summary.headline(self._results))}</b></p>"]
         objectives = self._results.spec.objectives
         if self._results.front:
             parts += [self._svg()] if len(objectives) > 1 else []

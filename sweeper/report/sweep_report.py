@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from dashboards.document.document import Code, Document, Picture, Section, Table, Text
 from dashboards.figures.front import front_chart, front_numbers
@@ -16,9 +14,7 @@ from sweeper.front.recommend import Recommendation, rule
 from sweeper.report import evidence
 from sweeper.results import held_out, summary
 from sweeper.results.results import Results
-from sweeper.results.summary import Snapshot
 from sweeper.spec import loading
-from sweeper.state.sweep_folder import read_json
 from sweeper.trial import Trial
 
 HeldOut = Mapping[int, Mapping[str, tuple[float, float]]]
@@ -28,33 +24,27 @@ HeldOut = Mapping[int, Mapping[str, tuple[float, float]]]
 class Facts:
     """What a report is made of."""
 
-    snapshot: Snapshot
     results: Results
     advice: Recommendation | None
     test: HeldOut
     bounds: Mapping[str, float]
 
     @property
-    def by_number(self) -> dict[int, Trial]:
-        """The trials by their number."""
-        return {trial.number: trial for trial in self.results.trials}
-
-    @property
     def named(self) -> dict[int, str]:
         """The points that have a name, by number: `knee and fairest`."""
         found: dict[int, list[str]] = {}
-        for name, number in self.results.named().items():
+        for name, number in self.results.named.items():
             found.setdefault(number, []).append(name)
         if self.advice is not None:
             found.setdefault(self.advice.number, []).insert(0, "recommended")
         return {number: ", ".join(dict.fromkeys(names)) for number, names in found.items()}
 
 
-def gather(snapshot: Snapshot, results: Results, bounds: Mapping[str, float] | None = None) -> Facts:
+def gather(results: Results, bounds: Mapping[str, float] | None = None) -> Facts:
     """Everything that the report needs, read once. The choice is made before the test numbers are looked at."""
     advice = results.recommendation(bounds)
-    test = held_out.read(results.folder, results.spec, results.trials)
-    return Facts(snapshot, results, advice, test, dict(bounds or {}))
+    test = held_out.read(results)
+    return Facts(results, advice, test, dict(bounds or {}))
 
 
 def document(facts: Facts) -> Document:
@@ -84,9 +74,9 @@ def document(facts: Facts) -> Document:
 
 
 def _stands(facts: Facts) -> str:
-    told = ", ".join(f"{count} {state}" for state, count in facts.snapshot.counts.items() if count)
-    spec = facts.results.spec
-    return f"{spec.data.name}, {spec.backbone.name}. {facts.snapshot.state}: {told} of {facts.snapshot.budget} trials."
+    told = ", ".join(f"{count} {state}" for state, count in facts.results.counts.items() if count)
+    spec, state = facts.results.spec, facts.results.state
+    return f"{spec.data.name}, {spec.backbone.name}. {state}: {told} of {spec.budget} trials."
 
 
 def _question(facts: Facts) -> list[Text]:
@@ -114,8 +104,8 @@ def _answer(facts: Facts) -> list[Text]:
     return [
         Text(said, answer=True),
         Text(why),
-        Text(summary.against_baseline(results.trials, results.spec, results.front)),
-        Text(f"It was chosen among {facts.snapshot.counts.get('complete', 0)} configurations."),
+        Text(results.against_baseline()),
+        Text(f"It was chosen among {facts.results.counts.get('complete', 0)} configurations."),
         Text(" ".join(cares), aside=True),
     ]
 
@@ -127,7 +117,7 @@ def _front(facts: Facts) -> list[Picture | Table | Text]:
         bounds[name] = (end, None) if spec.objectives[name] == "max" else (None, end)
     blocks: list[Picture | Table | Text] = [_front_table(facts)]
     if len(spec.objectives) > 1:
-        knee = facts.results.named().get("knee")
+        knee = facts.results.named.get("knee")
         table = facts.results.trials_table
         large, small = (
             front_chart(front_numbers(table, spec.objectives, knee=knee, bounds=bounds, canvas=size))
@@ -163,9 +153,9 @@ def _share(shares: Mapping[int, float], number: int) -> str:
 
 def _shown(facts: Facts) -> list[Trial]:
     """The front, best first objective first, then the baselines that are not on it."""
-    order = [row["number"] for row in facts.snapshot.front]
-    rest = [t.number for t in facts.results.trials if t.baseline and t.number not in order and t.values]
-    return [facts.by_number[number] for number in [*order, *rest]]
+    results = facts.results
+    rest = [t for t in results.trials if t.baseline and t.number not in results.front and t.values]
+    return [*results.members, *rest]
 
 
 def _baseline(trial: Trial) -> str:
@@ -236,9 +226,7 @@ def _every(trials: Sequence[Trial], objectives: Mapping[str, str]) -> Table:
 
 
 def _provenance(facts: Facts) -> list[Text | Table]:
-    results, found = facts.results, dict[str, Any]()
-    with contextlib.suppress(UserError, FileNotFoundError):
-        found = read_json(results.folder.path / "provenance.json")
+    results, found = facts.results, facts.results.provenance
     made = next((fit.provenance for fit in results.fits if fit.provenance), {})
     versions = found.get("versions") or made.get("versions") or {}
     rows = [
@@ -248,7 +236,7 @@ def _provenance(facts: Facts) -> list[Text | Table]:
             "backbone",
             f"{made.get('backbone', results.spec.backbone.name)} ({made.get('backbone_source', 'unknown source')})",
         ),
-        ("device", str(made.get("device_name") or made.get("device") or "unknown")),
+        ("device", str(made.get("device") or "unknown")),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items()) or "unknown"),
         ("time of all fits", f"{sum(fit.seconds for fit in results.fits) / 3600:.2f} device hours"),
     ]

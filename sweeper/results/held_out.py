@@ -6,24 +6,24 @@ Nothing that proposes, tells, stops or ranks may import this module; a test hold
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sweeper.spec.model import SweepSpec
-from sweeper.state.sweep_folder import SweepFolder, read_json
-from sweeper.trial import Trial, mean_and_spread
+from sweeper.results.results import Results
+from sweeper.state.sweep_folder import read_json
+from sweeper.trial import mean_and_spread
 
 MEND = "Delete it: the next resume measures it again."
 
 
-def read(folder: SweepFolder, spec: SweepSpec, trials: Sequence[Trial]) -> dict[int, dict[str, tuple[float, float]]]:
+def read(results: Results) -> dict[int, dict[str, tuple[float, float]]]:
     """Mean and spread of every test metric over the seeds, by trial number; only where every seed was measured."""
     found = {}
-    for trial in trials:
-        paths = [folder.held_out(trial.number, seed) for seed in spec.search.seed_list]
+    for number in results.by_number:
+        paths = [results.folder.held_out(number, seed) for seed in results.spec.search.seed_list]
         if all(path.exists() for path in paths):
             means, spread = mean_and_spread([read_json(path, MEND)["values"] for path in paths])
-            found[trial.number] = {name: (means[name], spread.get(name, math.nan)) for name in means}
+            found[number] = {name: (means[name], spread.get(name, math.nan)) for name in means}
     return found
 
 
@@ -47,7 +47,13 @@ def drop(
 Bodies = dict[tuple[int, int], dict[str, Any]]
 
 
-def bodies(folder: SweepFolder, spec: SweepSpec, trials: Sequence[Trial]) -> Bodies:
+def bodies(results: Results) -> Bodies:
     """Everything that was measured on the test split, by trial number and seed."""
-    paths = {(t.number, seed): folder.held_out(t.number, seed) for t in trials for seed in spec.search.seed_list}
+    seeds = results.spec.search.seed_list
+    paths = {(n, seed): results.folder.held_out(n, seed) for n in results.by_number for seed in seeds}
     return {key: read_json(path) for key, path in paths.items() if path.exists()}
+
+
+def count(results: Results) -> int:
+    """How many fits of the sweep were measured on the test split."""
+    return sum(1 for _ in (results.folder.path / "held-out").rglob("*.json"))

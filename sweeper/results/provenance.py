@@ -40,12 +40,17 @@ def describe(spec: SweepSpec, folder: Path) -> dict[str, Any]:
 
 
 def kept(spec: SweepSpec, folder: Path) -> dict[str, Any]:
-    """What the last attempt found; described anew where there is none, or it is damaged."""
+    """What the last attempt noted; described again where there is no note, or it is damaged."""
+    return noted(folder) or describe(spec, folder)
+
+
+def noted(folder: Path) -> dict[str, Any]:
+    """What the last attempt noted; empty where there is no note, or it is damaged."""
     try:
-        found: dict[str, Any] = read_json(folder / _KEPT)
+        note: dict[str, Any] = read_json(folder / _KEPT)
     except (FileNotFoundError, Corrupt):
-        return describe(spec, folder)
-    return found
+        return {}
+    return note
 
 
 def _commit() -> str | None:

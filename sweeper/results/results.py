@@ -1,12 +1,16 @@
-"""What a sweep has found, as tables, and the point to take: read from the study's trials and the fits' folders.
+"""What a sweep has found at one moment: the one value that the screen, the record, the report and the files show.
 
-Validation numbers only: nothing here can see the test split, so nothing here can choose by it.
+It is made from the study's trials and the fits' folders. All that costs more than a look is computed when it is asked
+for, once. Validation numbers only: nothing here can see the test split, so nothing here can choose by it.
+
+Shapes: T trials that can be on a front, M objectives.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,114 +18,248 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweeper.front import recommend, stability
+from sweeper.front import pareto, recommend, stability
+from sweeper.front.front import points, signs
 from sweeper.front.recommend import Recommendation
-from sweeper.front.stability import Measured
-from sweeper.results import summary
+from sweeper.front.stability import TrialFits
+from sweeper.results import provenance
+from sweeper.results.fit import Fit
 from sweeper.spec.model import SweepSpec
+from sweeper.state.lease import Holder, Lease
+from sweeper.state.opening import open_spec, study_url
+from sweeper.state.study import NoSuchSweep, Study
 from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial
-from trainables.metrics import Answers
+from trainables.arrays import Floats
+from trainables.undefined import to_null
 
 
 @dataclass(frozen=True)
-class FitResult:
-    """One fit with an end: one training of a trial's params with one seed. Undefined metrics are nan.
+class Progress:
+    """How the work on a sweep stands, as far as it can be known from where one looks. Times are seconds.
 
-    `stopped`: after how many epochs it was stopped early; it has no metrics then.
+    `state` is `not begun`, `running` or `paused`; `holder` is the living process that drives the sweep, if another one
+    does; `why` says why it is paused; `eta_s` is None until a fit has ended.
     """
 
-    number: int
-    seed: int
-    values: Mapping[str, float]
-    reasons: Mapping[str, str]
-    groups: Sequence[Mapping[str, Any]]
-    history: Sequence[Mapping[str, Any]]
-    provenance: Mapping[str, Any]
-    seconds: float
-    error: Mapping[str, Any] | None
-    stopped: int | None
-    answers: Answers | None
-    calibration: Sequence[Mapping[str, Any]]
-
-    @classmethod
-    def from_json(cls, number: int, seed: int, body: Mapping[str, Any]) -> FitResult:
-        """From the body of a fit's result, also of one from before answers and calibration were kept."""
-        answers = body.get("answers")
-        return cls(
-            number=number,
-            seed=seed,
-            values=_restored(body["values"]),
-            reasons=body["reasons"],
-            groups=[_restored(row) for row in body["groups"]],
-            history=[_restored(row) for row in body["history"]],
-            provenance=body["provenance"],
-            seconds=body["seconds"],
-            error=body["error"],
-            stopped=body.get("stopped"),
-            answers=None if answers is None else Answers.from_json(answers),
-            calibration=body.get("calibration", ()),
-        )
-
-
-def _restored(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: math.nan if value is None else value for name, value in row.items()}
+    state: str = "paused"
+    running_fits: int = 0
+    elapsed_s: float = 0.0
+    eta_s: float | None = None
+    holder: str | None = None
+    why: str | None = None
 
 
 @dataclass(frozen=True)
 class Results:
-    """A sweep's trials and front at one moment, and what their fits' folders hold."""
+    """A sweep's trials and front at one moment, and what follows from them and from their fits' folders."""
 
     folder: SweepFolder
     spec: SweepSpec
     trials: Sequence[Trial]
     front: Sequence[int]
+    progress: Progress = Progress()
+
+    @classmethod
+    def open(cls, folder: SweepFolder) -> Results:
+        """A sweep as its study and its lease tell it, without driving it.
+
+        Raises:
+            UserError: there is no such sweep, or it is damaged.
+        """
+        spec = open_spec(folder)
+        url = study_url(spec, folder)
+        try:
+            study = Study(spec, url)
+        except NoSuchSweep:
+            return cls(folder, spec, [], [], Progress("not begun"))
+        lease = Lease(url, spec.name)
+        holder = lease.holder()
+        lease.close()
+        if holder is not None and holder.alive:
+            return cls(folder, spec, *study.look(), Progress("running", holder=str(holder)))
+        results = cls(folder, spec, *study.look())
+        return results if results.finished else replace(results, progress=Progress(why=_why(folder, holder)))
+
+    # --- where it stands
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent and nothing more will happen to any trial."""
+        return len(self.trials) >= self.spec.budget and all(trial.state.finished for trial in self.trials)
+
+    @property
+    def state(self) -> str:
+        """`not begun`, `running`, `paused` or `finished`; while a process holds the sweep, it is running."""
+        return "finished" if self.finished and self.progress.holder is None else self.progress.state
 
     @cached_property
-    def fits(self) -> list[FitResult]:
-        """Every fit that has ended, by trial and seed."""
-        return list(self._read())
+    def counts(self) -> dict[str, int]:
+        """Trials by state, every state named."""
+        counted = Counter(trial.state for trial in self.trials)
+        return {state.value: counted[state] for state in State}
 
-    def _read(self) -> Iterator[FitResult]:
-        for trial in self.trials:
-            for seed in self.spec.search.seed_list:
-                body = self.folder.fit(trial.number, seed).result()
-                if body is not None:
-                    yield FitResult.from_json(trial.number, seed, body)
+    def to_json(self) -> dict[str, Any]:
+        """Where the sweep stands, for programs: nan is null."""
+        progress = vars(self.progress)
+        return to_null(
+            {"name": self.spec.name, "state": self.state, "budget": self.spec.budget, "counts": self.counts}
+            | {"front": self.front_rows, "hypervolume": self.hypervolume}
+            | {name: value for name, value in progress.items() if name != "state"}
+        )
+
+    # --- trials
+
+    @cached_property
+    def by_number(self) -> dict[int, Trial]:
+        """The trials by their number."""
+        return {trial.number: trial for trial in self.trials}
+
+    @cached_property
+    def able(self) -> list[Trial]:
+        """The trials that could be on a front."""
+        return [trial for trial in self.trials if trial.able]
+
+    @cached_property
+    def ended(self) -> list[Trial]:
+        """The trials to which nothing more happens, in the order in which they ended."""
+        return sorted((t for t in self.trials if t.state.finished), key=lambda t: (t.ended_ms or 0, t.number))
+
+    @cached_property
+    def members(self) -> list[Trial]:
+        """The trials of the front, best first objective first."""
+        first, sense = next(iter(self.spec.objectives.items()))
+        members = [self.by_number[number] for number in self.front]
+        return sorted(members, key=lambda trial: trial.values[first], reverse=sense == "max")
+
+    # --- numbers
+
+    @property
+    def signs_M(self) -> Floats:
+        """+1 for an objective to maximise, -1 for one to minimise."""
+        return signs(self.spec.objectives)
+
+    @cached_property
+    def points_TM(self) -> Floats:
+        """The objectives of the trials that are `able`, turned so that greater is better."""
+        return points(self.able, self.spec.objectives)
+
+    @cached_property
+    def hypervolume(self) -> float:
+        """Of the front, against the sweep's reference point; nan while there is no front."""
+        return self._volume(points(self.members, self.spec.objectives), self.spec.reference)
+
+    def growth(self, reference: Mapping[str, float] | None = None, known: Sequence[float] = ()) -> list[float]:
+        """The hypervolume after each trial that has `ended`; nan while there was no front.
+
+        `reference` is the sweep's own unless another is given; `known` are the first of the numbers, from an earlier
+        moment of the same sweep: they are not computed again.
+        """
+        points_TM = points([trial for trial in self.ended if trial.able], self.spec.objectives)
+        able_upto = np.cumsum([trial.able for trial in self.ended])[len(known) :]
+        return [*known, *(self._volume(points_TM[:upto], reference or self.spec.reference) for upto in able_upto)]
+
+    def _volume(self, points_TM: Floats, reference: Mapping[str, float]) -> float:
+        reference_M = np.array([reference[name] for name in self.spec.objectives]) * self.signs_M
+        return pareto.hypervolume(points_TM, reference_M) if len(points_TM) else math.nan
+
+    def against_baseline(self, name: str = "lora") -> str:
+        """One sentence: what the front has that the named baseline has not."""
+        base = next((t for t in self.trials if t.baseline == name and t.state is State.COMPLETE), None)
+        if base is None:
+            return f"No finished '{name}' baseline to compare with."
+        others = [self.by_number[number] for number in self.front if number != base.number]
+        own_M, *points_TM = points([base, *others], self.spec.objectives)
+        better = [t for t, point_M in zip(others, points_TM, strict=True) if pareto.dominates(point_M, own_M)]
+        numbers = ", ".join(f"{k} {v:.3f}" for k, v in base.values.items())
+        if better:
+            count = f"{len(better)} of {len(self.front)} front members"
+            return f"{count} dominate plain {name} ({numbers}), e.g. {better[0].label}."
+        beyond = sum(not pareto.dominates(own_M, point_M) for point_M in points_TM)
+        return f"No front member dominates plain {name} ({numbers}); {beyond} extend the front beyond it."
+
+    # --- fits
+
+    def fits_of(self, number: int) -> list[Fit]:
+        """The fits of one trial by seed, also those that have not ended."""
+        return [Fit.read(number, seed, self.folder.fit(number, seed)) for seed in self.spec.search.seed_list]
+
+    @cached_property
+    def fits(self) -> list[Fit]:
+        """Every fit that has ended, by trial and seed."""
+        return [fit for trial in self.trials for fit in self.fits_of(trial.number) if fit.ended]
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What the last attempt noted of data, code and versions (`provenance.describe`); empty without such a note."""
+        return provenance.noted(self.folder.path)
+
+    @property
+    def dataset(self) -> Mapping[str, Any]:
+        """What the last attempt noted of the data: name, root, licence, classes, `splits`, `split_hash`."""
+        dataset: Mapping[str, Any] = self.provenance.get("dataset") or {}
+        return dataset
 
     # --- tables
 
     @cached_property
-    def trials_table(self) -> pd.DataFrame:
-        """One row per trial: `summary.table`, every other metric with its `_std`, seconds of all fits, times (ms)."""
-        frame = summary.table(self.trials, self.spec, self.front)
-        metrics = list(dict.fromkeys(name for trial in self.trials for name in trial.metrics))
-        rest = [name for name in metrics if name not in self.spec.objectives]
-        more: dict[str, list[Any]] = {name: [t.metrics.get(name, math.nan) for t in self.trials] for name in rest}
-        more |= {f"{name}_std": [t.spread.get(name, math.nan) for t in self.trials] for name in rest}
-        more["seconds"] = [self._seconds.get(t.number, 0.0) for t in self.trials]
-        more["started_ms"] = [t.started_ms for t in self.trials]
-        more["ended_ms"] = [t.ended_ms for t in self.trials]
-        columns = [name for pair in rest for name in (pair, f"{pair}_std")]
-        return frame.join(pd.DataFrame(more, columns=[*columns, "seconds", "started_ms", "ended_ms"]))
+    def front_rows(self) -> list[dict[str, Any]]:
+        """The front for people and programs, best first objective first."""
+        objectives = self.spec.objectives
+        return [
+            {"number": trial.number, "label": trial.label, "baseline": trial.baseline, "params": dict(trial.params)}
+            | {"values": {name: trial.values[name] for name in objectives}}
+            | {"spread": {name: trial.spread.get(name, math.nan) for name in objectives}, "seeds": trial.seeds}
+            for trial in self.members
+        ]
 
     @cached_property
-    def _seconds(self) -> dict[int, float]:
-        found: dict[int, float] = {}
+    def summary_table(self) -> pd.DataFrame:
+        """One row per trial: number, state, label, params, objectives with `_std`, feasible, on_front, reason.
+
+        It is made of the trials alone; no fit's folder is read.
+        """
+        members, rows = set(self.front), []
+        for trial in self.trials:
+            row: dict[str, Any] = {"number": trial.number, "state": trial.state.value, "label": trial.label}
+            row |= dict(trial.params)
+            for name in self.spec.objectives:
+                row |= {name: trial.metrics.get(name, math.nan), f"{name}_std": trial.spread.get(name, math.nan)}
+            row |= {"seeds": trial.seeds, "feasible": trial.feasible, "baseline": trial.baseline}
+            rows.append(row | {"on_front": trial.number in members, "reason": trial.why})
+        fixed = ["number", "state", "label", "method", "lambda", "rank", *self.spec.objectives]
+        if not rows:
+            return pd.DataFrame(columns=[*fixed, "on_front"]).astype({"on_front": bool})
+        # The last trial's columns come before those that only others have.
+        names = dict.fromkeys([*fixed, *rows[-1], *(name for row in rows for name in row)])
+        return pd.DataFrame(rows).reindex(columns=list(names))
+
+    @cached_property
+    def trials_table(self) -> pd.DataFrame:
+        """`summary_table`, and every other metric with its `_std`, seconds of all fits, times (ms)."""
+        metrics = dict.fromkeys(name for trial in self.trials for name in trial.metrics)
+        rest = [name for name in metrics if name not in self.spec.objectives]
+        more: dict[str, list[Any]] = {}
+        for name in rest:
+            more[name] = [t.metrics.get(name, math.nan) for t in self.trials]
+            more[f"{name}_std"] = [t.spread.get(name, math.nan) for t in self.trials]
+        seconds = dict.fromkeys(self.by_number, 0.0)
         for fit in self.fits:
-            found[fit.number] = found.get(fit.number, 0.0) + fit.seconds
-        return found
+            seconds[fit.number] += fit.seconds
+        more["seconds"] = [seconds[t.number] for t in self.trials]
+        more["started_ms"] = [t.started_ms for t in self.trials]
+        more["ended_ms"] = [t.ended_ms for t in self.trials]
+        return self.summary_table.join(pd.DataFrame(more))
 
     @cached_property
     def fits_table(self) -> pd.DataFrame:
         """One row per fit: number, seed, the trial's params, every metric, seconds, error, flat provenance."""
-        params = {trial.number: trial.params for trial in self.trials}
         rows = [
             {"number": fit.number, "seed": fit.seed}
-            | dict(params[fit.number])
+            | dict(self.by_number[fit.number].params)
             | dict(fit.values)
             | {"seconds": fit.seconds, "error": (fit.error or {}).get("reason"), "stopped": fit.stopped}
-            | _flat(fit.provenance, "provenance")
+            | {name: _cell(value) for name, value in flat(fit.provenance, "provenance").items()}
             for fit in self.fits
         ]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["number", "seed"])
@@ -148,48 +286,62 @@ class Results:
 
     # --- the choice
 
-    def measured(self) -> list[Measured]:
-        """The feasible complete trials, fit by fit; one that a seed's result is missing of is left out."""
-        by_trial: dict[int, list[FitResult]] = {}
-        for fit in self.fits:
-            if fit.error is None:
-                by_trial.setdefault(fit.number, []).append(fit)
-        seeds = len(self.spec.search.seed_list)
-        able = [t.number for t in self.trials if t.state is State.COMPLETE and t.feasible]
-        return [self._measured(n, by_trial[n]) for n in able if len(by_trial.get(n, ())) == seeds]
+    @cached_property
+    def named(self) -> dict[str, int]:
+        """`knee`, `most-accurate`, `fairest` -> the trial's number; empty without a front."""
+        return recommend.named(self.trials, self.front, self.spec.objectives)
 
-    def _measured(self, number: int, fits: Sequence[FitResult]) -> Measured:
-        values_SM = np.array([[fit.values[name] for name in self.spec.objectives] for fit in fits])
-        return Measured(number, values_SM, tuple(fit.answers for fit in fits))
-
-    def recommendation(
-        self, bounds: Mapping[str, float] | None = None, *, resamples: int = stability.RESAMPLES
-    ) -> Recommendation | None:
-        """The knee of the front, or the best within `bounds`, and how stable that is; None without a front.
+    def choice(self, bounds: Mapping[str, float] | None = None) -> Recommendation | None:
+        """The knee of the front, or the best within `bounds`; None without a front.
 
         Raises:
             UserError: a bound on what is no objective, or one that no member of the front keeps.
         """
-        objectives = self.spec.objectives
-        by = recommend.rule(objectives, bounds)
-        first = recommend.recommend(self.trials, self.front, objectives, by=by)
-        if first is None:
+        by = recommend.rule(self.spec.objectives, bounds)
+        return recommend.recommend(self.trials, self.front, self.spec.objectives, by=by)
+
+    def recommendation(
+        self, bounds: Mapping[str, float] | None = None, *, resamples: int = stability.RESAMPLES
+    ) -> Recommendation | None:
+        """The `choice`, and how stable it is: that takes the fits' answers, and seconds."""
+        choice = self.choice(bounds)
+        if choice is None:
             return None
-        sure = stability.judge(self.measured(), objectives, by.choose, resamples=resamples)
-        return replace(first, stability=sure)
+        by = recommend.rule(self.spec.objectives, bounds)
+        sure = stability.judge(self.trial_fits(), self.spec.objectives, by.choose, resamples=resamples)
+        return replace(choice, stability=sure)
 
-    def named(self) -> dict[str, int]:
-        """`knee`, `most-accurate`, `fairest` -> the trial's number."""
-        return recommend.named(self.trials, self.front, self.spec.objectives)
+    def trial_fits(self) -> list[TrialFits]:
+        """The trials that are `able`, fit by fit; one that lacks a seed's result is left out."""
+        by_trial: dict[int, list[Fit]] = {}
+        for fit in self.fits:
+            if fit.error is None:
+                by_trial.setdefault(fit.number, []).append(fit)
+        seeds = len(self.spec.search.seed_list)
+        whole = [t.number for t in self.able if len(by_trial.get(t.number, ())) == seeds]
+        return [
+            TrialFits(
+                number,
+                np.array([[fit.values[name] for name in self.spec.objectives] for fit in by_trial[number]]),
+                tuple(fit.answers for fit in by_trial[number]),
+            )
+            for number in whole
+        ]
 
 
-def _flat(body: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def flat(body: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """A nested mapping as one: `provenance.versions.torch`."""
+    leaves: dict[str, Any] = {}
     for name, value in body.items():
         key = f"{prefix}.{name}"
-        found |= _flat(value, key) if isinstance(value, Mapping) else {key: _cell(value)}
-    return found
+        leaves |= flat(value, key) if isinstance(value, Mapping) else {key: value}
+    return leaves
 
 
 def _cell(value: Any) -> Any:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _why(folder: SweepFolder, holder: Holder | None) -> str | None:
+    """Why a sweep is paused: a lease that nobody gave back tells of a death, else its last attempt has noted why."""
+    return folder.why if holder is None else f"its driver died: {holder}"

@@ -14,7 +14,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper.trial import State, Trial, with_nan
+from sweeper.trial import State, Trial
+from trainables.undefined import to_nan
 
 STATES = {
     TrialState.RUNNING: State.RUNNING,
@@ -38,8 +39,8 @@ def trial(row: FrozenTrial, objectives: Sequence[str]) -> Trial:
         state=STATES[row.state],
         params=proposal.get("params", {}),
         values=dict(zip(objectives, row.values or (), strict=False)),
-        metrics=with_nan(outcome.get("metrics", {})),
-        spread=with_nan(outcome.get("spread", {})),
+        metrics=to_nan(outcome.get("metrics", {})),
+        spread=to_nan(outcome.get("spread", {})),
         seeds=outcome.get("seeds", 0),
         feasible=all(v <= 0 for v in outcome.get("violations", ())),
         baseline=proposal.get("baseline"),

@@ -25,7 +25,8 @@ from sweeper.spec.model import SweepSpec
 from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.space import Choice, Dimension, Fixed
 from sweeper.state import database, migrations, rows, samplers
-from sweeper.trial import Trial, mean_and_spread, without_nan
+from sweeper.trial import Trial, mean_and_spread
+from trainables.undefined import to_null
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
@@ -67,7 +68,7 @@ class Study:
         self.url = url
         self.guard, self._vouch = guard, vouch
         self._given: set[int] = set()  # the open trials that whoever asked has heard of
-        self._frontier = Frontier([1.0 if sense == "max" else -1.0 for sense in spec.objectives.values()])
+        self._frontier = Frontier(spec.objectives)
         self._ended: dict[int, Trial] = {}
         self._flat = SAMPLERS[spec.search.sampler].flat
         self._points = spec.space.grid() if SAMPLERS[spec.search.sampler].grid else None
@@ -232,7 +233,7 @@ class Study:
         metrics, spread = mean_and_spread(rows)
         values = [metrics.get(name, math.nan) for name in self._spec.objectives]
         undefined = [name for name, v in zip(self._spec.objectives, values, strict=True) if not math.isfinite(v)]
-        outcome = {"metrics": without_nan(metrics), "spread": without_nan(spread), "seeds": len(rows)}
+        outcome = {"metrics": to_null(metrics), "spread": to_null(spread), "seeds": len(rows)}
         outcome["violations"] = [
             bound.violation(metrics.get(n, math.nan)) for n, bound in self._spec.constraints.items()
         ]

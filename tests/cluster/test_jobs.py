@@ -79,11 +79,11 @@ def status(head: LocalHead, name: str) -> dict:
 
 def until_state(head: LocalHead, name: str, state: str, patience_s: float = 240.0) -> dict:
     """Looks at the study itself, on this machine, so as not to wait for a job each time."""
-    from sweeper.results import summary
+    from sweeper.results.results import Results
     from sweeper.state.sweep_folder import SweepFolder
 
     end = time.monotonic() + patience_s
-    while (found := summary.look(SweepFolder(head.root / name))[0]).state != state:
+    while (found := Results.open(SweepFolder(head.root / name))).state != state:
         assert time.monotonic() < end, found
         time.sleep(0.5)
     return found.to_json()

@@ -10,7 +10,7 @@ import pytest
 from safetensors import SafetensorError
 
 from sweeper.cli import doctor
-from sweeper.results import summary
+from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.state.sweep_folder import SweepFolder, read_json
 from trainables import data
@@ -87,7 +87,7 @@ def a_database(folder: Path) -> None:
     (folder / "s").mkdir()
     (folder / "s" / "spec.yaml").write_text("name: s\n")
     (folder / "s" / "study.db").write_bytes(bomb(folder))
-    summary.look(SweepFolder(folder / "s"))
+    Results.open(SweepFolder(folder / "s"))
 
 
 KINDS = [spec, cluster, weights_safetensors, weights_torch, a_checkpoint, a_result, an_image, a_database]

@@ -16,7 +16,6 @@ from sweeper.engine.attempt import Outcome
 from sweeper.engine.queue import FitQueue
 from sweeper.front import pareto
 from sweeper.front.halving import Halving
-from sweeper.results import summary
 from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.spec.faults import Faults
@@ -103,7 +102,7 @@ def swept(root: Path, trials: int = 8) -> Outcome:
 
 
 def told(outcome: Outcome) -> list[tuple[State, Mapping[str, object], Mapping[str, float], str | None]]:
-    return [(trial.state, trial.params, trial.values, trial.stopped) for trial in outcome.trials]
+    return [(trial.state, trial.params, trial.values, trial.stopped) for trial in outcome.results.trials]
 
 
 @pytest.fixture(autouse=True)
@@ -113,14 +112,14 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_stopped_trial_has_no_numbers_counts_in_the_budget_and_is_on_no_front(tmp_path: Path) -> None:
     outcome = swept(tmp_path)
-    pruned = [trial for trial in outcome.trials if trial.state is State.PRUNED]
+    pruned = [trial for trial in outcome.results.trials if trial.state is State.PRUNED]
     assert pruned
     assert outcome.exit_code == 0
-    assert len(outcome.trials) == 8
-    assert {trial.state for trial in outcome.trials} == {State.COMPLETE, State.PRUNED}
-    assert not set(outcome.front) & {trial.number for trial in pruned}
-    assert outcome.trials[0].baseline
-    assert outcome.trials[0].state is State.COMPLETE
+    assert len(outcome.results.trials) == 8
+    assert {trial.state for trial in outcome.results.trials} == {State.COMPLETE, State.PRUNED}
+    assert not set(outcome.results.front) & {trial.number for trial in pruned}
+    assert outcome.results.trials[0].baseline
+    assert outcome.results.trials[0].state is State.COMPLETE
     folder = SweepFolder(tmp_path / NAME)
     for trial in pruned:
         assert not trial.values
@@ -130,8 +129,7 @@ def test_a_stopped_trial_has_no_numbers_counts_in_the_budget_and_is_on_no_front(
         (stopped,) = [found for found in results if found and found.get("stopped")]
         assert len(stopped["history"]) == stopped["stopped"] < 4
         assert not list(folder.path.glob(f"trials/{trial.number:05d}/*/checkpoint-*"))
-    _, trials, front, spec = summary.look(folder)
-    fits = Results(folder, spec, trials, front).fits_table
+    fits = Results.open(folder).fits_table
     assert fits["stopped"].notna().sum() == len(pruned)
 
 
@@ -142,10 +140,10 @@ def test_what_was_trained_to_its_end_is_what_a_sweep_without_the_rule_would_have
     late = driver.run(fixed, Silent(), executor=tiny.in_process)
     some = driver.run(random, Silent(), executor=tiny.in_process)
     assert early.exit_code == late.exit_code == some.exit_code == 0
-    for whole, part in zip(late.trials, some.trials, strict=True):
+    for whole, part in zip(late.results.trials, some.results.trials, strict=True):
         assert whole.params == part.params
         assert part.state is State.PRUNED or part.values == whole.values
-    assert any(part.state is State.PRUNED for part in some.trials)
+    assert any(part.state is State.PRUNED for part in some.results.trials)
 
 
 def test_with_more_seeds_the_same_trials_live_and_no_further_seed_of_another_is_begun(tmp_path: Path) -> None:
@@ -157,8 +155,8 @@ def test_with_more_seeds_the_same_trials_live_and_no_further_seed_of_another_is_
     three = driver.run(
         loading.changed(asked(tmp_path / "three", 10), random | {"search.seeds": 3}), Silent(), executor=tiny.in_process
     )
-    assert [trial.state for trial in three.trials] == [trial.state for trial in one.trials]
-    stopped = [trial for trial in three.trials if trial.state is State.PRUNED]
+    assert [trial.state for trial in three.results.trials] == [trial.state for trial in one.results.trials]
+    stopped = [trial for trial in three.results.trials if trial.state is State.PRUNED]
     assert stopped
     folder = SweepFolder(tmp_path / "three" / NAME)
     for trial in stopped:
@@ -238,15 +236,15 @@ def test_every_sampler_goes_on_after_stopped_trials_also_with_constraints(
     monkeypatch.setattr(Halving, "stops", lambda rule, number, epochs, epoch: number % 3 == 2)
     spec = loading.changed(asked(tmp_path, 12), {"search.sampler": sampler, "constraints": {"accuracy": ">= 0.1"}})
     outcome = driver.run(spec, Silent(), executor=tiny.in_process)
-    assert [trial.reason for trial in outcome.trials] == [None] * 12
-    assert [trial.number for trial in outcome.trials if trial.state is State.PRUNED] == [2, 5, 8, 11]
+    assert [trial.reason for trial in outcome.results.trials] == [None] * 12
+    assert [trial.number for trial in outcome.results.trials if trial.state is State.PRUNED] == [2, 5, 8, 11]
 
 
 def test_the_rule_may_change_at_a_resume_and_one_that_compares_nothing_is_refused(tmp_path: Path) -> None:
     swept(tmp_path, 4)
     wanted = loading.changed(asked(tmp_path, 6), {"search.stopping": None})
     outcome = driver.resume(SweepFolder(tmp_path / NAME), Silent(), wanted=wanted, executor=tiny.in_process)
-    assert [trial.state for trial in outcome.trials[4:]] == [State.COMPLETE] * 2
+    assert [trial.state for trial in outcome.results.trials[4:]] == [State.COMPLETE] * 2
     with pytest.raises(Faults, match=r"search\.stopping\.first is 4, but fits have 4 epochs at most"):
         loading.changed(asked(tmp_path), {"search.stopping": {"first": 4, "factor": 2}})
     with pytest.raises(Faults, match=r"Use a mapping such as \{first: 2, factor: 3\}"):

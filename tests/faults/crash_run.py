@@ -25,9 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import alembic.script.base
-from mlflow import MlflowClient
 
-import sweeper.record.recorder  # noqa: F401  (before the first fork, like all imports)
+from sweeper.record import store
 from sweeper.state import lease as leases
 from sweeper.state.sweep_folder import SweepFolder
 from tests.faults import tiny
@@ -128,7 +127,7 @@ LIVES = {"run": Life(run, TRIALS), "paused": Life(paused, TRIALS), "extended": L
 
 def main(folder: Path, *, some: bool) -> None:
     """All cases, or some of each kind, on as many processes as there are cores."""
-    MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
+    store.opened(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
     tiny.make_tiny()
     _remember_scripts()
     _born(folder, "warm", run)  # in this very process: its children need not warm up again

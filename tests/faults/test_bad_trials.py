@@ -67,8 +67,8 @@ def test_a_deterministic_failure_is_told_once_with_its_reason_and_the_others_go_
 ) -> None:
     tuning = bad(raising(error))
     outcome = sweep(tmp_path, monkeypatch, tuning)
-    assert [trial.state for trial in outcome.trials] == [State.FAILED, State.COMPLETE, State.COMPLETE]
-    assert outcome.trials[0].reason.startswith(f"seed 0: {reason}")
+    assert [trial.state for trial in outcome.results.trials] == [State.FAILED, State.COMPLETE, State.COMPLETE]
+    assert outcome.results.trials[0].reason.startswith(f"seed 0: {reason}")
     assert tuning.times == 1, "it would end the same way again"
     assert outcome.exit_code == 1
 
@@ -86,9 +86,9 @@ def test_an_objective_that_is_no_finite_number_or_missing_fails_its_trial_alone(
             return replace(found, values=kept if value is None else kept | {"accuracy": value})
 
     outcome = sweep(tmp_path, monkeypatch, Undefined)
-    assert [trial.state for trial in outcome.trials] == [State.FAILED, State.COMPLETE, State.COMPLETE]
-    assert outcome.trials[0].reason == "undefined: accuracy is not a finite number"
-    assert 0 not in outcome.front
+    assert [trial.state for trial in outcome.results.trials] == [State.FAILED, State.COMPLETE, State.COMPLETE]
+    assert outcome.results.trials[0].reason == "undefined: accuracy is not a finite number"
+    assert 0 not in outcome.results.front
 
 
 def test_a_method_that_always_raises_pulls_the_brake_and_a_resume_goes_on(
@@ -99,13 +99,13 @@ def test_a_method_that_always_raises_pulls_the_brake_and_a_resume_goes_on(
             raise RuntimeError("no such kernel")
 
     outcome = sweep(tmp_path, monkeypatch, Broken, trials=7)
-    assert len(outcome.trials) == 5
-    assert outcome.snapshot.state == "paused"
+    assert len(outcome.results.trials) == 5
+    assert outcome.results.state == "paused"
     assert outcome.exit_code == 1
     assert outcome.notes[0].startswith("brake: 5 trials failed in a row; the last: seed 0: raised: no such kernel")
     assert "resume" in outcome.notes[0]
     tiny.make_tiny(monkeypatch.setattr, record=tiny.Mute)
-    assert len(tiny.go_on(tmp_path).trials) == 7
+    assert len(tiny.go_on(tmp_path).results.trials) == 7
 
 
 def test_the_brake_also_knows_the_share_of_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_the_brake_also_knows_the_share_of_failures(tmp_path: Path, monkeypatch:
                 raise FitError("diverged", "too steep")
 
     outcome = sweep(tmp_path, monkeypatch, Odd, trials=30)
-    assert len(outcome.trials) == 10, "the first moment at which a share can be judged"
+    assert len(outcome.results.trials) == 10, "the first moment at which a share can be judged"
     assert "7 of 10 trials failed, and search.max_failed_share allows 50%; the last: seed 0" in outcome.notes[0]
 
 

@@ -198,7 +198,7 @@ def test_a_damaged_result_of_a_told_trial_changes_no_number_and_is_no_silent_suc
     (note,) = outcome.notes
     assert f"{TOLD}/result.json is" in note
     assert "The numbers of its trial are in the study." in note
-    assert [trial.state.value for trial in outcome.trials] == ["complete"] * 4
+    assert [trial.state.value for trial in outcome.results.trials] == ["complete"] * 4
 
 
 @pytest.mark.parametrize("harm", [cut, flip])

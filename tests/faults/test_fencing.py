@@ -95,7 +95,7 @@ def test_every_late_write_into_the_sweeps_folder_is_refused_and_changes_nothing(
 
 
 def test_every_late_request_to_the_record_is_refused(tmp_path: Path) -> None:
-    from sweeper.record.store import Runs
+    from sweeper.record.store import Store
 
     holds = True
 
@@ -103,7 +103,7 @@ def test_every_late_request_to_the_record_is_refused(tmp_path: Path) -> None:
         if not holds:
             raise Held("taken over")
 
-    runs = Runs(f"sqlite:///{tmp_path / 'mlflow.db'}", "a", "uuid", tmp_path, permit)
+    runs = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", "a", "uuid", tmp_path, permit)
     run = runs.create("trial", {"sweeper.role": "parent"}, begun_ms=None)
     holds = False
     for request in (

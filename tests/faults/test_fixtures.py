@@ -47,7 +47,7 @@ def test_a_sweep_that_an_older_release_paused_goes_on_to_its_end(
     folder = restored(fixture, tmp_path)
     before = (folder / "trials" / "00000" / "0" / "result.json").read_bytes()
     outcome = tiny.go_on(tmp_path)
-    assert [trial.state for trial in outcome.trials] == [State.COMPLETE] * 3
+    assert [trial.state for trial in outcome.results.trials] == [State.COMPLETE] * 3
     assert (folder / "trials" / "00000" / "0" / "result.json").read_bytes() == before
     assert audit(folder, tmp_path / "no-ledger", budget=3, seeds=tiny.SEEDS, record=None).faults == []
     assert signed(folder)["schema"] == migrations.SCHEMA

@@ -69,7 +69,7 @@ def test_no_sick_mlflow_stops_a_fit_and_what_is_missing_is_told(tmp_path: Path, 
     monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 0.5)
     with sick(kind) as address:  # it hangs until this block ends: whatever waited for it would never end
         outcome = begin(tmp_path, more=f"mlflow: '{address}'")
-    assert [trial.state.value for trial in outcome.trials] == ["complete"] * 3
+    assert [trial.state.value for trial in outcome.results.trials] == ["complete"] * 3
     assert outcome.exit_code == 1
     (note,) = outcome.notes
     assert "MLflow could not take everything yet" in note
@@ -92,7 +92,7 @@ def test_a_damaged_store_of_mlflow_is_named_with_its_mend_and_stops_no_fit(tmp_p
     monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 8.0)
     (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
     outcome = begin(tmp_path, more=f"mlflow: 'sqlite:///{tmp_path / 'mlflow.db'}'")
-    assert ([trial.state.value for trial in outcome.trials], outcome.exit_code) == (["complete"] * 3, 1)
+    assert ([trial.state.value for trial in outcome.results.trials], outcome.exit_code) == (["complete"] * 3, 1)
     (note,) = outcome.notes
     assert "file is not a database" in note
     assert "move it away, then sweeper rebuild-record" in note
@@ -175,7 +175,7 @@ def test_a_full_disk_under_mlflow_alone_stops_no_fit_and_a_resume_writes_what_is
     fill(disk)
     os.truncate(disk / "filler", (disk / "filler").stat().st_size - 1000 * (room or 0))
     outcome = begin(tmp_path, more=f"mlflow: '{store}'")
-    assert ([trial.state.value for trial in outcome.trials], outcome.exit_code) == (["complete"] * 3, 1)
+    assert ([trial.state.value for trial in outcome.results.trials], outcome.exit_code) == (["complete"] * 3, 1)
     assert any("MLflow could not take everything yet" in note and "disk is full" in note for note in outcome.notes)
     (disk / "filler").unlink()
     monkeypatch.setattr(attempt, "RECORD_PATIENCE_S", 120.0)

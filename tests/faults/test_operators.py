@@ -89,7 +89,7 @@ def test_a_driver_frozen_past_its_lease_is_fenced_and_its_late_writes_are_refuse
     while lease.holder().alive:
         time.sleep(0.1)
     lease.close()
-    assert go_on(root, name).snapshot.state == "finished"
+    assert go_on(root, name).results.state == "finished"
     before = stores(root, name)
     os.kill(process.pid, signal.SIGCONT)
     _, err = process.communicate(timeout=120)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import UserError
-from sweeper.results import summary
+from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.state import lease, opening
 from sweeper.state.sweep_folder import SweepFolder
@@ -53,7 +53,7 @@ def test_a_resume_may_bring_other_resources_and_stop_rules_and_says_which(
 ) -> None:
     folder, listener = killed(tmp_path, monkeypatch), Silent()
     wanted = tiny.spec(tmp_path, trials=4, more="resources: {max_retries: 7}\n")
-    assert len(tiny.go_on(tmp_path, listener, wanted=wanted).trials) == 4
+    assert len(tiny.go_on(tmp_path, listener, wanted=wanted).results.trials) == 4
     assert "changed: search.trials: was 3, is now 4" in listener.notes
     assert "changed: resources.max_retries: was 3, is now 7" in listener.notes
     assert opening.open_spec(folder).resources.max_retries == 7
@@ -68,8 +68,8 @@ def test_a_resume_that_asks_another_question_changes_nothing(tmp_path: Path, mon
 
 
 def test_a_finished_sweep_takes_a_larger_budget_and_keeps_its_trials(tmp_path: Path) -> None:
-    before = tiny.begin(tmp_path).trials
-    after = tiny.go_on(tmp_path, trials=6).trials
+    before = tiny.begin(tmp_path).results.trials
+    after = tiny.go_on(tmp_path, trials=6).results.trials
     assert after[:3] == before
     assert len(after) == 6
 
@@ -80,7 +80,7 @@ def test_status_says_why_a_sweep_stands_still(tmp_path: Path, monkeypatch: pytes
     held = lease.Lease(opening.study_url(opening.open_spec(folder), folder), tiny.NAME)
     held.acquire()
     monkeypatch.setattr(lease, "born", lambda pid: "")
-    assert summary.look(folder)[0].why == f"its driver died: {held.holder()}"
+    assert Results.open(folder).progress.why == f"its driver died: {held.holder()}"
     held.release()
 
     class Broken(Tiny):
@@ -89,9 +89,9 @@ def test_status_says_why_a_sweep_stands_still(tmp_path: Path, monkeypatch: pytes
 
     tiny.make_tiny(monkeypatch.setattr, tuning=Broken, record=tiny.Mute)
     outcome = tiny.go_on(tmp_path, trials=9)
-    assert outcome.snapshot.why == summary.look(folder)[0].why
-    assert "5 trials failed in a row; the last: seed 0: raised: no such kernel" in outcome.snapshot.why
-    assert "sweeper resume tiny" in outcome.snapshot.why
+    assert outcome.results.progress.why == Results.open(folder).progress.why
+    assert "5 trials failed in a row; the last: seed 0: raised: no such kernel" in outcome.results.progress.why
+    assert "sweeper resume tiny" in outcome.results.progress.why
     tiny.make_tiny(monkeypatch.setattr, record=tiny.Mute)
     tiny.go_on(tmp_path)
-    assert summary.look(folder)[0].why is None
+    assert Results.open(folder).progress.why is None

@@ -15,7 +15,7 @@ from sweeper.cli import main
 from sweeper.errors import UserError
 from sweeper.front import recommend, stability
 from sweeper.front.recommend import Knee
-from sweeper.front.stability import Measured
+from sweeper.front.stability import TrialFits
 from sweeper.trial import State, Trial
 from tests import finished
 from trainables.metrics import METRICS, Answers
@@ -128,9 +128,9 @@ def answers(right: int, of: int = 8) -> Answers:
     return Answers(labels_N, np.where(np.arange(of) < right, labels_N, 1 - labels_N), ("a", "b"))
 
 
-def measured(number: int, *rights: int) -> Measured:
+def measured(number: int, *rights: int) -> TrialFits:
     kept = tuple(answers(right) for right in rights)
-    return Measured(number, np.array([[right / 8] for right in rights]), kept)
+    return TrialFits(number, np.array([[right / 8] for right in rights]), kept)
 
 
 ACCURACY = {"accuracy": "max"}
@@ -161,7 +161,7 @@ def test_seeds_are_drawn_too_and_said_so() -> None:
 
 def test_without_answers_only_the_seeds_are_drawn() -> None:
     found = stability.judge(
-        [Measured(0, np.array([[2.0], [1.0]])), Measured(1, np.array([[1.0], [2.0]]))], ACCURACY, Knee().choose,
+        [TrialFits(0, np.array([[2.0], [1.0]])), TrialFits(1, np.array([[1.0], [2.0]]))], ACCURACY, Knee().choose,
         resamples=1500,
     )  # fmt: skip
     assert found.over == "the 2 seeds"
@@ -169,13 +169,13 @@ def test_without_answers_only_the_seeds_are_drawn() -> None:
 
 
 def test_with_one_seed_and_no_answers_nothing_is_claimed() -> None:
-    found = stability.judge([Measured(0, np.array([[1.0]]))], ACCURACY, Knee().choose)
+    found = stability.judge([TrialFits(0, np.array([[1.0]]))], ACCURACY, Knee().choose)
     assert found.resamples == 0
     assert found.on_front == {}
 
 
 def test_a_loss_needs_probabilities_so_only_its_seeds_are_drawn() -> None:
-    one = Measured(0, np.array([[0.5, 0.3], [0.5, 0.3]]), (answers(4), answers(4)))
+    one = TrialFits(0, np.array([[0.5, 0.3], [0.5, 0.3]]), (answers(4), answers(4)))
     values_BTM = stability.resampled([one], ("accuracy", "loss"), resamples=50)
     assert np.ptp(values_BTM[:, 0, 0]) > 0
     assert values_BTM[:, 0, 1] == pytest.approx(0.3)
@@ -184,19 +184,19 @@ def test_a_loss_needs_probabilities_so_only_its_seeds_are_drawn() -> None:
 def test_the_interval_holds_the_measured_value_and_has_the_binomials_width() -> None:
     """64 of 128: the standard error is 0.044, so 95 % are within 0.087 on either side."""
     kept = (answers(64, of=128),)
-    found = stability.judge([Measured(0, np.array([[0.5]]), kept)], ACCURACY, Knee().choose, resamples=1000)
+    found = stability.judge([TrialFits(0, np.array([[0.5]]), kept)], ACCURACY, Knee().choose, resamples=1000)
     low, high = found.intervals[0]["accuracy"]
     assert (low, high) == pytest.approx((0.5 - 0.087, 0.5 + 0.087), abs=0.02)
 
 
 def test_trials_far_behind_are_not_resampled() -> None:
-    many = [Measured(n, np.array([[n / 100], [n / 100]])) for n in range(60)]
+    many = [TrialFits(n, np.array([[n / 100], [n / 100]])) for n in range(60)]
     found = stability.judge(many, ACCURACY, Knee().choose, resamples=5)
     assert sorted(found.on_front) == list(range(60 - stability.CONTENDERS, 60))
 
 
 def test_an_undefined_objective_keeps_a_trial_off_the_front() -> None:
-    pair = [Measured(0, np.array([[math.nan], [1.0]])), Measured(1, np.array([[0.5], [0.5]]))]
+    pair = [TrialFits(0, np.array([[math.nan], [1.0]])), TrialFits(1, np.array([[0.5], [0.5]]))]
     found = stability.judge(pair, ACCURACY, Knee().choose, resamples=200)
     assert found.on_front.get(0, 0.0) < 0.5
     assert found.on_front[1] > 0.5

@@ -11,8 +11,10 @@ from mlflow.entities import Run
 
 from sweeper.cli import main
 from sweeper.front.intervals import wilson
-from sweeper.record import note, recorder, saved_views
-from sweeper.record.note import Place
+from sweeper.record import note, pictures, saved_views
+from sweeper.record.note import Links
+from sweeper.record.record import open_record
+from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.state import opening
 from sweeper.state.lease import Lease
@@ -36,39 +38,41 @@ def trial(number: int, accuracy: float, delta_f1: float) -> Trial:
     )
 
 
-def told(count: int, recommended: str = "**#1**, by the knee.") -> str:
+def told(folder: Path, count: int) -> str:
+    """The note of a front of `count` members on a line; the knee is the middle one, or the first of two."""
+    write_json(folder / "provenance.json", {"dataset": {"splits": {"val": VAL}}})
     trials = [trial(n, 0.8 + n / 1000, 0.2 + n / 1000) for n in range(count)]
-    place = Place("7", "parent", {n: f"run{n}" for n in range(count)})
-    dataset = {"splits": {"val": VAL}}
-    front = list(range(count))
-    return note.write(SPEC, trials, front, place, named={"knee": 1}, recommended=recommended, dataset=dataset)
+    results = Results(SweepFolder(folder), SPEC, trials, list(range(count)))
+    return note.write(results, Links("7", "parent", {n: f"run{n}" for n in range(count)}))
 
 
-def test_the_note_tells_what_was_asked_where_it_stands_and_which_point_with_links_to_the_runs() -> None:
-    text = told(2)
+def test_the_note_tells_what_was_asked_where_it_stands_and_which_point_with_links_to_the_runs(tmp_path: Path) -> None:
+    text = told(tmp_path, 2)
     assert "which `method`, `lambda`, `rank` give most accuracy and least delta_f1, accuracy at least 0.5 on" in text
     assert "2 complete of 40; 2 on the front." in text
     row = "| [1](#/experiments/7/runs/run1?workflowType=machine_learning) | fairlora λ=0.5 r=8 | 0.8010 ± 0.0100 |"
-    assert f"{row} 0.2010 | knee |" in text
+    assert f"{row} 0.2010 | most-accurate |" in text
+    assert "0.2000 | knee, fairest |" in text
     assert "fairlora λ=0.5 r=8 (baseline lora)" in text
     assert "](get-artifact?path=front-small.png&run_uuid=parent)" in text
-    assert "**#1**, by the knee." in text
+    assert "**#0 fairlora λ=0.5 r=8**, by the knee: from here on" in text
 
 
-def test_the_note_warns_of_the_smallest_group_with_its_interval() -> None:
-    assert "smallest group of the validation split is `8-9|water`, 60 images" in told(2)
-    assert "anything from 0.68 to 0.88" in told(2)  # Wilson, 48 of 60
+def test_the_note_warns_of_the_smallest_group_with_its_interval(tmp_path: Path) -> None:
+    text = told(tmp_path, 2)
+    assert "smallest group of the validation split is `8-9|water`, 60 images" in text
+    assert "anything from 0.68 to 0.88" in text  # Wilson, 48 of 60
 
 
 @pytest.mark.parametrize("count", [1, 30, 300])
-def test_the_note_stays_below_what_mlflow_cuts_and_says_how_many_it_left_out(count: int) -> None:
-    text = told(count)
+def test_the_note_stays_below_what_mlflow_cuts_and_says_how_many_it_left_out(tmp_path: Path, count: int) -> None:
+    text = told(tmp_path, count)
     assert len(text) < 8000
     assert ("more in `front.csv`" in text) == (count > 25)
 
 
-def test_a_sweep_without_a_front_has_a_note_too() -> None:
-    text = note.write(SPEC, [], [], Place("7", "p"), named={}, recommended="", dataset={})
+def test_a_sweep_without_a_front_has_a_note_too(tmp_path: Path) -> None:
+    text = note.write(Results(SweepFolder(tmp_path), SPEC, [], []), Links("7", "p"))
     assert "nothing yet of 40" in text
     assert "Which one" not in text
 
@@ -174,15 +178,15 @@ def facts(runs: list[Run]) -> list[tuple]:
 def test_a_record_made_again_is_the_record_that_was_and_a_second_time_too(
     folder: SweepFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder, "_report", lambda results: "")  # seconds each; the next test has it
+    monkeypatch.setattr(pictures, "report", lambda results: "")  # seconds each; the next test has it
     spec = opening.open_spec(folder)
     study = opening.open_study(folder)
-    kept = {"dataset": DATASET, "commit": "abc"}
-    record = recorder.open_record(spec, study.uuid, folder, opening.record_uri(spec, folder.path.parent), kept)
-    trials, front = study.look()
-    record.refresh(trials, front)
-    record.close(trials)
-    record.illustrate(trials, front)
+    write_json(folder.path / "provenance.json", {"dataset": DATASET, "commit": "abc"})
+    record = open_record(spec, folder, study.uuid)
+    results = Results(folder, spec, *study.look())
+    record.refresh(results)
+    record.close(results)
+    record.illustrate(results)
     before = facts(recorded(folder))
     assert [row[0] for row in before].count("FINISHED") == 4
     assert {row[0] for row in before} == {"FINISHED", "SCHEDULED"}  # the open trial, and the sweep

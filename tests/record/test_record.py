@@ -7,30 +7,50 @@ import math
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
+import safetensors.numpy
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
 
 from sweeper.errors import UserError
-from sweeper.record import content, saved_views, server
+from sweeper.record import content, pictures, saved_views, server
 from sweeper.record import store as runs
 from sweeper.record.background import Projector
-from sweeper.record.content import FitView
-from sweeper.record.record import HYPERVOLUME, Record, Source
-from sweeper.record.store import DIGEST, TRIAL, Data
+from sweeper.record.record import HYPERVOLUME, Record
+from sweeper.record.store import DIGEST, TRIAL, Store
+from sweeper.results.fit import Fit
+from sweeper.results.results import Results
+from sweeper.spec import loading
+from sweeper.state.sweep_folder import SweepFolder, write_json
 from sweeper.trial import State, Trial
 
 T0 = 1_700_000_000_000
+SPEC = """
+name: {name}
+groups: cell
+space: {{method: fairlora, lambda: [0.5, 1], rank: [8, 16]}}
+objectives: {objectives}
+search: {{sampler: random, trials: {budget}, seeds: 2, baselines: [], reference: {reference}}}
+"""
+PROVENANCE = {
+    "commit": "abc",
+    "dataset": {
+        "name": "digits-on-scenes", "split_hash": "0123456789abcdef", "root": "/data", "splits": {"train": {"n": 5}}
+    },
+    "versions": {"torch": "2"},
+}  # fmt: skip
+Real, report = mlflow.MlflowClient, pictures.report
 DEAD = "http://127.0.0.1:9"  # the discard port: nobody listens
 
 
@@ -42,7 +62,7 @@ class Flaky:
     down = False
 
     def __init__(self, uri: str) -> None:
-        self._real = mlflow.MlflowClient(uri)
+        self._real = Real(uri)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -60,7 +80,8 @@ class Flaky:
 @pytest.fixture(autouse=True)
 def flaky(monkeypatch: pytest.MonkeyPatch) -> type[Flaky]:
     Flaky.calls, Flaky.lost, Flaky.down = Counter(), {}, False
-    monkeypatch.setattr(runs, "MlflowClient", Flaky)
+    monkeypatch.setattr(mlflow, "MlflowClient", Flaky)
+    monkeypatch.setattr(pictures, "report", lambda results: "a page")  # seconds each; one test below has the real one
     return Flaky
 
 
@@ -74,29 +95,23 @@ class Sweep:
 
     def __init__(self, store: Path, name: str, budget: int = 4) -> None:
         self.uri = f"sqlite:///{store / 'mlflow.db'}"
-        self.client = mlflow.MlflowClient(self.uri)
+        self.client = Real(self.uri)
         self.store, self.name, self.uuid, self.budget = store, name, f"uuid-of-{name}", budget
         self.trials: list[Trial] = []
         self.front: list[int] = []
-        self.fits: dict[int, list[FitView]] = {}
+        self.objectives = {"accuracy": "max", "delta_f1": "min"}
+        self.folder = SweepFolder(Path(tempfile.mkdtemp(dir=store)), token=1)
+        write_json(self.folder.path / "provenance.json", PROVENANCE)
 
-    def record(self, uri: str | None = None, *, share: float = 1.0, **over: Any) -> Record:
-        source = Source(
-            name=self.name,
-            uuid=self.uuid,
-            spec_yaml="name: made-up\n",
-            objectives={"accuracy": "max", "delta_f1": "min"},
-            budget=self.budget,
-            fits=lambda number: self.fits.get(number, []),
-            table=table,
-            hypervolume=lambda trials: len(trials) / 100 if len(trials) > 1 else math.nan,
-            provenance={"commit": "abc", "dirty": False, "versions": {"torch": "2"}},
-            named=lambda trials, front: {"knee": front[0]} if front else {},
-            note=lambda trials, front, place: f"front: {', '.join(place.run(number) for number in front)}",
-            dataset=Data("digits-on-scenes", "0123456789abcdef", "/data", {"num_rows": 5}),
-        )
-        source = Source(**(vars(source) | over))
-        return Record(source, uri or self.uri, artifact_root=self.store / "mlartifacts", drawing_share=share)
+    def record(self, uri: str | None = None, *, share: float = 1.0) -> Record:
+        store = Store(uri or self.uri, self.name, self.uuid, self.store / "mlartifacts")
+        return Record(store, drawing_share=share)
+
+    def results(self, front: list[int] | None = None) -> Results:
+        reference = {name: {"accuracy": 0.8, "delta_f1": 0.3}[name] for name in self.objectives}
+        given = {"objectives": json.dumps(self.objectives), "reference": json.dumps(reference)}
+        text = SPEC.format(name=self.name, budget=self.budget, **given)
+        return Results(self.folder, loading.parse(text), list(self.trials), self.front if front is None else front)
 
     def add(self, number: int, state: State = State.COMPLETE, *, epochs: int = 2, **over: Any) -> None:
         done = state is not State.RUNNING
@@ -117,25 +132,22 @@ class Sweep:
         )
         self.trials.sort(key=lambda t: t.number)
         groups = [{"kind": "cell", "name": "gull [land]", "n": 10, "recall": 0.5, "f1": None}] if done else []
-        self.fits[number] = [
-            FitView(
-                seed,
-                history(number, epochs),
-                {"accuracy": 0.9 - 0.02 * seed, "delta_f1": 0.1} if done else {},
-                groups,
-                {"device": "cpu"},
-                2.0 if done else math.nan,
-                self.weights(),
-            )
-            for seed in (0, 1)
-        ]
+        for seed in (0, 1):
+            values = {"accuracy": 0.9 - 0.02 * seed, "delta_f1": 0.1}
+            self.fit(number, seed, history(number, epochs), {"values": values, "groups": groups} if done else None)
 
-    def weights(self) -> Path:
-        folder = self.store / "weights"
-        folder.mkdir(exist_ok=True)
+    def fit(self, number: int, seed: int, epochs: list[dict[str, Any]], result: dict[str, Any] | None) -> None:
+        """What an actor leaves of a fit: a checkpoint, or at its end the result; and weights."""
+        fit = self.folder.fit(number, seed)
+        fit.weights.mkdir(parents=True, exist_ok=True)
         for name in ("adapter_model.safetensors", "adapter_config.json", "head.safetensors"):
-            (folder / name).write_text("made up")
-        return folder
+            (fit.weights / name).write_text("made up")
+        if result is None:
+            meta = {"meta": json.dumps({"history": epochs, "seconds": 1.0})}
+            fit.save_checkpoint(len(epochs), safetensors.numpy.save({"x": np.zeros(1)}, meta))
+        else:
+            rest = {"reasons": {}, "provenance": {"device": "cpu"}, "seconds": 2.0, "error": None}
+            fit.write_result(rest | {"history": epochs} | result)
 
     def runs(self) -> list[Run]:
         experiment = self.client.get_experiment_by_name(self.name)
@@ -163,28 +175,17 @@ def history(number: int, epochs: int) -> list[dict[str, Any]]:
     ]
 
 
-def table(trials: Sequence[Trial], front: Sequence[int]) -> pd.DataFrame:
-    rows = [
-        {"number": t.number, "state": t.state.value, "label": t.label, "method": t.params["method"]}
-        | {"feasible": t.feasible, "baseline": t.baseline, "on_front": t.number in front}
-        | {n: t.metrics.get(n, math.nan) for n in ("accuracy", "delta_f1")}
-        | {f"{n}_std": t.spread.get(n, math.nan) for n in ("accuracy", "delta_f1")}
-        for t in trials
-    ]
-    return pd.DataFrame(rows)
-
-
 @pytest.fixture
 def sweep(store: Path, request: pytest.FixtureRequest) -> Sweep:
-    made = Sweep(store, request.node.name)
-    made.add(0, baseline="lora")
+    made = Sweep(store, f"sweep-{zlib.crc32(request.node.name.encode())}")
+    made.add(0, baseline="lora", feasible=False)  # no front before trial 1
     made.add(1)
     made.front = [1]
     return made
 
 
 def test_a_trial_has_one_run_with_its_params_metrics_groups_and_tags(sweep: Sweep) -> None:
-    assert sweep.record().refresh(sweep.trials, sweep.front) == 2
+    assert sweep.record().refresh(sweep.results()) == 2
     run = sweep.children()[1]
     assert run.info.status == "FINISHED"
     assert (run.info.start_time, run.info.end_time) == (T0 + 1000, T0 + 1500)
@@ -204,21 +205,27 @@ def test_a_trial_has_one_run_with_its_params_metrics_groups_and_tags(sweep: Swee
 
 
 def test_the_parent_holds_spec_data_front_pictures_and_hypervolume_by_trial(sweep: Sweep) -> None:
-    sweep.record().refresh(sweep.trials, sweep.front)
+    sweep.record().refresh(sweep.results())
     parent = sweep.parent()
     expected = {"sweep.yaml", "provenance.json", "trials.csv", "front.csv", "front.json", "front.html", "front.png"}
-    assert expected | {"front.svg", "front-small.png", "hypervolume.png", "trials.json"} == sweep.artifacts(parent)
+    assert expected | {"report.html"} | {
+        "front.svg",
+        "front-small.png",
+        "hypervolume.png",
+        "trials.json",
+    } == sweep.artifacts(parent)
     local = Path(sweep.client.download_artifacts(parent.info.run_id, "front.json"))
     assert [row["number"] for row in json.loads(local.read_text())] == [1]
     steps = sweep.client.get_metric_history(parent.info.run_id, HYPERVOLUME)
-    assert [(m.step, m.value, m.timestamp) for m in steps] == [(2, 0.02, T0 + 1500)]  # no front yet after the first
+    (step,) = steps  # no front yet after the first trial
+    assert (step.step, step.value, step.timestamp) == (2, pytest.approx(0.02), T0 + 1500)
     (data,) = parent.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("digits-on-scenes", "0123456789abcdef")
     assert parent.data.tags["provenance.versions.torch"] == "2"
 
 
 def test_only_front_members_carry_their_adapters(sweep: Sweep) -> None:
-    sweep.record().refresh(sweep.trials, sweep.front)
+    sweep.record().refresh(sweep.results())
     children = sweep.children()
     assert sweep.artifacts(children[0]) == set()
     place = "adapter/seed-1"
@@ -229,30 +236,30 @@ def test_only_front_members_carry_their_adapters(sweep: Sweep) -> None:
 @pytest.mark.parametrize("fresh", [False, True], ids=["same-process", "new-process"])
 def test_pareto_tags_follow_the_front(sweep: Sweep, fresh: bool) -> None:
     record = sweep.record()
-    record.refresh(sweep.trials, [0])
+    record.refresh(sweep.results([0]))
     record = sweep.record() if fresh else record
-    assert record.refresh(sweep.trials, [1]) == 2
+    assert record.refresh(sweep.results([1])) == 2
     children = sweep.children()
     assert {n: run.data.tags["pareto"] for n, run in children.items()} == {0: "false", 1: "true"}
     assert sweep.artifacts(children[1], "adapter") == {"adapter/seed-0", "adapter/seed-1"}
 
 
 def test_a_planted_duplicate_is_deleted_and_the_earliest_run_stays(sweep: Sweep) -> None:
-    sweep.record().refresh(sweep.trials, sweep.front)
+    sweep.record().refresh(sweep.results())
     original = sweep.children()[1]
     tags = {key: original.data.tags[key] for key in ("sweeper.uuid", "sweeper.sweep", "sweeper.role", TRIAL)}
     sweep.client.create_run(original.info.experiment_id, start_time=T0 + 9000, tags=tags)
-    sweep.record().refresh(sweep.trials, sweep.front)
+    sweep.record().refresh(sweep.results())
     assert sweep.children()[1].info.run_id == original.info.run_id
 
 
 def test_of_two_runs_begun_in_the_same_millisecond_the_fuller_one_stays(sweep: Sweep) -> None:
-    sweep.record().refresh(sweep.trials, sweep.front)
+    sweep.record().refresh(sweep.results())
     original = sweep.children()[1]
     tags = {key: original.data.tags[key] for key in ("sweeper.uuid", "sweeper.sweep", "sweeper.role", TRIAL)}
     for _ in range(4):
         sweep.client.create_run(original.info.experiment_id, start_time=original.info.start_time, tags=tags)
-    sweep.record().refresh(sweep.trials, sweep.front)
+    sweep.record().refresh(sweep.results())
     assert sweep.children()[1].info.run_id == original.info.run_id
 
 
@@ -269,22 +276,22 @@ def test_a_lost_reply_leaves_one_run_per_trial_and_each_number_once(
     record = sweep.record()
     flaky.lost = {call: nth}
     with pytest.raises(ConnectionError, match="reply was lost"):
-        record.refresh(sweep.trials, sweep.front)
-    record.refresh(sweep.trials, sweep.front)
+        record.refresh(sweep.results())
+    record.refresh(sweep.results())
     children = sweep.children()
     assert set(children) == {0, 1}
     assert all(run.data.tags[DIGEST] for run in children.values())
     rows = sweep.client.get_metric_history(children[1].info.run_id, "seed-0/train_loss")
     assert [(row.step, row.timestamp) for row in rows] == [(1, T0 + 1001), (2, T0 + 1002)]
-    assert sweep.parent().data.metrics == {HYPERVOLUME: 0.02}
+    assert sweep.parent().data.metrics == {HYPERVOLUME: pytest.approx(0.02)}
 
 
 def test_a_second_sweep_of_one_name_has_a_parent_and_runs_of_its_own(sweep: Sweep) -> None:
-    sweep.record().refresh(sweep.trials, sweep.front)
+    sweep.record().refresh(sweep.results())
     other = Sweep(sweep.store, sweep.name)
     other.uuid = "another"
     other.add(0, baseline="fft")
-    other.record().refresh(other.trials, [0])
+    other.record().refresh(other.results([0]))
     assert {sweep.parent().info.experiment_id} == {run.info.experiment_id for run in other.runs()}
     assert (set(sweep.children()), set(other.children())) == ({0, 1}, {0})
     assert sweep.parent().info.run_id != other.parent().info.run_id
@@ -292,10 +299,10 @@ def test_a_second_sweep_of_one_name_has_a_parent_and_runs_of_its_own(sweep: Swee
 
 
 def test_a_replay_from_nothing_known_makes_no_second_row(sweep: Sweep) -> None:
-    sweep.record().refresh(sweep.trials, sweep.front)
+    sweep.record().refresh(sweep.results())
     run_id = sweep.children()[1].info.run_id
     sweep.client.set_tag(run_id, DIGEST, "forgotten")
-    assert sweep.record().refresh(sweep.trials, sweep.front) == 1
+    assert sweep.record().refresh(sweep.results()) == 1
     for key, count in {"seed-0/train_loss": 2, "accuracy": 1, "lambda": 1}.items():
         assert len(sweep.client.get_metric_history(run_id, key)) == count
 
@@ -303,33 +310,33 @@ def test_a_replay_from_nothing_known_makes_no_second_row(sweep: Sweep) -> None:
 def test_a_new_process_on_a_finished_sweep_searches_once_and_writes_nothing(sweep: Sweep, flaky: type[Flaky]) -> None:
     sweep.budget = 2
     first = sweep.record()
-    first.refresh(sweep.trials, sweep.front)
-    first.close(sweep.trials)
+    first.refresh(sweep.results())
+    first.close(sweep.results())
     flaky.calls.clear()
     second = sweep.record()
-    assert second.refresh(sweep.trials, sweep.front) == 0
-    second.close(sweep.trials)
+    assert second.refresh(sweep.results()) == 0
+    second.close(sweep.results())
     assert dict(flaky.calls) == {"get_experiment_by_name": 1, "search_runs": 1}
 
 
 def test_nothing_new_costs_nothing(sweep: Sweep, flaky: type[Flaky]) -> None:
     sweep.add(2, State.RUNNING)
     record = sweep.record()
-    record.refresh(sweep.trials, sweep.front)
+    record.refresh(sweep.results())
     flaky.calls.clear()
-    assert record.refresh(sweep.trials, sweep.front) == 0
+    assert record.refresh(sweep.results()) == 0
     assert not flaky.calls
 
 
 def test_a_running_trial_is_followed_epoch_by_epoch_in_one_request_each(sweep: Sweep, flaky: type[Flaky]) -> None:
     sweep.add(2, State.RUNNING, epochs=1)
     record = sweep.record()
-    record.refresh(sweep.trials, sweep.front)
+    record.refresh(sweep.results())
     assert sweep.children()[2].info.status == "RUNNING"
     assert sweep.children()[2].data.params["rank"] == "10"
     sweep.add(2, State.RUNNING, epochs=3)
     flaky.calls.clear()
-    assert record.refresh(sweep.trials, sweep.front) == 1
+    assert record.refresh(sweep.results()) == 1
     assert dict(flaky.calls) == {"log_batch": 1}
     rows = sweep.client.get_metric_history(sweep.children()[2].info.run_id, "seed-1/val_accuracy")
     assert [row.step for row in rows] == [1, 2, 3]
@@ -338,23 +345,23 @@ def test_a_running_trial_is_followed_epoch_by_epoch_in_one_request_each(sweep: S
 def test_no_run_stays_running_after_an_interruption_and_a_resume_opens_it_again(sweep: Sweep) -> None:
     sweep.add(2, State.RUNNING)
     record = sweep.record()
-    record.refresh(sweep.trials, sweep.front)
-    record.close(sweep.trials)
+    record.refresh(sweep.results())
+    record.close(sweep.results())
     assert (sweep.children()[2].info.status, sweep.parent().info.status) == ("SCHEDULED", "SCHEDULED")
     resumed = sweep.record()
-    resumed.refresh(sweep.trials, sweep.front)
+    resumed.refresh(sweep.results())
     assert (sweep.children()[2].info.status, sweep.parent().info.status) == ("RUNNING", "RUNNING")
     sweep.add(2)
     sweep.add(3)
-    resumed.refresh(sweep.trials, sweep.front)
-    resumed.close(sweep.trials)
+    resumed.refresh(sweep.results())
+    resumed.close(sweep.results())
     assert {run.info.status for run in sweep.runs()} == {"FINISHED"}
 
 
 def test_how_a_trial_ended_is_its_status_and_its_reason(sweep: Sweep) -> None:
     sweep.add(2, State.FAILED, reason="diverged: " + "x" * 9000)
     sweep.add(3, State.PRUNED, reason="hopeless")
-    sweep.record().refresh(sweep.trials, sweep.front)
+    sweep.record().refresh(sweep.results())
     children = sweep.children()
     assert [children[n].info.status for n in (2, 3)] == ["FAILED", "KILLED"]
     assert children[2].data.tags["reason"].startswith("diverged: xxx")
@@ -362,17 +369,18 @@ def test_how_a_trial_ended_is_its_status_and_its_reason(sweep: Sweep) -> None:
 
 
 def test_a_sweep_with_one_objective_is_recorded_without_a_front_picture(sweep: Sweep) -> None:
-    sweep.record(objectives={"accuracy": "max"}).refresh(sweep.trials, sweep.front)
+    sweep.objectives = {"accuracy": "max"}
+    sweep.record().refresh(sweep.results())
     assert "front.png" not in sweep.artifacts(sweep.parent())
     assert "front.csv" in sweep.artifacts(sweep.parent())
 
 
 def test_more_numbers_than_a_request_holds_go_in_few_requests(sweep: Sweep, flaky: type[Flaky]) -> None:
     record = sweep.record(share=1e-9)  # no second picture
-    record.refresh(sweep.trials, sweep.front)
+    record.refresh(sweep.results())
     sweep.add(2, epochs=1000)  # 2 seeds x 1000 epochs x 2 numbers
     flaky.calls.clear()
-    record.refresh(sweep.trials, sweep.front)
+    record.refresh(sweep.results())
     assert flaky.calls["log_batch"] == 5 + 1  # ceil(4000 / 900), and the parent's
     assert len(sweep.client.get_metric_history(sweep.children()[2].info.run_id, "seed-0/train_loss")) == 1000
 
@@ -382,10 +390,10 @@ def test_one_more_trial_costs_the_same_calls_after_40_as_after_4(sweep: Sweep, f
     for upto in (4, 40):
         for number in range(upto):
             sweep.add(number)
-        record.refresh(sweep.trials, sweep.front)
+        record.refresh(sweep.results())
         flaky.calls.clear()
         sweep.add(upto)
-        record.refresh(sweep.trials, sweep.front)
+        record.refresh(sweep.results())
         costs.append(dict(flaky.calls))
     assert costs[0] == costs[1] == {"create_run": 1, "log_batch": 2, "set_terminated": 1, "log_artifacts": 1}
 
@@ -396,18 +404,18 @@ def test_one_more_trial_costs_the_same_calls_after_40_as_after_4(sweep: Sweep, f
 def test_the_trials_are_a_table_that_is_replaced_and_the_note_links_to_the_front(sweep: Sweep) -> None:
     record = sweep.record()
     for trial in (2, 3):
-        record.refresh(sweep.trials, sweep.front)
+        record.refresh(sweep.results())
         sweep.add(trial)
-    record.refresh(sweep.trials, [3])
+    record.refresh(sweep.results([3]))
     parent, run = sweep.parent(), sweep.children()[3].info
     shown = json.loads(Path(sweep.client.download_artifacts(parent.info.run_id, "trials.json")).read_text())
     assert [dict(zip(shown["columns"], row, strict=True))["number"] for row in shown["data"]] == [0, 1, 2, 3]
     assert json.loads(parent.data.tags["mlflow.loggedArtifacts"]) == [{"path": "trials.json", "type": "table"}]
-    assert f"front: #/experiments/{run.experiment_id}/runs/{run.run_id}?" in parent.data.tags["mlflow.note.content"]
+    assert f"[3](#/experiments/{run.experiment_id}/runs/{run.run_id}?" in parent.data.tags["mlflow.note.content"]
 
 
 def test_a_front_member_is_a_model_with_its_numbers_and_the_typical_seeds_adapter(sweep: Sweep) -> None:
-    sweep.record().refresh(sweep.trials, sweep.front)
+    sweep.record().refresh(sweep.results())
     run = sweep.children()[1].info
     (model,) = sweep.client.search_logged_models([run.experiment_id], f"source_run_id = '{run.run_id}'")
     assert (model.status, model.params["rank"]) == ("READY", "9")
@@ -425,20 +433,21 @@ def test_the_alias_follows_the_knee_and_goes_with_the_front(sweep: Sweep, fresh:
     record = sweep.record()
     seen = []
     for front in ([0], [1], [0, 1], []):
-        record.refresh(sweep.trials, front)
+        record.refresh(sweep.results(front))
         record = sweep.record() if fresh else record
         aliases = sweep.client.get_registered_model(name).aliases
         seen.append({alias: sweep.client.get_model_version(name, v).tags[TRIAL] for alias, v in aliases.items()})
-    assert seen == [{"knee": "0"}, {"knee": "1"}, {"knee": "0"}, {}]
+    names = ("knee", "most-accurate", "fairest")
+    assert seen == [dict.fromkeys(names, "0"), dict.fromkeys(names, "1"), dict.fromkeys(names, "0"), {}]
     assert len(sweep.client.search_model_versions(f"name = '{name}'")) == 2
 
 
 def test_models_of_a_second_sweep_of_one_name_are_kept_apart(sweep: Sweep) -> None:
-    sweep.record().refresh(sweep.trials, [1])
+    sweep.record().refresh(sweep.results([1]))
     other = Sweep(sweep.store, sweep.name)
     other.uuid = "another-sweep"
     other.add(0)
-    other.record().refresh(other.trials, [0])
+    other.record().refresh(other.results([0]))
     assert sweep.client.get_model_version_by_alias(sweep.name, "knee").tags[TRIAL] == "1"
     assert sweep.client.get_model_version_by_alias(f"{sweep.name}-another-", "knee").tags[TRIAL] == "0"
 
@@ -447,8 +456,8 @@ def test_a_lost_reply_leaves_one_model_per_member(sweep: Sweep, flaky: type[Flak
     for call in ("create_registered_model", "create_logged_model", "finalize_logged_model", "create_model_version"):
         record, flaky.calls, flaky.lost = sweep.record(), Counter(), {call: 1}
         with pytest.raises(ConnectionError, match="reply was lost"):
-            record.refresh(sweep.trials, sweep.front)
-    record.refresh(sweep.trials, sweep.front)
+            record.refresh(sweep.results())
+    record.refresh(sweep.results())
     experiment = sweep.parent().info.experiment_id
     (model,) = sweep.client.search_logged_models([experiment], f"tags.`sweeper.uuid` = '{sweep.uuid}'")
     assert model.status == "READY"
@@ -461,8 +470,8 @@ def test_a_store_without_models_is_told_once_and_keeps_everything_else(
     def refuse(*_: Any, **__: Any) -> None:
         raise MlflowException("no such endpoint", error_code=ENDPOINT_NOT_FOUND)
 
-    monkeypatch.setattr(mlflow.MlflowClient, "create_logged_model", refuse)
-    sweep.record().refresh(sweep.trials, [0, 1])
+    monkeypatch.setattr(Real, "create_logged_model", refuse)
+    sweep.record().refresh(sweep.results([0, 1]))
     assert sum("keeps no models" in line for line in caplog.messages) == 1
     assert "adapter/seed-0" in sweep.artifacts(sweep.children()[1], "adapter")
 
@@ -474,29 +483,38 @@ def test_pictures_are_paced_and_the_last_ones_are_of_the_finished_sweep(sweep: S
         path = sweep.client.download_artifacts(sweep.parent().info.run_id, "front.html")
         return Path(path).read_text(encoding="utf-8")
 
-    record.refresh(sweep.trials, sweep.front)
+    record.refresh(sweep.results())
     sweep.add(2)
-    record.refresh(sweep.trials, [2])
-    record.illustrate(sweep.trials, [2])
+    record.refresh(sweep.results([2]))
+    record.illustrate(sweep.results([2]))
     assert "trial 2, on the front" not in shown()  # paused: nobody is kept waiting
     sweep.add(3)
-    record.refresh(sweep.trials, [2])
-    record.illustrate(sweep.trials, [2])
+    record.refresh(sweep.results([2]))
+    record.illustrate(sweep.results([2]))
     assert "trial 2, on the front" in shown()
 
 
-def test_the_report_is_written_again_when_the_test_split_was_measured(sweep: Sweep) -> None:
-    sweep.budget, tested = 2, [0]
-    record = sweep.record(share=1e-9, report=lambda trials, front: f"tested: {tested[0]}", tested=lambda: tested[0])
-    record.refresh(sweep.trials, sweep.front)
-    tested[0] = 4
-    record.illustrate(sweep.trials, sweep.front)
-    path = sweep.client.download_artifacts(sweep.parent().info.run_id, "report.html")
-    assert Path(path).read_text() == "tested: 4"
+def test_the_report_is_written_again_when_the_test_split_was_measured(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "report", report)
+    sweep.budget = 2
+    record = sweep.record(share=1e-9)
+
+    def shown() -> str:
+        path = sweep.client.download_artifacts(sweep.parent().info.run_id, "report.html")
+        return Path(path).read_text(encoding="utf-8")
+
+    record.refresh(sweep.results())
+    assert "0.777" not in shown()
+    for seed in (0, 1):
+        write_json(sweep.folder.held_out(1, seed), {"values": {"accuracy": 0.777, "delta_f1": 0.1}, "groups": []})
+    record.illustrate(sweep.results())
+    assert "0.777" in shown()
 
 
 def test_two_saved_views_of_the_sweep_are_on_its_experiment(sweep: Sweep) -> None:
-    sweep.record().refresh(sweep.trials, sweep.front)
+    sweep.record().refresh(sweep.results())
     experiment = sweep.client.get_experiment(sweep.parent().info.experiment_id)
     for view, name in (("front", "Pareto front"), ("all", "all trials")):
         saved = json.loads(experiment.tags[f"mlflow.sharedViewState.{saved_views.key(sweep.uuid, view)}"])
@@ -513,8 +531,8 @@ def test_a_sweep_that_is_forgotten_is_written_again_with_the_same_numbers_and_ti
     record = sweep.record()
     told = []
     for _ in range(2):
-        record.refresh(sweep.trials, sweep.front)
-        record.close(sweep.trials)
+        record.refresh(sweep.results())
+        record.close(sweep.results())
         told.append(
             {n: (run.data.metrics, run.data.params, run.info.start_time) for n, run in sweep.children().items()}
         )
@@ -529,8 +547,10 @@ def test_a_sweep_that_is_forgotten_is_written_again_with_the_same_numbers_and_ti
 
 def test_group_names_of_any_spelling_stay_apart_and_are_accepted(sweep: Sweep) -> None:
     names = ["F/A-18", "F A-18", "F:A-18", "..", "", "é @ [x]", "a" * 300]
-    sweep.fits[1] = [FitView(0, groups=[{"kind": "class", "name": n, "recall": i} for i, n in enumerate(names)])]
-    sweep.record().refresh(sweep.trials, sweep.front)
+    groups = [{"kind": "class", "name": name, "recall": i} for i, name in enumerate(names)]
+    for seed in (0, 1):
+        sweep.fit(1, seed, [], {"values": {"accuracy": 0.9, "delta_f1": 0.1}, "groups": groups})
+    sweep.record().refresh(sweep.results())
     metrics = sweep.children()[1].data.metrics
     assert sorted(v for k, v in metrics.items() if k.endswith("/recall")) == list(range(len(names)))
 
@@ -538,7 +558,7 @@ def test_group_names_of_any_spelling_stay_apart_and_are_accepted(sweep: Sweep) -
 def test_a_group_undefined_for_one_seed_is_left_out() -> None:
     rows = [[{"kind": "class", "name": "a", "f1": f1, "recall": 0.25}] for f1 in (0.5, None)]
     trial = Trial(0, State.COMPLETE, {})
-    scalars = content.final(trial, [FitView(i, groups=r, seconds=1.0) for i, r in enumerate(rows)])
+    scalars = content.final(trial, [Fit(0, i, groups=r, seconds=1.0) for i, r in enumerate(rows)])
     assert {s.key: s.value for s in scalars} == {"group/class/a/recall": 0.25, "seconds": 2.0}
 
 
@@ -568,7 +588,7 @@ def projectors() -> Iterator[Callable[..., Projector]]:
 
 
 def test_the_thread_writes_what_is_there_and_closes_the_record(sweep: Sweep, projectors: Any) -> None:
-    projector = projectors(sweep.record, lambda: (sweep.trials, sweep.front))
+    projector = projectors(sweep.record, sweep.results)
     assert projector.finish(30)
     assert set(sweep.children()) == {0, 1}
     assert sweep.parent().info.status == "SCHEDULED"  # 2 of 4 trials
@@ -578,7 +598,7 @@ def test_what_a_dead_store_missed_is_written_when_it_comes_back(
     sweep: Sweep, projectors: Any, flaky: type[Flaky], caplog: pytest.LogCaptureFixture
 ) -> None:
     flaky.down = True
-    projector = projectors(sweep.record, lambda: (sweep.trials, sweep.front))
+    projector = projectors(sweep.record, sweep.results)
     deadline = time.monotonic() + 20
     while projector.faults["ConnectionError"] < 3 and time.monotonic() < deadline:
         projector.poke()
@@ -591,7 +611,7 @@ def test_what_a_dead_store_missed_is_written_when_it_comes_back(
 
 
 def test_a_dead_server_delays_nobody_and_the_end_says_that_something_is_missing(sweep: Sweep, projectors: Any) -> None:
-    projector = projectors(lambda: sweep.record(DEAD), lambda: (sweep.trials, sweep.front))
+    projector = projectors(lambda: sweep.record(DEAD), sweep.results)
     began = time.monotonic()
     for _ in range(1000):
         projector.poke()
@@ -603,7 +623,7 @@ def test_a_dead_server_delays_nobody_and_the_end_says_that_something_is_missing(
 def test_a_dead_server_is_given_up_in_seconds(sweep: Sweep) -> None:
     began = time.monotonic()
     with pytest.raises(Exception, match=r"127\.0\.0\.1"):
-        sweep.record(DEAD).refresh(sweep.trials, sweep.front)
+        sweep.record(DEAD).refresh(sweep.results())
     assert time.monotonic() - began < 5
 
 
@@ -615,7 +635,7 @@ def test_a_record_that_cannot_even_be_opened_is_tried_again(sweep: Sweep, projec
             raise fault
         return sweep.record()
 
-    assert projectors(make, lambda: (sweep.trials, sweep.front)).finish(30)
+    assert projectors(make, sweep.results).finish(30)
 
 
 # --- the store's first minute, and its window
@@ -623,8 +643,8 @@ def test_a_record_that_cannot_even_be_opened_is_tried_again(sweep: Sweep, projec
 
 def test_a_first_record_says_nothing_on_the_terminal(tmp_path: Path) -> None:
     code = (
-        "import sys; from sweeper.runs import Runs; from pathlib import Path; "
-        "Runs('sqlite:///' + sys.argv[1] + '/m.db', 'x', 'u', Path(sys.argv[1])).find()"
+        "import sys; from sweeper.record.store import Store; from pathlib import Path; "
+        "Store('sqlite:///' + sys.argv[1] + '/m.db', 'x', 'u', Path(sys.argv[1])).find()"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=280)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -650,7 +670,7 @@ def test_a_view_is_opened_by_its_key_with_its_charts() -> None:
 
 def test_the_front_is_found_where_the_record_put_it(sweep: Sweep) -> None:
     assert runs.whereabouts(sweep.uri, sweep.name, sweep.uuid) is None
-    sweep.record().refresh(sweep.trials, sweep.front)
+    sweep.record().refresh(sweep.results())
     parent = sweep.parent()
     assert runs.whereabouts(sweep.uri, sweep.name, sweep.uuid) == (parent.info.experiment_id, parent.info.run_id)
 
@@ -661,7 +681,7 @@ def test_a_sweep_that_was_never_recorded_cannot_be_shown(sweep: Sweep) -> None:
 
 
 def test_a_port_that_is_taken_is_refused(sweep: Sweep) -> None:
-    sweep.record().refresh(sweep.trials, sweep.front)
+    sweep.record().refresh(sweep.results())
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} on 127.0.0.1 is taken"):

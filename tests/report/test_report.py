@@ -14,7 +14,6 @@ from dashboards.document.document import Code, Document, Section, Table, Text
 from sweeper.cli import main
 from sweeper.errors import UserError
 from sweeper.report import sweep_report
-from sweeper.results import summary
 from sweeper.results.results import Results
 from sweeper.state.sweep_folder import SweepFolder
 from tests import finished
@@ -30,8 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
 
 @pytest.fixture(scope="module")
 def document(folder: SweepFolder) -> Document:
-    snapshot, trials, front, spec = summary.look(folder)
-    return sweep_report.document(sweep_report.gather(snapshot, Results(folder, spec, trials, front)))
+    return sweep_report.document(sweep_report.gather(Results.open(folder)))
 
 
 def section(document: Document, title: str) -> Section:
@@ -166,16 +164,14 @@ def test_a_file_name_that_makes_no_sense_is_told_with_its_mend(
 def test_of_a_sweep_without_a_front_there_is_nothing_to_report(tmp_path: Path) -> None:
     finished.sweep(tmp_path / "empty", right={0: None, 1: None})
     folder = SweepFolder(tmp_path / "empty")
-    snapshot, trials, front, spec = summary.look(folder)
     with pytest.raises(UserError, match="nothing to report yet"):
-        sweep_report.document(sweep_report.gather(snapshot, Results(folder, spec, trials, front)))
+        sweep_report.document(sweep_report.gather(Results.open(folder)))
 
 
 def test_a_report_of_fits_without_answers_rests_on_the_seeds(tmp_path: Path) -> None:
     finished.sweep(tmp_path / "old", answers=False)
     folder = SweepFolder(tmp_path / "old")
-    snapshot, trials, front, spec = summary.look(folder)
-    made = sweep_report.document(sweep_report.gather(snapshot, Results(folder, spec, trials, front)))
+    made = sweep_report.document(sweep_report.gather(Results.open(folder)))
     assert "resamples of the 2 seeds it is" in words(section(made, "The answer"))
 
 
@@ -185,8 +181,7 @@ def test_a_report_of_fits_without_answers_rests_on_the_seeds(tmp_path: Path) -> 
 def test_one_objective_or_three_are_reported_too(objectives: dict[str, str], tmp_path: Path) -> None:
     finished.sweep(tmp_path / "other", objectives=objectives)
     folder = SweepFolder(tmp_path / "other")
-    snapshot, trials, front, spec = summary.look(folder)
-    made = sweep_report.document(sweep_report.gather(snapshot, Results(folder, spec, trials, front)))
+    made = sweep_report.document(sweep_report.gather(Results.open(folder)))
     assert next(name for name in section(made, "The front").blocks[-1].head if "(" in name) == "accuracy (↑)"
     assert ("front" in [picture.name for picture in made.pictures]) == (len(objectives) > 1)
     assert len(writers.to_markdown(made)) > 2000

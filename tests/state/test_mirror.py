@@ -209,7 +209,7 @@ def elsewhere(resources: Resources) -> Iterator[Execute]:
 
 
 def front(outcome: Outcome) -> list[tuple[object, object]]:
-    return [(trial.params, trial.values) for trial in outcome.trials]
+    return [(trial.params, trial.values) for trial in outcome.results.trials]
 
 
 @pytest.fixture
@@ -224,10 +224,10 @@ def test_a_sweep_over_two_disks_is_the_sweep_over_one(tmp_path: Path, url: str) 
     assert split.exit_code == 0
     assert front(split) == front(plain)
     head, node = SweepFolder(tmp_path / "head" / NAME), SweepFolder(tmp_path / "node" / NAME)
-    for number in split.front:
+    for number in split.results.front:
         head.fit(number, 0).check_weights()
         assert head.held_out(number, 0).read_bytes() == node.held_out(number, 0).read_bytes()
-    dominated = {trial.number for trial in split.trials if not trial.baseline} - set(split.front)
+    dominated = {trial.number for trial in split.results.trials if not trial.baseline} - set(split.results.front)
     Mirror(node.path, url).fetch(node.path / "trials")
     assert not any(node.fit(number, seed).weights.exists() for number in dominated for seed in tiny.SEEDS)
 
@@ -265,7 +265,7 @@ def test_a_sweep_that_began_on_one_disk_goes_on_over_two(tmp_path: Path, url: st
     wanted = asked(tmp_path / "head", url, trials=5)
     outcome = driver.resume(SweepFolder(tmp_path / "head" / NAME), Silent(), wanted=wanted, executor=elsewhere)
     assert outcome.exit_code == 0
-    assert len(outcome.trials) == 5
+    assert len(outcome.results.trials) == 5
     node = SweepFolder(tmp_path / "new-node" / NAME, store=url)
     node.fetch(0, 0)
     assert node.fit(0, 0).result() is not None
@@ -314,7 +314,7 @@ def test_a_store_that_goes_away_pauses_the_sweep_and_fails_no_trial(
         patched.setattr(Mirror, "share", away)
         paused = driver.run(asked(tmp_path / "head", url), Silent(), executor=elsewhere)
     assert paused.exit_code == 3
-    assert not any(trial.reason for trial in paused.trials)
+    assert not any(trial.reason for trial in paused.results.trials)
     done = driver.resume(SweepFolder(tmp_path / "head" / NAME), Silent(), executor=elsewhere)
     assert done.exit_code == 0
     assert front(done) == front(tiny.begin(tmp_path / "plain"))

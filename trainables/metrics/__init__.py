@@ -6,7 +6,6 @@ with its reason, never an invented number; every group number goes with its coun
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from trainables.metrics import calibration, classwise, groupwise, overall, parit
 from trainables.metrics.answers import Answers
 from trainables.metrics.base import Metric, Predictions, Row, Value
 from trainables.table import Table
+from trainables.undefined import to_nan, to_null
 
 __all__ = ["METRICS", "Answers", "Evaluation", "Metric", "Predictions", "Value", "evaluate"]
 
@@ -42,9 +42,9 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Strict JSON: None where there is no finite number."""
         return {
-            "values": _to_none(self.values),
+            "values": to_null(self.values),
             "reasons": dict(self.reasons),
-            "groups": [_to_none(row) for row in self.groups],
+            "groups": [to_null(row) for row in self.groups],
             "answers": None if self.answers is None else self.answers.to_json(),
             "calibration": list(self.calibration),
         }
@@ -54,9 +54,9 @@ class Evaluation:
         """What `to_json` wrote, also before answers and bins of confidence were kept."""
         answers = data.get("answers")
         return cls(
-            values=_to_nan(data["values"]),
+            values=to_nan(data["values"]),
             reasons=dict(data["reasons"]),
-            groups=[_to_nan(row) for row in data["groups"]],
+            groups=[to_nan(row) for row in data["groups"]],
             answers=None if answers is None else Answers.from_json(answers),
             calibration=list(data.get("calibration", ())),
         )
@@ -72,11 +72,3 @@ def evaluate(predictions: Predictions) -> Evaluation:
         answers=Answers.of(predictions),
         calibration=calibration.table(predictions),
     )
-
-
-def _to_none(row: Mapping[str, Any]) -> Row:
-    return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
-
-
-def _to_nan(row: Mapping[str, Any]) -> Row:
-    return {key: math.nan if v is None else v for key, v in row.items()}

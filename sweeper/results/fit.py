@@ -1,0 +1,66 @@
+"""One training of a trial's params with one seed, as its folder holds it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweeper.state.fit_folder import FitFolder
+from trainables.metrics import Answers
+from trainables.undefined import to_nan
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit on the validation split. Undefined metrics are nan.
+
+    One that has not ended has the rows of its `history` so far, each with `epoch` and `time_ms`, and nothing else.
+    One that failed has an `error`; one that was stopped early has the number of its epochs as `stopped`. Neither
+    has metrics. `weights` is the folder of the learned weights, where they were kept.
+    """
+
+    number: int
+    seed: int
+    ended: bool = False
+    values: Mapping[str, float] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    groups: Sequence[Mapping[str, Any]] = ()
+    history: Sequence[Mapping[str, Any]] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = math.nan
+    error: Mapping[str, Any] | None = None
+    stopped: int | None = None
+    answers: Answers | None = None
+    calibration: Sequence[Mapping[str, Any]] = ()
+    weights: Path | None = None
+
+    @classmethod
+    def read(cls, number: int, seed: int, folder: FitFolder) -> Fit:
+        """The fit in `folder`, also one from before answers and calibration were kept.
+
+        Raises:
+            Corrupt: its result is damaged.
+        """
+        weights, result = folder.weights if folder.weights.is_dir() else None, folder.result()
+        if result is None:
+            return cls(number, seed, history=[to_nan(row) for row in folder.history()], weights=weights)
+        answers = result.get("answers")
+        return cls(
+            number=number,
+            seed=seed,
+            ended=True,
+            values=to_nan(result["values"]),
+            reasons=result["reasons"],
+            groups=[to_nan(row) for row in result["groups"]],
+            history=[to_nan(row) for row in result["history"]],
+            provenance=result["provenance"],
+            seconds=result["seconds"],
+            error=result["error"],
+            stopped=result.get("stopped"),
+            answers=None if answers is None else Answers.from_json(answers),
+            calibration=result.get("calibration", ()),
+            weights=weights,
+        )
