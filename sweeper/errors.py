@@ -6,7 +6,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
-from trainables.errors import FitError, UserError, few, hint, nearest, unknown
+from trainables.errors import FitError, UserError, few, nearest, unknown
 
 __all__ = [
     "Corrupt",
@@ -14,7 +14,6 @@ __all__ = [
     "Paused",
     "UserError",
     "few",
-    "hint",
     "nearest",
     "of_storage",
     "storage_told",

@@ -114,19 +114,15 @@ def predict(folder: Path, images: Sequence[Path], *, device: str = "cpu") -> Ite
     else:
         model = _trained(built, Params.from_flat(told["params"]), folder, but=config["weights"])
     mean, std = torch.tensor(asked.pop("mean")).view(3, 1, 1), torch.tensor(asked.pop("std")).view(3, 1, 1)
-    transform = Transform(**asked)
+    transform, model = Transform(**asked), model.to(device)
     for start in range(0, len(images), _BATCH):
         paths = images[start : start + _BATCH]
         pixels_B3HW = torch.stack([torch.from_numpy(transform(_open(path)).copy()) for path in paths])
-        for path, row_C in zip(paths, _probabilities(model.to(device), (pixels_B3HW / 255 - mean) / std), strict=True):
+        with torch.no_grad():
+            probabilities_BC = model(((pixels_B3HW / 255 - mean) / std).to(device)).float().softmax(1).cpu()
+        for path, row_C in zip(paths, probabilities_BC, strict=True):
             shares = dict(zip(labels, row_C.tolist(), strict=True))
             yield Answer(path, max(shares, key=lambda label: shares[label]), shares)
-
-
-@torch.no_grad()
-def _probabilities(model: nn.Module, images_B3HW: Tensor) -> Tensor:
-    device = next(model.parameters()).device
-    return model(images_B3HW.to(device)).float().softmax(1).cpu()  # type: ignore[no-any-return]
 
 
 def _open(path: Path) -> Image.Image:

@@ -40,8 +40,10 @@ def load(config: BackboneConfig, *, classes: int, layers: str | None, class_name
     path = locate(config.weights, repository, _FILES, name=config.name)
     with fixed_draw():
         clip = _build(name, card, path)
-        zero_shot = config.head == "zero-shot"
-        head = _zero_shot(clip, name, classes, class_names) if zero_shot else _random(name, classes)
+        if config.head == "zero-shot":
+            head = _zero_shot(clip, name, classes, class_names)
+        else:
+            head = {"head": nn.Linear(open_clip.get_model_config(name)["embed_dim"], classes)}
     images = clip.visual.preprocess_cfg
     return Backbone(
         name=config.name,
@@ -95,10 +97,6 @@ def _build(name: str, card: dict[str, Any], path: Path | None) -> Any:
         clip.visual.output_tokens = False  # CoCa: only the pooled feature goes to the head
     call_linears(clip.visual)
     return clip
-
-
-def _random(name: str, classes: int) -> dict[str, nn.Module]:
-    return {"head": nn.Linear(open_clip.get_model_config(name)["embed_dim"], classes)}
 
 
 @torch.no_grad()

@@ -104,7 +104,7 @@ def splits(
     for name, part in parts.items():
         if not part:
             raise UserError(f"{source}: split {name} has no examples. All of {', '.join(SPLITS)} are needed.")
-    label_of, attribute_of = _positions(classes), _positions(attributes)
+    label_of, attribute_of = ({name: i for i, name in enumerate(names)} for names in (classes, attributes))
     return (
         {name: _split(name, part, label_of, attribute_of) for name, part in parts.items()},
         {name: tuple(example.id for example in part) for name, part in parts.items()},
@@ -173,7 +173,3 @@ def _split(name: str, part: list[Example], label_of: dict[str, int], attribute_o
         labels_N=np.array([label_of[example.label] for example in part], dtype=np.int64),
         attributes_N=None if attributes is None else np.array(attributes, dtype=np.int64),
     )
-
-
-def _positions(names: Sequence[str]) -> dict[str, int]:
-    return {name: i for i, name in enumerate(names)}

@@ -49,12 +49,8 @@ def eod(predictions: Predictions) -> Value:
     if shape != (2, 2):
         return undefined(f"defined for 2 classes and 2 attribute values, not {shape[0]} and {shape[1]}; see eod_max_*")
     hits_SK, n_SK, _ = _positives(predictions)
-    return _spread(predictions, hits_SK[:, 0], n_SK[:, 0])
-
-
-def _spread(predictions: Predictions, hits_S: Ints, n_S: Ints) -> Value:
-    rates_S = ratio(hits_S, n_S)
-    parts = rows(predictions.attributes, {"n": n_S}, rates_S)
+    rates_S = ratio(hits_SK[:, 0], n_SK[:, 0])
+    parts = rows(predictions.attributes, {"n": n_SK[:, 0]}, rates_S)
     return summary(rates_S, np.ptp, parts, what=f"values of the attribute with {_which(predictions)}", least=2)
 
 

@@ -71,7 +71,10 @@ def epoch_log(loss_N: Floats, groups_N: Ints, names: Sequence[str], batch_size: 
         "penalty": float(_penalty_T(sum_TG, count_TG).mean()),
         "groups_present": float((count_TG > 0).sum(1).mean()),
         "groups_singleton": float((count_TG == 1).sum(1).mean()),
-        **_group_losses(sum_TG.sum(0), count_TG.sum(0), names),
+        **{
+            f"train_loss/{name}": float(total / n) if n else math.nan
+            for name, total, n in zip(names, sum_TG.sum(0), count_TG.sum(0), strict=True)
+        },
     }
 
 
@@ -82,8 +85,3 @@ def _penalty_T(sum_TG: Floats, count_TG: Ints) -> Floats:
     centred_TG = np.where(present_TG, mean_TG - centre_T1, 0.0)
     penalty_T: Floats = np.square(centred_TG).sum(1)
     return penalty_T
-
-
-def _group_losses(sum_G: Floats, count_G: Ints, names: Sequence[str]) -> dict[str, float]:
-    means = (float(s / n) if n else math.nan for s, n in zip(sum_G, count_G, strict=True))
-    return {f"train_loss/{name}": mean for name, mean in zip(names, means, strict=True)}

@@ -62,12 +62,12 @@ def split_level(root: Path) -> dict[str, Path]:
     Raises:
         UserError: folders of splits stand beside other folders, so that it may be either.
     """
-    folders = _folders(root)
-    level = {_SPLIT_OF[f.name.casefold()]: f for f in folders if f.name.casefold() in _SPLIT_OF}
-    if "train" not in level or (len(level) == 1 and len(folders) > 1):  # a class may be called train
+    tops = folders(root)
+    level = {_SPLIT_OF[f.name.casefold()]: f for f in tops if f.name.casefold() in _SPLIT_OF}
+    if "train" not in level or (len(level) == 1 and len(tops) > 1):  # a class may be called train
         return {}
-    if len(level) < len(folders):
-        others = ", ".join(folder.name for folder in folders if folder not in level.values())
+    if len(level) < len(tops):
+        others = ", ".join(folder.name for folder in tops if folder not in level.values())
         raise UserError(f"{root}: beside {', '.join(f.name for f in level.values())} there is {others}. Move it away.")
     return level
 
@@ -192,20 +192,21 @@ def _files(root: Path) -> tuple[list[Example], list[BadRecord]]:
 
 
 def _classes(root: Path, top: Path, split: str | None) -> Iterator[Example]:
-    for folder in _folders(top):
+    for folder in folders(top):
         for path in _images(folder, deep=True):
             name = path.relative_to(root).as_posix()
             yield Example(name, name, path, folder.name, split=split)
 
 
-def _folders(top: Path) -> list[Path]:
+def folders(top: Path) -> list[Path]:
+    """Those in `top`, by name; hidden ones are the system's."""
     return sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _images(folder: Path, *, deep: bool) -> Iterator[Path]:
     """By their endings; hidden files are the system's, not the user's. Links to folders are not followed."""
-    for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if deep and not name.startswith("."))
+    for here, inner, names in os.walk(folder):
+        inner[:] = sorted(name for name in inner if deep and not name.startswith("."))
         for name in sorted(names):
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield Path(here, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from trainables.data.datasets import aircraft, custom, geode, utkface, waterbirds
@@ -28,38 +28,15 @@ def recognise(path: Path) -> str:
     raise UserError(f"what is in '{path}' fits no known layout. Name the dataset with --name.")
 
 
-def _waterbirds(root: Path) -> bool:
-    return _any(root, waterbirds.FOLDERS, lambda folder: _heads(folder / waterbirds.TABLE, waterbirds.COLUMNS))
-
-
-def _geode(root: Path) -> bool:
-    return _any(root, geode.FOLDERS, lambda folder: _heads(folder / geode.TABLE, geode.COLUMNS))
-
-
-def _aircraft(root: Path) -> bool:
-    return _any(root, aircraft.FOLDERS, lambda folder: (folder / aircraft.NAMES).is_file())
-
-
-def _utkface(root: Path) -> bool:
-    return _any(root, utkface.FOLDERS, lambda folder: folder.is_dir() and utkface.holds_faces(folder))
-
-
-def _csv(root: Path) -> bool:
-    usual = Columns()
-    return any(_heads(table, (usual.image, usual.label)) for table in root.glob("*.csv"))
-
-
-def _folder(root: Path) -> bool:
-    return bool(custom.split_level(root)) or len(list(_visible(root))) > 1
-
-
 _FITS: dict[str, Callable[[Path], bool]] = {
-    "waterbirds": _waterbirds,
-    "geode": _geode,
-    "aircraft": _aircraft,
-    "utkface": _utkface,
-    "csv": _csv,
-    "folder": _folder,
+    "waterbirds": lambda root: _any(
+        root, waterbirds.FOLDERS, lambda folder: _heads(folder / waterbirds.TABLE, waterbirds.COLUMNS)
+    ),
+    "geode": lambda root: _any(root, geode.FOLDERS, lambda folder: _heads(folder / geode.TABLE, geode.COLUMNS)),
+    "aircraft": lambda root: _any(root, aircraft.FOLDERS, lambda folder: (folder / aircraft.NAMES).is_file()),
+    "utkface": lambda root: _any(root, utkface.FOLDERS, lambda folder: folder.is_dir() and utkface.holds_faces(folder)),
+    "csv": lambda root: any(_heads(table, (Columns().image, Columns().label)) for table in root.glob("*.csv")),
+    "folder": lambda root: bool(custom.split_level(root)) or len(custom.folders(root)) > 1,
 }
 
 
@@ -74,7 +51,3 @@ def _heads(table: Path, columns: Collection[str]) -> bool:
     except (OSError, UnicodeDecodeError, csv.Error):
         return False
     return set(columns) <= set(header)
-
-
-def _visible(root: Path) -> Iterator[Path]:
-    return (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
