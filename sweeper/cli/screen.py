@@ -14,12 +14,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dashboards.ink.wording import decimal
+from sweeper.results.held_out import HeldOut
 from sweeper.results.results import Results
-from sweeper.results.summary import headline, number
+from sweeper.results.summary import headline
 from sweeper.spec.model import SweepSpec
 from sweeper.trial import Trial
-
-HeldOut = Mapping[int, Mapping[str, tuple[float, float]]]
 
 
 def front_table(rows: Sequence[Mapping[str, Any]], title: str, held_out: HeldOut | None = None) -> Table:
@@ -33,10 +33,10 @@ def front_table(rows: Sequence[Mapping[str, Any]], title: str, held_out: HeldOut
     for row in rows:
         label = row["label"] + (f"  [baseline {row['baseline']}]" if row["baseline"] else "")
         cells: list[str | Text] = [str(row["number"]), Text(label)]
-        cells += [number(row["values"][n], row["spread"][n]) for n in names]
+        cells += [decimal(row["values"][n], row["spread"][n]) for n in names]
         if held_out:
             test = held_out.get(row["number"], {})
-            cells += [number(*test[n]) if n in test else "-" for n in names]
+            cells += [decimal(*test[n]) if n in test else "-" for n in names]
         table.add_row(*cells)
     return table
 
@@ -56,7 +56,7 @@ class Lines:
 
     def told(self, trial: Trial) -> None:
         """One line for the trial, one for the sweep."""
-        values = ", ".join(f"{k} {number(v, trial.spread.get(k, math.nan))}" for k, v in trial.values.items())
+        values = ", ".join(f"{k} {decimal(v, trial.spread.get(k, math.nan))}" for k, v in trial.values.items())
         print(f"trial {trial.number} {trial.state}: {trial.label}  {trial.why or values}", file=sys.stderr)
         if self._look is not None:
             print(headline(self._look()), file=sys.stderr, flush=True)

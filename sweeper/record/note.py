@@ -9,11 +9,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dashboards.document import writers
+from dashboards.document.document import Block, Bullets, Document, Image, Line, Section, Span, Table, Text, code, line
+from dashboards.ink.wording import decimal
 from sweeper.front.intervals import wilson
 from sweeper.record import pictures
+from sweeper.report.sweep_report import question
 from sweeper.results import summary
 from sweeper.results.results import Results
-from sweeper.spec.model import SweepSpec
 
 LONGEST = 7_900
 _MOST_ROWS = 25
@@ -38,76 +41,65 @@ class Links:
 
 def write(results: Results, links: Links) -> str:
     """The note. A front too long for it is cut, and the note says so."""
-    spec, choice = results.spec, results.choice()
-    head = [f"# {spec.name}", _asked(spec), _stands(results)]
-    if results.front and len(spec.objectives) > 1:
-        head.append(f"![Pareto front]({links.file(pictures.SMALL)})")
-    tail = []
-    if choice is not None:
-        tail += ["## Which one", f"**#{choice.number} {choice.label}**, by {choice.rule}. {choice.why}"]
-    tail += ["## Read with care", *_cares(results)]
+    text = ""
     for rows in range(min(len(results.front), _MOST_ROWS), -1, -1):
-        text = "\n\n".join([*head, _front(results, links, rows), *tail])
+        text = writers.to_markdown(_document(results, links, rows))
         if len(text) <= LONGEST:
             return text
     return text[:LONGEST]
 
 
-def _asked(spec: SweepSpec) -> str:
-    wanted = " and ".join(f"{'most' if sense == 'max' else 'least'} {name}" for name, sense in spec.objectives.items())
-    searched = ", ".join(f"`{name}`" for name, value in spec.space.plain().items() if isinstance(value, (dict, list)))
-    return (
-        f"**Asked:** which {searched or 'settings'} give {wanted}{_kept(spec)} on `{spec.data.name}` with "
-        f"`{spec.backbone.name}`, groups by {spec.groups}? {spec.budget} trials, {len(spec.search.seed_list)} seeds "
-        f"each, proposed by `{spec.search.sampler}`; baselines: {', '.join(spec.search.baselines) or 'none'}."
-    )
+def _document(results: Results, links: Links, most: int) -> Document:
+    spec, choice = results.spec, results.choice()
+    head: list[Block] = [Text(question(spec)), _stands(results)]
+    if results.front and len(spec.objectives) > 1:
+        head.append(Image("Pareto front", links.file(pictures.SMALL)))
+    sections = [Section("", tuple(head)), Section("The front", tuple(_front(results, links, most)))]
+    if choice is not None:
+        chosen = Span(f"#{choice.number} {choice.label}", strong=True)
+        sections.append(Section("Which one", (Text((chosen, f", by {choice.rule}. {choice.why}")),)))
+    return Document(spec.name, "", (*sections, Section("Read with care", (_cares(results),))))
 
 
-def _kept(spec: SweepSpec) -> str:
-    told = ""
-    for name, bound in spec.constraints.items():
-        told += "" if bound.min is None else f", {name} at least {bound.min:g}"
-        told += "" if bound.max is None else f", {name} at most {bound.max:g}"
-    return told
+def _stands(results: Results) -> Text:
+    counts = ", ".join(f"{count} {state}" for state, count in results.counts.items() if count)
+    said = f" {counts or 'nothing yet'} of {results.spec.budget}; {len(results.front)} on the front."
+    if not math.isnan(results.hypervolume):
+        said += f" Hypervolume {decimal(results.hypervolume, digits=4)}."
+    return Text((Span("So far:", strong=True), said))
 
 
-def _stands(results: Results) -> str:
-    told = ", ".join(f"{count} {state}" for state, count in results.counts.items() if count)
-    grown = "" if math.isnan(results.hypervolume) else f" Hypervolume {results.hypervolume:.4f}."
-    return f"**So far:** {told or 'nothing yet'} of {results.spec.budget}; {len(results.front)} on the front.{grown}"
-
-
-def _front(results: Results, links: Links, most: int) -> str:
+def _front(results: Results, links: Links, most: int) -> list[Block]:
     objectives, members = results.spec.objectives, results.members
-    lines = ["## The front", "", f"| trial | configuration | {' | '.join(objectives)} | |"]
-    lines.append("|---|---|" + "---|" * (len(objectives) + 1))
+    if not members:
+        return [Text("No trial is on it yet.")]
+    rows: list[tuple[Line, ...]] = []
     for trial in members[:most]:
-        numbers = " | ".join(_number(trial.values[name], trial.spread.get(name, math.nan)) for name in objectives)
-        called = ", ".join(label for label, number in results.named.items() if number == trial.number)
+        called = ", ".join(name for name, number in results.named.items() if number == trial.number)
         baseline = f" (baseline {trial.baseline})" if trial.baseline else ""
-        link = f"[{trial.number}]({links.run(trial.number)})"
-        lines.append(f"| {link} | {trial.label}{baseline} | {numbers} | {called} |")
+        numbers = (decimal(trial.values[name], trial.spread.get(name, math.nan)) for name in objectives)
+        rows.append(((Span(str(trial.number), url=links.run(trial.number)),), trial.label + baseline, *numbers, called))
+    head = ("trial", "configuration", *objectives, "")
+    blocks: list[Block] = [Table(head, tuple(rows), words=(0, 1, len(head) - 1))]
     if len(members) > most:
-        lines.append(f"\n{len(members) - most} more in `front.csv`.")
-    lines.append("\nValidation numbers: mean ± standard deviation over the seeds.")
-    return "\n".join(lines) if members else "## The front\n\nNo trial is on it yet."
+        blocks.append(Text(line("{} more in {}.", len(members) - most, code("front.csv"))))
+    return [*blocks, Text("Validation numbers: mean ± standard deviation over the seeds.")]
 
 
-def _number(value: float, spread: float) -> str:
-    return f"{value:.4f}" + ("" if math.isnan(spread) else f" ± {spread:.4f}")
-
-
-def _cares(results: Results) -> list[str]:
-    spec, cares = results.spec, [f"- {summary.CAVEAT}"]
+def _cares(results: Results) -> Bullets:
+    spec, cares = results.spec, list[Line]([summary.CAVEAT])
     counts = (results.dataset.get("splits") or {}).get("val", {})
     groups = counts.get(spec.groups) or counts.get("class") or {}
     if groups:
         name, n = min(groups.items(), key=lambda item: item[1])
         low, high = wilson(0.8 * n, n)
         cares.append(
-            f"- The smallest group of the validation split is `{name}`, {n} images: a share of .80 measured there "
-            f"is, at 95 %, anything from {low:.2f} to {high:.2f}."
-        )
+            line(
+                "The smallest group of the validation split is {}, {} images: a share of .80 measured there is, at 95 "
+                "%, anything from {} to {}.",
+                code(name), n, f"{low:.2f}", f"{high:.2f}",
+            )
+        )  # fmt: skip
     if spec.data.name == "digits-on-scenes":
-        cares.append(f"- {summary.SMOKE}")
-    return ["\n".join(cares)]
+        cares.append(summary.SMOKE)
+    return Bullets(tuple(cares))

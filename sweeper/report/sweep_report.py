@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards.document.document import Code, Document, Picture, Section, Table, Text
+from dashboards.document.document import Code, Document, Line, Picture, Section, Table, Text, code, line
 from dashboards.figures.front import front_chart, front_numbers
 from dashboards.ink.chart import COLUMN, SCREEN
 from dashboards.ink.wording import decimal, heading, interval, readable, setting
@@ -15,18 +15,17 @@ from sweeper.report import evidence
 from sweeper.results import held_out, summary
 from sweeper.results.results import Results
 from sweeper.spec import loading
+from sweeper.spec.model import SweepSpec
 from sweeper.trial import Trial
-
-HeldOut = Mapping[int, Mapping[str, tuple[float, float]]]
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReportFacts:
     """What a report is made of."""
 
     results: Results
     advice: Recommendation | None
-    test: HeldOut
+    test: held_out.HeldOut
     bounds: Mapping[str, float]
 
     @property
@@ -40,14 +39,14 @@ class Facts:
         return {number: ", ".join(dict.fromkeys(names)) for number, names in found.items()}
 
 
-def gather(results: Results, bounds: Mapping[str, float] | None = None) -> Facts:
+def gather(results: Results, bounds: Mapping[str, float] | None = None) -> ReportFacts:
     """Everything that the report needs, read once. The choice is made before the test numbers are looked at."""
     advice = results.recommendation(bounds)
     test = held_out.read(results)
-    return Facts(results, advice, test, dict(bounds or {}))
+    return ReportFacts(results, advice, test, dict(bounds or {}))
 
 
-def document(facts: Facts) -> Document:
+def document(facts: ReportFacts) -> Document:
     """The report as data; `dashboards.document.writers` writes it.
 
     Raises:
@@ -61,7 +60,7 @@ def document(facts: Facts) -> Document:
         )
     by = rule(results.spec.objectives, facts.bounds)
     sections = [
-        Section("The question", tuple(_question(facts))),
+        Section("The question", (Text(question(results.spec)),)),
         Section("The answer", tuple(_answer(facts))),
         Section("The front", tuple(_front(facts))),
         Section("On the test split", tuple(_test(facts))),
@@ -73,30 +72,29 @@ def document(facts: Facts) -> Document:
     return Document(f"Sweep {results.spec.name}", _stands(facts), tuple(sections))
 
 
-def _stands(facts: Facts) -> str:
+def _stands(facts: ReportFacts) -> str:
     told = ", ".join(f"{count} {state}" for state, count in facts.results.counts.items() if count)
     spec, state = facts.results.spec, facts.results.state
     return f"{spec.data.name}, {spec.backbone.name}. {state}: {told} of {spec.budget} trials."
 
 
-def _question(facts: Facts) -> list[Text]:
-    spec = facts.results.spec
-    searched = [name for name, value in spec.space.plain().items() if isinstance(value, (dict, list))]
-    seeds = len(spec.search.seed_list)
+def question(spec: SweepSpec) -> Line:
+    """What the sweep asks, in two sentences."""
+    searched = [code(name) for name, value in spec.space.plain().items() if isinstance(value, (dict, list))]
     wanted = " and ".join(f"{'most' if s == 'max' else 'least'} {name}" for name, s in spec.objectives.items())
     kept = [f"{name} {sign} {end:g}" for name, bound in spec.constraints.items()
             for sign, end in (("≥", bound.min), ("≤", bound.max)) if end is not None]  # fmt: skip
-    return [
-        Text(
-            f"Which {', '.join(searched) or 'settings'} of a fine-tuning of {spec.backbone.name} on {spec.data.name} "
-            f"give {wanted}{' with ' + ' and '.join(kept) if kept else ''}? Groups: {spec.groups}. "
-            f"{spec.budget} trials, proposed by {spec.search.sampler}, each trained with {seeds} seeds; "
-            f"baselines: {', '.join(spec.search.baselines) or 'none'}."
-        )
-    ]
+    settings = line(", ".join(["{}"] * len(searched)), *searched) if searched else ("settings",)
+    return (
+        *("Which ", *settings),
+        *line(" of a fine-tuning of {} on {} give ", code(spec.backbone.name), code(spec.data.name)),
+        f"{wanted}{' with ' if kept else ''}{' and '.join(kept)}? Groups: {spec.groups}. {spec.budget} trials, ",
+        *line("proposed by {}, each trained with ", code(spec.search.sampler)),
+        f"{len(spec.search.seed_list)} seeds; baselines: {', '.join(spec.search.baselines) or 'none'}.",
+    )
 
 
-def _answer(facts: Facts) -> list[Text]:
+def _answer(facts: ReportFacts) -> list[Text]:
     advice, results = facts.advice, facts.results
     assert advice is not None  # there is a front
     said, why = str(advice).split("\n", 1)
@@ -110,7 +108,7 @@ def _answer(facts: Facts) -> list[Text]:
     ]
 
 
-def _front(facts: Facts) -> list[Picture | Table | Text]:
+def _front(facts: ReportFacts) -> list[Picture | Table | Text]:
     spec = facts.results.spec
     bounds = {name: (bound.min, bound.max) for name, bound in spec.constraints.items()}
     for name, end in facts.bounds.items():
@@ -127,7 +125,7 @@ def _front(facts: Facts) -> list[Picture | Table | Text]:
     return blocks
 
 
-def _front_table(facts: Facts) -> Table:
+def _front_table(facts: ReportFacts) -> Table:
     """Members of the front and baselines, with what resampling says of them."""
     spec, sure = facts.results.spec, facts.advice.stability if facts.advice else None
     rows = []
@@ -151,7 +149,7 @@ def _share(shares: Mapping[int, float], number: int) -> str:
     return f"{shares[number]:.0%}" if number in shares else "–"
 
 
-def _shown(facts: Facts) -> list[Trial]:
+def _shown(facts: ReportFacts) -> list[Trial]:
     """The front, best first objective first, then the baselines that are not on it."""
     results = facts.results
     rest = [t for t in results.trials if t.baseline and t.number not in results.front and t.values]
@@ -162,7 +160,7 @@ def _baseline(trial: Trial) -> str:
     return " (baseline)" if trial.baseline else ""
 
 
-def _test(facts: Facts) -> list[Text | Table]:
+def _test(facts: ReportFacts) -> list[Text | Table]:
     """The only place with test numbers: each point's, and how far it is from validation."""
     spec = facts.results.spec
     rows = []
@@ -189,7 +187,7 @@ def _test(facts: Facts) -> list[Text | Table]:
     ]
 
 
-def _tried(facts: Facts) -> list[Text | Table]:
+def _tried(facts: ReportFacts) -> list[Text | Table]:
     trials, spec = facts.results.trials, facts.results.spec
     methods = [str(t.params.get("method")) for t in trials]
     counted = ", ".join(f"{methods.count(m)} {m}" for m in dict.fromkeys(methods))
@@ -225,7 +223,7 @@ def _every(trials: Sequence[Trial], objectives: Mapping[str, str]) -> Table:
     )
 
 
-def _provenance(facts: Facts) -> list[Text | Table]:
+def _provenance(facts: ReportFacts) -> list[Text | Table]:
     results, found = facts.results, facts.results.provenance
     made = next((fit.provenance for fit in results.fits if fit.provenance), {})
     versions = found.get("versions") or made.get("versions") or {}
@@ -243,7 +241,7 @@ def _provenance(facts: Facts) -> list[Text | Table]:
     return [Table(("what", "which"), tuple(rows), words=(0, 1)), *evidence.sizes(results)]
 
 
-def _again(facts: Facts) -> list[Text | Code]:
+def _again(facts: ReportFacts) -> list[Text | Code]:
     name = facts.results.spec.name
     return [
         Text("Save this as sweep.yaml; the same seed proposes the same points, given the same results before them."),

@@ -13,6 +13,7 @@ from sweeper.results.results import Results
 from sweeper.state.sweep_folder import read_json
 from sweeper.trial import mean_and_spread
 
+HeldOut = Mapping[int, Mapping[str, tuple[float, float]]]  # trial number -> metric -> mean and spread over the seeds
 MEND = "Delete it: the next resume measures it again."
 
 

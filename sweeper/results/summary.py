@@ -16,12 +16,6 @@ SMOKE = (
 )
 
 
-def number(mean: float, spread: float = math.nan) -> str:
-    """`.873 ± .012`; without spread where that is unknown."""
-    text = f"{mean:.3f}"
-    return text if math.isnan(spread) else f"{text} ± {spread:.3f}"
-
-
 def duration(seconds: float | None) -> str:
     """`1 h 02 min`, `3 min 20 s`, `14 s`; `?` when unknown."""
     if seconds is None:

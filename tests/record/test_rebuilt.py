@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -21,6 +22,7 @@ from sweeper.state.lease import Lease
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder, write_json
 from sweeper.trial import State, Trial, typical
+from tests import hostile
 
 SPEC = loading.parse(
     "name: a-sweep\ngroups: cell\nspace: {method: [lora, fairlora], rank: [4, 8]}\n"
@@ -48,11 +50,12 @@ def told(folder: Path, count: int) -> str:
 
 def test_the_note_tells_what_was_asked_where_it_stands_and_which_point_with_links_to_the_runs(tmp_path: Path) -> None:
     text = told(tmp_path, 2)
-    assert "which `method`, `lambda`, `rank` give most accuracy and least delta_f1, accuracy at least 0.5 on" in text
+    assert "Which `method`, `lambda`, `rank` of a fine-tuning of `small-vit` on `digits-on-scenes` give most" in text
+    assert "most accuracy and least delta\\_f1 with accuracy ≥ 0.5? Groups: cell. 40 trials" in text
     assert "2 complete of 40; 2 on the front." in text
-    row = "| [1](#/experiments/7/runs/run1?workflowType=machine_learning) | fairlora λ=0.5 r=8 | 0.8010 ± 0.0100 |"
-    assert f"{row} 0.2010 | most-accurate |" in text
-    assert "0.2000 | knee, fairest |" in text
+    row = "| [1](#/experiments/7/runs/run1?workflowType=machine_learning) | fairlora λ=0.5 r=8 | 0.801 ± 0.010 |"
+    assert f"{row} 0.201 | most-accurate |" in text
+    assert "0.200 | knee, fairest |" in text
     assert "fairlora λ=0.5 r=8 (baseline lora)" in text
     assert "](get-artifact?path=front-small.png&run_uuid=parent)" in text
     assert "**#0 fairlora λ=0.5 r=8**, by the knee: from here on" in text
@@ -69,6 +72,22 @@ def test_the_note_stays_below_what_mlflow_cuts_and_says_how_many_it_left_out(tmp
     text = told(tmp_path, count)
     assert len(text) < 8000
     assert ("more in `front.csv`" in text) == (count > 25)
+
+
+@pytest.mark.parametrize("name", hostile.NAMES)
+def test_a_name_is_text_in_the_note(tmp_path: Path, name: str) -> None:
+    """The name of a group, and a method's, which is in the label of each trial."""
+
+    def note_of(name: str) -> hostile.Page:
+        write_json(tmp_path / "provenance.json", {"dataset": {"splits": {"val": {"n": 9, "cell": {name: 9}}}}})
+        trials = [replace(trial(n, 0.8 + n / 10, 0.2 + n / 10), params={"method": name}) for n in range(2)]
+        results = Results(SweepFolder(tmp_path), SPEC, trials, [0, 1])
+        return hostile.rendered(note.write(results, Links("7", "parent", {0: "run0", 1: "run1"})))
+
+    harmless, page = note_of("abc"), note_of(name)
+    assert page.tags == harmless.tags
+    assert page.addresses == harmless.addresses
+    assert " ".join(page.text.split()) == " ".join(harmless.text.split()).replace("abc", " ".join(name.split()))
 
 
 def test_a_sweep_without_a_front_has_a_note_too(tmp_path: Path) -> None:

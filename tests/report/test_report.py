@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from dashboards.document import tables, writers
-from dashboards.document.document import Code, Document, Section, Table, Text
+from dashboards.document.document import Code, Document, Section, Table, Text, plain
 from sweeper.cli import main
 from sweeper.errors import UserError
 from sweeper.report import sweep_report
@@ -41,7 +41,7 @@ def words(part: Section) -> str:
     found = []
     for block in part.blocks:
         if isinstance(block, (Text, Code)):
-            found.append(block.text)
+            found.append(block.text if isinstance(block, Code) else plain(block.text))
         elif isinstance(block, Table):
             found += [block.caption, *block.head, *(cell for row in block.rows for cell in row)]
     return " ".join(found)
