@@ -78,8 +78,8 @@ def bar_chart(numbers: BarNumbers) -> Chart:
 def _styles(names: Sequence[str], methods: Sequence[str]) -> dict[str, Look]:
     """Each row in its method's look; where two share a method, in looks of their own."""
     if len(set(methods)) == len(methods):
-        drawn = looks(sorted(set(methods)))
-        return {name: drawn[method] for name, method in zip(names, methods, strict=True)}
+        styles = looks(sorted(set(methods)))
+        return {name: styles[method] for name, method in zip(names, methods, strict=True)}
     return looks(list(names))
 
 

@@ -125,8 +125,8 @@ def _series(curve: MethodCurve, look: Look) -> Sequence[Series]:
     xs, ys, names = zip(*curve.trials, strict=True)
     hover = [f"{name}\n{curve.metric} {y:.4f}" for name, y in zip(names, ys, strict=True)]
     faint = Series(curve.method, xs, ys, look=look, hover=hover, size=6, opacity=0.35, key=False)
-    said = [f"{curve.method}, mean {y:.4f}" for y in curve.mean]
-    line = Series(curve.method, curve.x, curve.mean, "line", look, error=curve.std, hover=said, size=7)
+    means = [f"{curve.method}, mean {y:.4f}" for y in curve.mean]
+    line = Series(curve.method, curve.x, curve.mean, "line", look, error=curve.std, hover=means, size=7)
     return [faint, line] if curve.binned else [line]
 
 

@@ -320,26 +320,26 @@ def _outline(numbers: FrontNumbers) -> list[Series]:
 def _clouds(numbers: FrontNumbers) -> list[Series]:
     """For each method and symbol: the faint points first, so that the strong ones lie upon them."""
     styles = looks(numbers.methods)
-    found = []
+    series = []
     for is_strong in (False, True):
         for method, look in styles.items():
             members = [p for p in numbers.points if p.method == method and p.strong is is_strong]
             for kind in _kinds(members, look):
-                found.append(_cloud(kind[1], numbers, method, kind[0], is_strong))
+                series.append(_cloud(kind[1], numbers, method, kind[0], is_strong))
     if numbers.knee is not None:
         k = numbers.knee
-        found.append(Series("knee", (k.x,), (k.y,), look=_KNEE, size=22, opacity=0.3, hover=(_hover(k, numbers),)))
-    return found
+        series.append(Series("knee", (k.x,), (k.y,), look=_KNEE, size=22, opacity=0.3, hover=(_hover(k, numbers),)))
+    return series
 
 
 def _kinds(points: Sequence[TrialPoint], look: Look) -> list[tuple[Look, list[TrialPoint]]]:
     """Points by how they are marked: as a baseline, as one that breaks a bound, ringed or not."""
-    found: dict[tuple[str, bool], tuple[Look, list[TrialPoint]]] = {}
+    kinds: dict[tuple[str, bool], tuple[Look, list[TrialPoint]]] = {}
     for p in points:
         symbol = CROSS if not p.feasible else STAR if p.baseline else look.symbol
         key = (symbol.plotly, p.on_front)
-        found.setdefault(key, (Look(look.colour, symbol, look.dash), []))[1].append(p)
-    return list(found.values())
+        kinds.setdefault(key, (Look(look.colour, symbol, look.dash), []))[1].append(p)
+    return list(kinds.values())
 
 
 def _cloud(points: Sequence[TrialPoint], numbers: FrontNumbers, method: str, look: Look, is_strong: bool) -> Series:
@@ -381,10 +381,10 @@ def _keys(numbers: FrontNumbers) -> list[Series]:
 
 def _bounds(numbers: FrontNumbers) -> list[ReferenceLine]:
     """A line at each bound that lies in the frame."""
-    found = []
+    lines = []
     for which, axis in (("x", numbers.x), ("y", numbers.y)):
         for sign, bound in zip(("≥", "≤"), numbers.bounds.get(axis.name, (None, None)), strict=True):
             if bound is not None and 0 <= axis.share(bound) <= 1:
                 text = f"{readable(axis.name)} {sign} {bound:g}"
-                found.append(ReferenceLine("x" if which == "x" else "y", bound, text, Look(FAINT, CIRCLE)))
-    return found
+                lines.append(ReferenceLine("x" if which == "x" else "y", bound, text, Look(FAINT, CIRCLE)))
+    return lines

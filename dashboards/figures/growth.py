@@ -46,7 +46,7 @@ def hypervolume_chart(numbers: HypervolumeNumbers) -> Chart:
     return Chart(tuple(panels), canvas=WIDE if numbers.hours else SCREEN)
 
 
-def _panel(title: str, x: Sequence[float], y: Sequence[float], said: str) -> Panel:
-    hover = [f"{volume:.4f} {said.format(at)}" for at, volume in zip(x, y, strict=True)]
+def _panel(title: str, x: Sequence[float], y: Sequence[float], text: str) -> Panel:
+    hover = [f"{volume:.4f} {text.format(at)}" for at, volume in zip(x, y, strict=True)]
     return Panel(Scale(title), Scale(VOLUME), (Series("hypervolume", x, y, "steps", _LINE, hover=hover, size=0, thick=2,
                                                       key=False),))  # fmt: skip

@@ -44,12 +44,12 @@ def importance_numbers(
     if len(known) < LEAST or not varied:
         return None
     columns = [_features(known[name]) for name in varied]
-    found = {name: _importance(columns, known[name].to_numpy(dtype=np.float64), seed) for name in objectives}
+    by_objective = {name: _importance(columns, known[name].to_numpy(dtype=np.float64), seed) for name in objectives}
     return ImportanceNumbers(
         parameters=tuple(varied),
-        importance={name: tuple(f[0].tolist()) for name, f in found.items()},
-        spread={name: tuple(f[1].tolist()) for name, f in found.items()},
-        predicted={name: f[2] for name, f in found.items()},
+        importance={name: tuple(f[0].tolist()) for name, f in by_objective.items()},
+        spread={name: tuple(f[1].tolist()) for name, f in by_objective.items()},
+        predicted={name: f[2] for name, f in by_objective.items()},
         trials=len(known),
     )
 
@@ -77,8 +77,8 @@ def _importance(
     worse, error = [], 0.0
     for fold in range(_FOLDS):
         left_out = order[fold::_FOLDS]
-        kept = np.setdiff1d(order, left_out)
-        errors_P1 = _errors(columns, target_T, kept, left_out, seed + fold)
+        known = np.setdiff1d(order, left_out)
+        errors_P1 = _errors(columns, target_T, known, left_out, seed + fold)
         error += errors_P1[-1] * len(left_out)
         worse.append(errors_P1[:-1] - errors_P1[-1])
     share_FP = np.array(worse) / variance
@@ -88,7 +88,7 @@ def _importance(
 def _errors(
     columns: Sequence[npt.NDArray[np.float64]],
     target_T: npt.NDArray[np.float64],
-    kept: npt.NDArray[np.int64],
+    known: npt.NDArray[np.int64],
     left_out: npt.NDArray[np.int64],
     seed: int,
 ) -> npt.NDArray[np.float64]:
@@ -103,10 +103,10 @@ def _errors(
         for _ in range(_SHUFFLES)
     ]
     forest = RandomForestRegressor(_TREES, min_samples_leaf=2, random_state=seed)
-    forest.fit(np.hstack(columns)[kept], target_T[kept])
-    asked = np.vstack([*dealt, np.hstack(aside)])  # in one call, because each takes a while to start
-    told = forest.predict(asked).reshape(-1, len(truth))
-    errors = ((told - truth) ** 2).mean(axis=1)
+    forest.fit(np.hstack(columns)[known], target_T[known])
+    cases = np.vstack([*dealt, np.hstack(aside)])  # in one call, because each takes a while to start
+    answers = forest.predict(cases).reshape(-1, len(truth))
+    errors = ((answers - truth) ** 2).mean(axis=1)
     return np.append(errors[:-1].reshape(len(columns), _SHUFFLES).mean(axis=1), errors[-1])
 
 
@@ -128,10 +128,10 @@ def importance_chart(numbers: ImportanceNumbers) -> Chart:
 
 
 def _caption(numbers: ImportanceNumbers) -> str:
-    said = ", ".join(f"{readable(name)} {value:.2f}" for name, value in numbers.predicted.items())
+    predicted = ", ".join(f"{readable(name)} {value:.2f}" for name, value in numbers.predicted.items())
     blind = [readable(name) for name, value in numbers.predicted.items() if value <= 0]
     warning = f" These {numbers.trials} trials cannot say what {' and '.join(blind)} depends on." if blind else ""
     return (
         f"How much worse a random forest predicts trials left out when a parameter is shuffled; bars: standard "
-        f"deviation over {_FOLDS} folds. R² on trials left out: {said}.{warning}"
+        f"deviation over {_FOLDS} folds. R² on trials left out: {predicted}.{warning}"
     )

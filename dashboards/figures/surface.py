@@ -162,9 +162,9 @@ def _over(outline: Sequence[XY], xs: Sequence[float], worst: float) -> list[floa
     flat = [(min(a[0], b[0]), max(a[0], b[0]), a[1]) for a, b in itertools.pairwise(outline) if a[0] != b[0]]
     flat.sort()
     starts = [left for left, _, _ in flat]
-    found = []
+    heights = []
     for left, right in itertools.pairwise(xs):
         at = bisect.bisect_right(starts, left) - 1
         held = at >= 0 and flat[at][1] >= right
-        found += [flat[at][2] if held else worst] * 2
-    return found
+        heights += [flat[at][2] if held else worst] * 2
+    return heights

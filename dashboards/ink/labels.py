@@ -61,8 +61,8 @@ def place(
     one that cannot be read. Greedy, so the order of the anchors is the order of their importance.
     A leader crosses none of `marks`, which it could be taken to mean, unless there is no other way.
     """
-    taken, written = [*obstacles, *marks], list[Box]()
-    found: list[Placement | None] = []
+    occupied, written = [*obstacles, *marks], list[Box]()
+    placements: list[Placement | None] = []
     for anchor, wordings in zip(anchors, texts, strict=True):
         others = [mark for mark in marks if not mark.holds(anchor)]
         free = (
@@ -70,18 +70,18 @@ def place(
             for crossed in (others, [])
             for placement in _candidates(wordings, towards)
             for box, leader in [(_around(anchor, placement), _leader(anchor, placement))]
-            if box.inside(*size) and _free([box], taken) and _free(leader, [*written, *crossed])
+            if box.inside(*size) and _free([box], occupied) and _free(leader, [*written, *crossed])
         )
         placement, box, leader = next(free, (None, None, []))
         if box is not None:
             written.append(box)
-            taken += [box, *leader]
-        found.append(placement)
-    return found
+            occupied += [box, *leader]
+        placements.append(placement)
+    return placements
 
 
-def _free(boxes: Sequence[Box], taken: Sequence[Box]) -> bool:
-    return not any(box.overlaps(other) for box in boxes for other in taken)
+def _free(boxes: Sequence[Box], occupied: Sequence[Box]) -> bool:
+    return not any(box.overlaps(other) for box in boxes for other in occupied)
 
 
 def _around(anchor: tuple[float, float], placement: Placement) -> Box:

@@ -63,10 +63,10 @@ def _document(results: Results, links: Links, most: int) -> Document:
 
 def _stands(results: Results) -> Text:
     counts = ", ".join(f"{count} {state}" for state, count in results.counts.items() if count)
-    said = f" {counts or 'nothing yet'} of {results.spec.budget}; {len(results.front)} on the front."
+    text = f" {counts or 'nothing yet'} of {results.spec.budget}; {len(results.front)} on the front."
     if not math.isnan(results.hypervolume):
-        said += f" Hypervolume {decimal(results.hypervolume, digits=4)}."
-    return Text((Span("So far:", strong=True), said))
+        text += f" Hypervolume {decimal(results.hypervolume, digits=4)}."
+    return Text((Span("So far:", strong=True), text))
 
 
 def _front(results: Results, links: Links, most: int) -> list[Block]:

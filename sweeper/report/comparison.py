@@ -99,10 +99,10 @@ def compare(sides: Sequence[Side], *, force: bool = False) -> Comparison:
 def _refuse(sides: Sequence[Side]) -> None:
     if len({each.name for each in sides}) < max(2, len(sides)):
         raise UserError("compare takes two or more different sweeps: sweeper compare NAME NAME ...")
-    asked = {each.name: dict(each.results.spec.objectives) for each in sides}
-    if len({tuple(sorted(objectives.items())) for objectives in asked.values()}) > 1:
-        told = "; ".join(f"{name}: {', '.join(objectives)}" for name, objectives in asked.items())
-        raise UserError(f"these sweeps have other objectives ({told}), so they have no picture in common.")
+    objectives_of = {each.name: dict(each.results.spec.objectives) for each in sides}
+    if len({tuple(sorted(objectives.items())) for objectives in objectives_of.values()}) > 1:
+        listed = "; ".join(f"{name}: {', '.join(objectives)}" for name, objectives in objectives_of.items())
+        raise UserError(f"these sweeps have other objectives ({listed}), so they have no picture in common.")
     empty = [each.name for each in sides if not each.results.able]
     if empty:
         raise UserError(f"no trial of {', '.join(empty)} is complete and keeps the constraints: nothing to compare.")
@@ -124,65 +124,69 @@ def _reference(sides: Sequence[Side], points_TM: Floats, signs_M: Floats) -> Flo
 # --- to be shown
 
 
-def document(found: Comparison) -> Document:
+def document(comparison: Comparison) -> Document:
     """The comparison as a report."""
-    objectives = found.sides[0].results.spec.objectives
-    names = " and ".join(each.name for each in found.sides)
+    objectives = comparison.sides[0].results.spec.objectives
+    names = " and ".join(each.name for each in comparison.sides)
     blocks: list[Text | Table | Picture] = []
-    if found.differences:
-        blocks.append(Text("Not the same data: " + "; ".join(found.differences) + ". Mind what you read.", answer=True))
-    blocks.append(volume_table(found))
+    if comparison.differences:
+        blocks.append(
+            Text("Not the same data: " + "; ".join(comparison.differences) + ". Mind what you read.", answer=True)
+        )
+    blocks.append(volume_table(comparison))
     if len(objectives) > 1:
-        tables = {each.name: each.results.trials_table for each in found.sides}
+        tables = {each.name: each.results.trials_table for each in comparison.sides}
         large, small = (several.fronts_chart(tables, objectives, canvas=size) for size in (SCREEN, COLUMN))
         blocks.append(Picture("fronts", large, small))
-    blocks.append(Picture("hypervolume", several.growths_chart(_growths(found))))
+    blocks.append(Picture("hypervolume", several.growths_chart(_growths(comparison))))
     sections = [
         Section("Front against front", tuple(blocks)),
-        Section("Methods side by side", tuple(_methods(found))),
+        Section("Methods side by side", tuple(_methods(comparison))),
         Section("How to read it", (Text(CAVEAT, aside=True),)),
     ]
     return Document(f"Sweeps {names}", "Validation numbers; nothing here has seen a test split.", tuple(sections))
 
 
-def volume_table(found: Comparison) -> Table:
+def volume_table(comparison: Comparison) -> Table:
     """One row for each sweep: hypervolume, its share of the best that all reach together, front, best values, hours."""
-    objectives = found.sides[0].results.spec.objectives
+    objectives = comparison.sides[0].results.spec.objectives
     rows = []
-    for each in found.sides:
+    for each in comparison.sides:
         best = [
             (max if sense == "max" else min)(trial.values[name] for trial in each.results.able)
             for name, sense in objectives.items()
         ]
         hours = sum(fit.seconds for fit in each.results.fits) / 3600
-        volume = found.volumes[each.name]
-        share = f"{volume / found.together:.1%}" if found.together else "–"
-        shared = f"{found.shared_front[each.name]} of {len(each.results.front)}"
+        volume = comparison.volumes[each.name]
+        share = f"{volume / comparison.together:.1%}" if comparison.together else "–"
+        shared = f"{comparison.shared_front[each.name]} of {len(each.results.front)}"
         row = (each.name, decimal(volume, digits=4), share, shared, *map(decimal, best))
         rows.append((*row, str(len(each.results.trials)), f"{hours:.2f}"))
     bests = tuple(f"best {heading(name, sense)}" for name, sense in objectives.items())
     head = ("sweep", "hypervolume (↑)", "of all together", "members on the joint front", *bests)
-    place = ", ".join(f"{name} {value:.4g}" for name, value in found.reference.items())
-    top = max(found.volumes.values())
-    best_rows = frozenset((r, 1) for r, each in enumerate(found.sides) if math.isclose(found.volumes[each.name], top))
+    place = ", ".join(f"{name} {value:.4g}" for name, value in comparison.reference.items())
+    top = max(comparison.volumes.values())
+    best_rows = frozenset(
+        (r, 1) for r, each in enumerate(comparison.sides) if math.isclose(comparison.volumes[each.name], top)
+    )
     return Table((*head, "trials", "device hours"), tuple(rows), f"Hypervolume above {place}.", best=best_rows)
 
 
-def _growths(found: Comparison) -> dict[str, tuple[list[float], list[float]]]:
+def _growths(comparison: Comparison) -> dict[str, tuple[list[float], list[float]]]:
     """Hypervolume above the one reference point, and hours, after each trial that ended."""
-    made = {}
-    for each in found.sides:
-        volumes, seconds = evidence.grown(each.results, found.reference)
-        made[each.name] = (volumes, [total / 3600 for total in itertools.accumulate(seconds)])
-    return made
+    growths = {}
+    for each in comparison.sides:
+        volumes, seconds = evidence.grown(each.results, comparison.reference)
+        growths[each.name] = (volumes, [total / 3600 for total in itertools.accumulate(seconds)])
+    return growths
 
 
-def _methods(found: Comparison) -> list[Table]:
+def _methods(comparison: Comparison) -> list[Table]:
     """Every sweep's methods at the knees of their own trials, in the shape of the papers' tables."""
-    models = [each.results.spec.backbone.name for each in found.sides]
+    models = [each.results.spec.backbone.name for each in comparison.sides]
     rows = [
         evidence.method_rows(each.results, Knee()).assign(model=model if len(set(models)) == len(models) else each.name)
-        for each, model in zip(found.sides, models, strict=True)
+        for each, model in zip(comparison.sides, models, strict=True)
     ]
     caption = (
         "Validation split, in percent, mean ± standard deviation over the seeds; each method at the knee of its own "

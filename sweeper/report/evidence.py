@@ -28,14 +28,14 @@ ATTRIBUTE_METRICS = ("eod_max_macro", "sensitive_accuracy", "worst_group_accurac
 
 def sections(results: Results, by: Rule, named: Mapping[int, str]) -> list[Section]:
     """The sections, those left out that have nothing to show. `named`: the chosen points, by trial number."""
-    made = [
+    all_sections = [
         Section("Methods side by side", tuple(methods(results, by))),
         Section("Groups", tuple(_groups(results, named))),
         Section("Calibration", tuple(_calibration(results))),
         Section("What it depends on", tuple(_dependence(results))),
         Section("How the search went", tuple(_search(results))),
     ]
-    return [section for section in made if section.blocks]
+    return [section for section in all_sections if section.blocks]
 
 
 def methods(results: Results, by: Rule) -> list[Table | Picture | Text]:
@@ -62,8 +62,8 @@ def methods(results: Results, by: Rule) -> list[Table | Picture | Text]:
 
 def method_rows(results: Results, by: Rule) -> pd.DataFrame:
     """One row per method: model, method, name (with its settings), and every metric with its `_std`."""
-    taken = recommend.per_method(results.trials, results.spec.objectives, by)
-    rows = results.trials_table.set_index("number", drop=False).loc[list(taken.values())]
+    by_method = recommend.per_method(results.trials, results.spec.objectives, by)
+    rows = results.trials_table.set_index("number", drop=False).loc[list(by_method.values())]
     return rows.assign(model=results.spec.backbone.name, name=rows["label"])
 
 
@@ -97,14 +97,14 @@ def _group_table(groups: pd.DataFrame, number: int, name: str) -> Table:
 
 
 def _calibration(results: Results) -> list[Picture | Text]:
-    found = CHARTS["calibration"](results)
-    return [] if found is None else [Picture("calibration", found)]
+    chart = CHARTS["calibration"](results)
+    return [] if chart is None else [Picture("calibration", chart)]
 
 
 def _dependence(results: Results) -> list[Picture | Text]:
     names = {"by lambda": "lambda", "by rank": "rank", "importance": "importance", "all trials": "parallel"}
-    made = {name: CHARTS[which](results) for name, which in names.items()}
-    return [Picture(name, found) for name, found in made.items() if found is not None]
+    charts = {name: CHARTS[which](results) for name, which in names.items()}
+    return [Picture(name, chart) for name, chart in charts.items() if chart is not None]
 
 
 def _search(results: Results) -> list[Picture | Text]:
@@ -161,8 +161,10 @@ def _reliability(results: Results) -> Chart | None:
 
 
 def _importance(results: Results) -> Chart | None:
-    found = importance.importance_numbers(results.trials_table, _parameters(results), list(results.spec.objectives))
-    return None if found is None else importance.importance_chart(found)
+    importances = importance.importance_numbers(
+        results.trials_table, _parameters(results), list(results.spec.objectives)
+    )
+    return None if importances is None else importance.importance_chart(importances)
 
 
 def _parallel(results: Results) -> Chart | None:

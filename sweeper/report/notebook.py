@@ -77,8 +77,8 @@ class Sweep:
 
     def test(self) -> pd.DataFrame:
         """The test split's means of the chosen points, apart from all else: they choose nothing."""
-        found = held_out.read(self._results)
-        rows = {number: {name: mean for name, (mean, _) in row.items()} for number, row in found.items()}
+        measured = held_out.read(self._results)
+        rows = {number: {name: mean for name, (mean, _) in row.items()} for number, row in measured.items()}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("number")
 
     # --- the choice
@@ -114,10 +114,10 @@ class Sweep:
 
         if which not in evidence.CHARTS:
             raise UserError(f"no figure '{which}'. There are {', '.join(evidence.CHARTS)}.")
-        found = evidence.CHARTS[which](self._results)
-        if found is None:
+        chart = evidence.CHARTS[which](self._results)
+        if chart is None:
             raise UserError(f"too little to draw '{which}': it needs more trials, or another objective or parameter.")
-        return found
+        return chart
 
     def __repr__(self) -> str:
         return f"Sweep({summary.headline(self._results)})"

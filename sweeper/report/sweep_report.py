@@ -31,12 +31,12 @@ class ReportFacts:
     @property
     def named(self) -> dict[int, str]:
         """The points that have a name, by number: `knee and fairest`."""
-        found: dict[int, list[str]] = {}
+        names_by_number: dict[int, list[str]] = {}
         for name, number in self.results.named.items():
-            found.setdefault(number, []).append(name)
+            names_by_number.setdefault(number, []).append(name)
         if self.advice is not None:
-            found.setdefault(self.advice.number, []).insert(0, "recommended")
-        return {number: ", ".join(dict.fromkeys(names)) for number, names in found.items()}
+            names_by_number.setdefault(self.advice.number, []).insert(0, "recommended")
+        return {number: ", ".join(dict.fromkeys(names)) for number, names in names_by_number.items()}
 
 
 def gather(results: Results, bounds: Mapping[str, float] | None = None) -> ReportFacts:
@@ -73,22 +73,22 @@ def document(facts: ReportFacts) -> Document:
 
 
 def _stands(facts: ReportFacts) -> str:
-    told = ", ".join(f"{count} {state}" for state, count in facts.results.counts.items() if count)
+    counts = ", ".join(f"{count} {state}" for state, count in facts.results.counts.items() if count)
     spec, state = facts.results.spec, facts.results.state
-    return f"{spec.data.name}, {spec.backbone.name}. {state}: {told} of {spec.budget} trials."
+    return f"{spec.data.name}, {spec.backbone.name}. {state}: {counts} of {spec.budget} trials."
 
 
 def question(spec: SweepSpec) -> Line:
     """What the sweep asks, in two sentences."""
     searched = [code(name) for name, value in spec.space.plain().items() if isinstance(value, (dict, list))]
     wanted = " and ".join(f"{'most' if s == 'max' else 'least'} {name}" for name, s in spec.objectives.items())
-    kept = [f"{name} {sign} {end:g}" for name, bound in spec.constraints.items()
+    bounds = [f"{name} {sign} {end:g}" for name, bound in spec.constraints.items()
             for sign, end in (("≥", bound.min), ("≤", bound.max)) if end is not None]  # fmt: skip
     settings = line(", ".join(["{}"] * len(searched)), *searched) if searched else ("settings",)
     return (
         *("Which ", *settings),
         *line(" of a fine-tuning of {} on {} give ", code(spec.backbone.name), code(spec.data.name)),
-        f"{wanted}{' with ' if kept else ''}{' and '.join(kept)}? Groups: {spec.groups}. {spec.budget} trials, ",
+        f"{wanted}{' with ' if bounds else ''}{' and '.join(bounds)}? Groups: {spec.groups}. {spec.budget} trials, ",
         *line("proposed by {}, each trained with ", code(spec.search.sampler)),
         f"{len(spec.search.seed_list)} seeds; baselines: {', '.join(spec.search.baselines) or 'none'}.",
     )
@@ -97,10 +97,10 @@ def question(spec: SweepSpec) -> Line:
 def _answer(facts: ReportFacts) -> list[Text]:
     advice, results = facts.advice, facts.results
     assert advice is not None  # there is a front
-    said, why = str(advice).split("\n", 1)
+    recommended, why = str(advice).split("\n", 1)
     cares = [summary.CAVEAT] + [summary.SMOKE] * (results.spec.data.name == "digits-on-scenes")
     return [
-        Text(said, answer=True),
+        Text(recommended, answer=True),
         Text(why),
         Text(results.against_baseline()),
         Text(f"It was chosen among {facts.results.counts.get('complete', 0)} configurations."),
@@ -224,11 +224,11 @@ def _every(trials: Sequence[Trial], objectives: Mapping[str, str]) -> Table:
 
 
 def _provenance(facts: ReportFacts) -> list[Text | Table]:
-    results, found = facts.results, facts.results.provenance
+    results, noted = facts.results, facts.results.provenance
     made = next((fit.provenance for fit in results.fits if fit.provenance), {})
-    versions = found.get("versions") or made.get("versions") or {}
+    versions = noted.get("versions") or made.get("versions") or {}
     rows = [
-        ("commit", str(found.get("commit") or "unknown")),
+        ("commit", str(noted.get("commit") or "unknown")),
         ("data", f"{results.spec.data.name}, split {made.get('split_hash', 'unknown')}"),
         (
             "backbone",
