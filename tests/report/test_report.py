@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,10 +14,10 @@ from dashboards.document import tables, writers
 from dashboards.document.document import Code, Document, Section, Table, Text, plain
 from sweeper.cli import main
 from sweeper.errors import UserError
-from sweeper.report import sweep_report
+from sweeper.report import export, sweep_report
 from sweeper.results.results import Results
 from sweeper.state.sweep_folder import SweepFolder
-from tests import finished
+from tests import finished, hostile
 from trainables import files
 
 
@@ -90,6 +91,30 @@ def test_the_page_refers_to_nothing_outside_itself(document: Document) -> None:
     assert not re.search(r"https?://|@import|url\(", own)
     assert page.count("plotly.js v") == 1
     assert page.count('class="picture"') == len(document.pictures) >= 6
+
+
+def test_a_class_with_a_hostile_name_is_text_in_the_report_of_a_whole_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names of classes and attribute values, through fits, study, tables and pictures."""
+    classes = ("<script>alert(1)</script>", "=HYPERLINK(1)")
+    places = ("[x](javascript:alert(1)) | `b` http://evil.example", "$y$ ~~z~~ <img src=x>")
+    pages = []
+    for names in (("a", "b", "c", "d"), (*classes, *places)):
+        monkeypatch.setattr(finished, "CLASSES", names[:2])
+        monkeypatch.setattr(finished, "PLACES", names[2:])
+        path = tmp_path / str(len(pages)) / "birds"
+        finished.sweep(path)
+        results = Results.open(SweepFolder(path))
+        made = sweep_report.document(sweep_report.gather(results))
+        pages.append((hostile.Page(writers.to_html(made)), hostile.rendered(writers.to_markdown(made))))
+    for harmless, page in zip(*pages, strict=True):
+        assert page.tags == harmless.tags
+        assert page.addresses == harmless.addresses
+        assert all(page.says(name) for name in (*classes, *places))
+    with export.write(results, "csv", tmp_path / "x.csv")[2].open(newline="") as file:
+        groups = {row["name"] for row in csv.DictReader(file)}
+    assert {classes[0], f"'{classes[1]}"} <= groups
 
 
 def test_markdown_and_latex_hold_the_tables_in_the_papers_shape(document: Document) -> None:
