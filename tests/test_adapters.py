@@ -273,3 +273,67 @@ def test_without_an_adapter_plain_torch_loads_the_one_file(method: str, file: st
     plain = vit()
     plain.load_state_dict(load_file(tmp_path / file), strict=method == "fft")
     assert torch.equal(outputs(plain), outputs(model))
+
+
+def family(name: str, **sizes: object) -> Backbone:
+    """A timm model without weights, as the loader describes it."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=3, **sizes)
+    backbone = described(model)
+    backbone.head, backbone.targets = model.pretrained_cfg["classifier"], linear_targets(model)
+    return backbone
+
+
+def adapted(backbone: Backbone, layers: str) -> nn.Module:
+    return adapters.wrap(backbone.model, backbone, Params(method="lora", rank=4, layers=layers))
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "reached"),
+    [
+        ("convit_tiny", {"depth": 3, "local_up_to_layer": 2, "embed_dim": 12}, "1 of 3"),
+        ("twins_svt_small", {"depths": (2, 2, 0, 0), "embed_dims": (16, 16, 16, 16)}, "2 of 4"),
+        ("cait_xxs24_224", {"depth": 2, "embed_dim": 16, "num_heads": 2}, "2 of 4"),
+    ],
+)
+def test_an_option_that_reaches_some_attention_blocks_only_is_refused_with_those_it_misses(
+    name: str, sizes: dict[str, object], reached: str
+) -> None:
+    with pytest.raises(UserError, match=rf"'qkv' reaches {reached} attention blocks .* Name the layers yourself"):
+        adapted(family(name, **sizes), "qkv")
+    named = adapted(family(name, **sizes), "attn.qkv")  # who names the layers knows
+    assert "{} of {}".format(*adapters.attention_reach(named)) == reached
+
+
+def test_a_layer_scale_at_its_start_does_not_make_an_adapter_dead() -> None:
+    """cait begins at 1e-5 to 1e-6: behind it the adapter changed 3e-10 of the outputs."""
+    backbone = family("cait_xxs24_224", img_size=32, depth=4, embed_dim=16, num_heads=2, init_values=1e-6)
+    adapters.check_effect(adapted(backbone, "attn.qkv"), IMAGES_NCHW)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
+def test_a_convolutional_network_is_told_that_no_adapter_fits(name: str) -> None:
+    with pytest.raises(UserError, match=r"no linear layer but its head.*Use methods fft or probe, or a transformer"):
+        adapted(family(name), "qkv")
+
+
+def test_the_head_is_no_layer_to_adapt() -> None:
+    with pytest.raises(UserError, match=r"'head' is the head of tiny, which trains whole beside the adapter"):
+        adapted(family("vit_tiny_patch16_224", img_size=32, depth=2), "head")
+
+
+@pytest.mark.parametrize("method", ["lora", "probe", "fft"])
+def test_logits_are_float32_products_also_where_the_body_computes_in_bfloat16(method: str) -> None:
+    model = adapters.wrap(vit(), described(vit()), Params(method=method, rank=4))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert model.eval()(IMAGES_NCHW).dtype == torch.bfloat16
+    adapters.answer_in_float32(model, ["head"])
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    inputs: list[Tensor] = []
+    base.get_submodule("head").register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        logits_NC = model.eval()(IMAGES_NCHW)
+    state = {name: t for name, t in base.named_parameters() if name.startswith("head.")}
+    weight_CF, bias_C = (next(t for n, t in reversed(state.items()) if n.endswith(kind)) for kind in ("weight", "bias"))
+    assert logits_NC.dtype == torch.float32
+    assert torch.equal(logits_NC, nn.functional.linear(inputs[0].float(), weight_CF, bias_C))

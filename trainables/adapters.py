@@ -9,6 +9,7 @@ Shapes: N examples, C channels, H height, W width.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import MultiheadAttention
+from peft.tuners.tuners_utils import check_target_module_exists
+from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -29,7 +32,9 @@ from trainables.params import Params
 if TYPE_CHECKING:
     from trainables.backbones import Backbone
 
+_ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)  # in a block's class or name, in every family of timm
 _NOISE = 1e-9  # of the outputs' size, in float64: far above rounding, far below any adapter that is heard
+_TINY = 1e-3
 _MEND = "Adapt other layers (params.layers), or make the model call these (timm: qkv_bias_separate=True)."
 
 
@@ -40,7 +45,8 @@ def wrap(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     `params.layers` is one of `backbone.targets`, or name endings of modules, as in `attn.qkv,mlp.fc1`.
     LoRA's first matrix is drawn from torch's global random state.
 
-    Raises: `UserError` where the layers do not exist or peft cannot adapt them in the way asked for.
+    Raises: `UserError` where the layers do not exist, where an option such as `qkv` reaches only some of the
+    attention blocks, or where peft cannot adapt the layers in the way asked for.
     Source: Hu et al. 2021, section 4; rsLoRA, Kalajdzievski 2023; DoRA, Liu et al. 2024.
     """
     return _WRAPPERS[METHODS[params.method].adapter](model, backbone, params)
@@ -50,6 +56,64 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     """(trainable, total) numbers of weights, as peft counts: a head that peft copies counts twice in the total."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+
+
+def train(model: nn.Module) -> None:
+    """Training mode, but frozen normalisation stays in evaluation mode, so that its statistics do not move.
+
+    peft saves no buffers: with statistics that moved, the saved model would not be the measured one.
+    """
+    model.train()
+    if all(p.requires_grad for p in model.parameters()):
+        return
+    for part in model.modules():
+        if getattr(part, "running_mean", None) is not None and not any(p.requires_grad for p in part.parameters()):
+            part.eval()
+
+
+def answer_in_float32(model: nn.Module, heads: Iterable[str]) -> None:
+    """The heads of a wrapped model compute in float32 also where the body runs in bfloat16.
+
+    bfloat16 keeps 8 bits: logits near 10 would come in steps of 1/16, and losses and calibration with them.
+    """
+    for head in (trained_module(model, name) for name in heads):
+        head.forward = _in_float32(head.forward)  # type: ignore[method-assign]
+
+
+def trained_module(model: nn.Module, name: str) -> nn.Module:
+    """The module `name` of the model that was wrapped; of a head under LoRA the copy that trains."""
+    module: Any = (model.get_base_model() if isinstance(model, PeftModel) else model).get_submodule(name)
+    if isinstance(module, ModulesToSaveWrapper):
+        (module,) = module.modules_to_save.values()
+    return module  # type: ignore[no-any-return]
+
+
+def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def exact(features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return forward(features.float())
+
+    return exact
+
+
+def attention_blocks(model: nn.Module) -> list[str]:
+    """The outermost modules of `model` that attend and have linear layers; attention that only pools is none."""
+    blocks: list[str] = []
+    for name, part in model.named_modules():
+        kind = type(part).__name__
+        attends = _ATTENTION.search(kind) or _ATTENTION.fullmatch(name.rpartition(".")[2])
+        pools = "pool" in kind.lower() or "pool" in name
+        inside = any(name.startswith(f"{block}.") for block in blocks)
+        if attends and not pools and not inside and any(isinstance(p, nn.Linear) for p in part.modules()):
+            blocks.append(name)
+    return blocks
+
+
+def attention_reach(model: nn.Module) -> tuple[int, int]:
+    """(adapted, all) attention blocks of a wrapped model."""
+    blocks = attention_blocks(model)
+    adapted = [name for name, part in model.named_modules() if isinstance(part, LoraLayer)]
+    return sum(any(f"{name}.".startswith(f"{block}.") for name in adapted) for block in blocks), len(blocks)
 
 
 def check_gradients(model: nn.Module) -> None:
@@ -76,7 +140,8 @@ def check_effect(model: nn.Module, images_NCHW: Tensor) -> None:
 
     Looks at a copy in float64: weights, gradients, mode and random state of `model` stay as they are. In the copy
     all-zero tensors become small noise, since they hide what lies behind them: a fresh LoRA B, a fresh head, the
-    last norms of an untrained Swin-v2. Models without an adapter pass. A few images are enough.
+    last norms of an untrained Swin-v2. For the same reason a layer scale that is still tiny becomes 1. Models without
+    an adapter pass. A few images are enough.
 
     Raises: `FitError` with the reason `dead-adapter`, naming the layers.
     """
@@ -160,19 +225,22 @@ def _full(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
 
 def _head(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     model.requires_grad_(False)
-    model.get_submodule(backbone.head).requires_grad_(True)
+    for head in backbone.heads:
+        model.get_submodule(head).requires_grad_(True)
     return model
 
 
 def _lora(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     alpha = params.alpha_value
     targets = _targets(model, backbone, params.layers)
+    if params.layers in backbone.targets:
+        _refuse_part(model, backbone, targets, params.layers)
     config = LoraConfig(
         r=params.rank,
         lora_alpha=int(alpha) if alpha.is_integer() else alpha,  # type: ignore[arg-type]  # peft only divides by it
         lora_dropout=params.dropout,
         target_modules=targets,
-        modules_to_save=[backbone.head],
+        modules_to_save=list(backbone.heads),
         use_rslora=params.variant == "rslora",
         use_dora=params.variant == "dora",
     )
@@ -202,11 +270,48 @@ def _targets(model: nn.Module, backbone: Backbone, layers: str) -> list[str] | s
     names = [name.strip() for name in layers.split(",")]
     modules = [f".{name}" for name, _ in model.named_modules()]
     if not all(any(module.endswith(f".{name}") for module in modules) for name in names):
-        linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
-        known = unknown(f"params.layers '{layers}' of {backbone.name}", layers, backbone.targets)
-        endings = _some((".".join(name.split(".")[-2:]) for name in linear), 8)
-        raise UserError(f"{known} Or name endings of its modules, separated by commas; its linear ones: {endings}.")
+        raise UserError(_no_layers(model, backbone, layers))
+    if heads := [name for name in names if any(f".{head}".endswith(f".{name}") for head in backbone.heads)]:
+        raise UserError(
+            f"params.layers '{layers}': '{heads[0]}' is the head of {backbone.name}, which trains whole beside the "
+            "adapter. Name other layers, or use method: probe to train the head alone."
+        )
     return names
+
+
+def _no_layers(model: nn.Module, backbone: Backbone, layers: str) -> str:
+    """Why `layers` is nothing to adapt, and what there is."""
+    asked = f"params.layers '{layers}' of {backbone.name}"
+    body = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith(tuple(f"{head}." for head in backbone.heads))
+    ]
+    body = [name for name in body if name not in backbone.heads]
+    if not backbone.targets and not body:
+        return (
+            f"{asked}: it has no linear layer but its head, as convolutional networks have none, and no adapter fits. "
+            "Use methods fft or probe, or a transformer."
+        )
+    known = unknown(asked, layers, backbone.targets) if backbone.targets else f"{asked}: it has no attention."
+    endings = _some((".".join(name.split(".")[-2:]) for name in body), 8)
+    return f"{known} Or name endings of its modules, separated by commas; its linear ones: {endings}."
+
+
+def _refuse_part(model: nn.Module, backbone: Backbone, targets: list[str] | str, layers: str) -> None:
+    """Some families mix kinds of attention (convit, twins, volo, xcit): an option must reach all of its blocks."""
+    config = LoraConfig(target_modules=targets)
+    reached = [name for name, _ in model.named_modules() if check_target_module_exists(config, name)]
+    blocks = attention_blocks(model)
+    missed = [block for block in blocks if not any(f"{name}.".startswith(f"{block}.") for name in reached)]
+    if missed and isinstance(targets, list):
+        linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+        ends = [".".join(name.split(".")[-2:]) for name in linear if name.startswith(tuple(f"{b}." for b in missed))]
+        raise UserError(
+            f"params.layers '{layers}' reaches {len(blocks) - len(missed)} of {len(blocks)} attention blocks of "
+            f"{backbone.name}; not {_some(missed)}. Name the layers yourself: '{','.join(targets)}' for those alone, "
+            f"or more of: {_some([*targets, *ends], 12)}."
+        )
 
 
 def _refuse_lost_dropout(model: nn.Module, params: Params) -> None:
@@ -241,12 +346,14 @@ class _Attention(MultiheadAttention):
 
 
 def _twin(model: PeftModel) -> PeftModel:
-    """A float64 copy in evaluation mode, in which no tensor is all zero."""
+    """A float64 copy in evaluation mode, in which no tensor is all zero and no layer scale tiny."""
     twin = copy.deepcopy(model).double().eval()
     noise = torch.Generator().manual_seed(0)
     for p in twin.parameters():
         if not p.any():
             p.copy_(0.02 * torch.randn(p.shape, generator=noise, dtype=p.dtype))
+        elif p.numel() > 1 and p.abs().max() < _TINY and p.eq(p.flatten()[0]).all():  # a layer scale at its start
+            p.fill_(1.0)
     return twin
 
 

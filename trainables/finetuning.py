@@ -84,9 +84,12 @@ class FineTuning:
         with self.runtime.memory("building the model"), chance:
             model = copy.deepcopy(self._backbone.model)
             if self.task.backbone.head == "random":
-                _reset(model.get_submodule(self._backbone.head))
+                for head in self._backbone.heads:
+                    _reset(model.get_submodule(head))
             model = adapters.wrap(model, self._backbone, params)
             self._prove(model, params)
+            if self.runtime.precision == "bf16":
+                adapters.answer_in_float32(model, self._backbone.heads)
         everybody = self._split("train")
         self._seen = everybody if rows is None else everybody.part(rows)
         found = self._seen.groups
@@ -186,6 +189,7 @@ class FineTuning:
     def provenance(self) -> dict[str, Any]:
         """What made the numbers: machine, versions, data, backbone, sizes, settings. Ready for JSON."""
         trainable, total = adapters.count_parameters(self._fit.model)
+        adapted, blocks = adapters.attention_reach(self._fit.model)
         return {
             **self.runtime.provenance(),
             **self._identity,
@@ -196,6 +200,7 @@ class FineTuning:
             "backbone_source": self._backbone.source,
             "trainable_parameters": trainable,
             "total_parameters": total,
+            "adapted_attention_blocks": f"{adapted} of {blocks}",
             "validation_examples": len(self._measured("val")),
         }
 

@@ -12,6 +12,7 @@ from typing import Any
 import open_clip
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models.tiny_vit import TinyVit
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -22,6 +23,7 @@ default_cfgs = generate_default_cfgs(
     {
         "contract_vit": {**_IMAGES, "classifier": "head"},
         "contract_swinv2": {**_IMAGES, "classifier": "head.fc"},
+        "contract_tinyvit": {**_IMAGES, "classifier": "head.fc"},
     }
 )
 CLIP = {
@@ -52,6 +54,13 @@ def contract_swinv2(pretrained: bool = False, **more: Any) -> Any:
     return model
 
 
+@register_model
+def contract_tinyvit(pretrained: bool = False, **more: Any) -> Any:
+    """TinyViT at 32 pixels: convolutions with batch norms, whose statistics are buffers, before its attention."""
+    sizes = {"embed_dims": (8, 16, 16, 32), "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 4)}
+    return build_model_with_cfg(TinyVit, "contract_tinyvit", pretrained, window_sizes=(2, 2, 2, 1), **sizes, **more)
+
+
 def register_clip(folder: Path) -> None:
     """ViT-B-32 of open_clip cut down, as `open_clip:contract-clip`."""
     path = folder / "contract-clip.json"
@@ -63,6 +72,7 @@ MODELS: dict[str, BackboneConfig] = {
     "small": BackboneConfig(name="small-vit", weights="none"),
     "vit": BackboneConfig(name="timm:contract_vit", weights="none"),
     "swinv2": BackboneConfig(name="timm:contract_swinv2", weights="none"),
+    "tinyvit": BackboneConfig(name="timm:contract_tinyvit", weights="none"),
     "clip": BackboneConfig(name="open_clip:contract-clip", weights="none"),
     "clip-zero-shot": BackboneConfig(name="open_clip:contract-clip", weights="none", head="zero-shot"),
 }

@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -103,6 +104,23 @@ def test_a_fit_continued_from_its_state_ends_with_the_bits_of_an_unbroken_one(
     assert again.keys() == end.keys()
     assert all(torch.equal(again[name], end[name]) for name in end)
     assert tuning.evaluate("val").to_json() == metrics
+
+
+@pytest.mark.parametrize("method", ["lora", "probe", "fft"])
+@pytest.mark.parametrize("model", MODELS)
+def test_the_saved_model_is_the_measured_one(prepared: Prepared, tmp_path: Path, model: str, method: str) -> None:
+    tuning = prepared("waterbirds", model)
+    tuning.aim(params(method, model), seed=2)
+    still = {name: buffer.clone() for name, buffer in tuning._fit.model.named_buffers()}
+    for _ in range(EPOCHS):
+        tuning.train_epoch()
+    if method != "fft":  # the body is frozen, and so are the statistics of its norms
+        assert all(torch.equal(buffer, still[name]) for name, buffer in tuning._fit.model.named_buffers())
+    measured = tuning.log_probs("val", np.arange(8))
+    tuning.save(tmp_path / "weights")
+    tuning.aim(params(method, model), seed=5)
+    tuning.load_weights(tmp_path / "weights")
+    assert np.array_equal(tuning.log_probs("val", np.arange(8)), measured)
 
 
 @pytest.mark.parametrize(("dataset", "model", "method"), PAIRS[:: len(METHODS) + 1] + PAIRS[: len(METHODS)])

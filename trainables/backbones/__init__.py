@@ -36,7 +36,8 @@ class Backbone:
     `targets` maps each `layers` option (qkv, attention, attention+mlp) to peft's `target_modules`: a list of
     name endings, or one regular expression. `mean` and `std` refer to pixels in [0, 1].
     `parameters` counts the model without its head. `recipe` is code that rebuilds `model` without this package;
-    `file` is where its weights were read here.
+    `file` is where its weights were read here. `more_heads` are those of a distilled model, which answers with
+    the mean of them all.
     """
 
     name: str
@@ -53,6 +54,12 @@ class Backbone:
     source: str
     recipe: str = ""
     file: Path | None = None
+    more_heads: tuple[str, ...] = ()
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Every module that is replaced for the classes at hand."""
+        return (self.head, *self.more_heads)
 
     def transform(self) -> dict[str, Any]:
         """The fields of `trainables.data.images.cache.Transform` that this backbone asks for."""

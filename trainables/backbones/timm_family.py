@@ -44,15 +44,15 @@ def load(config: BackboneConfig, *, classes: int, layers: str | None) -> Backbon
     path = locate(config.weights, repository, files, name=name)
     with fixed_draw():
         model = timm.create_model(name, pretrained=False, num_classes=classes)
-    head = _head(model, name)
+    heads = _heads(model, name)
     if path is not None:
-        _fill(model, read(path), path, head)
+        _fill(model, read(path), path, heads)
     call_linears(model)
     images: dict[str, Any] = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
     return Backbone(
         name=config.name,
         model=model,
-        head=head,
+        head=heads[0],
         targets=linear_targets(model),
         size=images["input_size"][1],
         mean=images["mean"],
@@ -60,10 +60,11 @@ def load(config: BackboneConfig, *, classes: int, layers: str | None) -> Backbon
         interpolation=images["interpolation"],
         crop_pct=images["crop_pct"],
         resize="squash" if images["crop_mode"] == "squash" else "shorter",
-        parameters=sum(p.numel() for n, p in model.named_parameters() if not n.startswith(f"{head}.")),
+        parameters=sum(p.numel() for n, p in model.named_parameters() if not _of(n, heads)),
         source=f"timm {name}, {origin(path, repository, config.weights)}",
         recipe=_recipe(name, classes, config.weights, path),
         file=path,
+        more_heads=heads[1:],
     )
 
 
@@ -105,19 +106,26 @@ def _published(name: str) -> tuple[str | None, tuple[str, ...]]:
     return card.hf_hub_id or None, (named,) if named else ("model.safetensors", "pytorch_model.bin")
 
 
-def _head(model: Any, name: str) -> str:
-    head = model.pretrained_cfg.get("classifier")
-    if not isinstance(head, str):
-        raise UserError(f"backbone.name: '{name}' has no single head to replace. Use the model without distillation.")
-    return head
+def _heads(model: Any, name: str) -> tuple[str, ...]:
+    """The head, and those beside it that a distilled model has."""
+    named = model.pretrained_cfg.get("classifier")
+    heads: tuple[str, ...] = (named,) if isinstance(named, str) else tuple(named or ())
+    if not heads:
+        raise UserError(f"backbone.name: '{name}' has no head to replace. Use a model that classifies.")
+    return heads
 
 
-def _fill(model: Any, state: dict[str, Tensor], path: Path, head: str) -> None:
-    """All weights but the head's, from a checkpoint in timm's or the authors' own format."""
+def _of(name: str, heads: tuple[str, ...]) -> bool:
+    """Whether a parameter belongs to a head."""
+    return name.startswith(tuple(f"{head}." for head in heads))
+
+
+def _fill(model: Any, state: dict[str, Tensor], path: Path, heads: tuple[str, ...]) -> None:
+    """All weights but the heads', from a checkpoint in timm's or the authors' own format."""
     adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     state = adapt(state, model) if adapt else state
-    body = {name: t for name, t in state.items() if not name.startswith(f"{head}.")}
-    wanted = {name: p.shape for name, p in model.named_parameters() if not name.startswith(f"{head}.")}
+    body = {name: t for name, t in state.items() if not _of(name, heads)}
+    wanted = {name: p.shape for name, p in model.named_parameters() if not _of(name, heads)}
     odd = [name for name, shape in wanted.items() if name not in body or body[name].shape != shape]
     if odd:
         raise UserError(

@@ -69,7 +69,7 @@ class Fit:
         Raises:
             FitError: `diverged` where a loss is not finite; `dead-adapter`; `out-of-memory`.
         """
-        self.model.train()
+        adapters.train(self.model)
         generator = np.random.default_rng(derived(self.seed, self.epoch, "order"))
         order_N = self._sampler(samples.groups.index_N, len(samples.groups.names), generator)
         chance = self._runtime.seeded(derived(self.seed, self.epoch, "dropout"))

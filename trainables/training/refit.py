@@ -7,14 +7,11 @@ Shapes: N examples of the validation split, F features.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from peft import PeftModel
-from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 
+from trainables import adapters
 from trainables.arrays import Floats, Ints
 from trainables.data.base import Groups
 from trainables.data.splitting import half_of_each_cell
@@ -68,10 +65,7 @@ def trained_head(model: nn.Module, name: str) -> nn.Linear:
     Raises:
         UserError: it is not one linear layer with a bias.
     """
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    layer = inner.get_submodule(name)
-    if isinstance(layer, ModulesToSaveWrapper):
-        (layer,) = layer.modules_to_save.values()
+    layer = adapters.trained_module(model, name)
     if not isinstance(layer, nn.Linear) or layer.bias is None:
         raise UserError(f"the head '{name}' is {type(layer).__name__}, and a refit needs one linear layer with a bias.")
     return layer
