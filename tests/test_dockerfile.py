@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 LINES = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^#.*\n", "", DOCKERFILE)).splitlines()
-CLUSTERS = [ROOT / "cluster.yaml", *sorted((ROOT / "sweeper" / "presets" / "clusters").glob("*.yaml"))]
+CLUSTERS = [ROOT / "cluster.yaml", *sorted((ROOT / "sweeper" / "cluster" / "variants").glob("*.yaml"))]
 PINNED = dict(re.findall(r"(?m)^([\w.-]+)==([\w.]+)", (ROOT / "requirements.txt").read_text()))
 ELSEWHERE = {"boto3", "google-api-python-client"}  # Ray's way to a cloud, on that cloud's head only
 

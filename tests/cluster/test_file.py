@@ -12,7 +12,7 @@ from sweeper.cli import doctor, main
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster.yaml"
-VARIANTS = ROOT / "sweeper" / "presets" / "clusters"
+VARIANTS = ROOT / "sweeper" / "cluster" / "variants"
 SHIPPED = [CLUSTER, *sorted(VARIANTS.glob("*.yaml"))]
 TOKEN = "TOKEN-FILE"
 

@@ -19,7 +19,7 @@ from tests.cluster import hosts as made
 from tests.cluster.hosts import Hosts
 
 CHECKOUT = Path(__file__).parents[2]
-VARIANT = CHECKOUT / "sweeper" / "presets" / "clusters" / "own-hosts.yaml"
+VARIANT = CHECKOUT / "sweeper" / "cluster" / "variants" / "own-hosts.yaml"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3000),

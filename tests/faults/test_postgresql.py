@@ -182,7 +182,8 @@ def test_a_url_without_a_driver_means_the_one_that_is_installed(tmp_path: Path) 
 
 def test_two_drivers_that_begin_together_in_an_empty_database_are_one_holder_and_one_refused(server: Server) -> None:
     url = server.url("race")
-    code = f"from sweeper.lease import Lease; print(Lease({url!r}, 'birds').acquire()); import time; time.sleep(3)"
+    code = "import time; from sweeper.state.lease import Lease; "
+    code += f"print(Lease({url!r}, 'birds').acquire()); time.sleep(3)"
     both = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)

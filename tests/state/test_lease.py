@@ -38,7 +38,7 @@ def test_tokens_grow_with_every_holder(url: str) -> None:
 
 
 def test_a_dead_process_on_this_machine_loses_its_lease_at_once(url: str) -> None:
-    code = f"import os; from sweeper.lease import Lease; Lease({url!r}, 'a').acquire(); os._exit(9)"
+    code = f"import os; from sweeper.state.lease import Lease; Lease({url!r}, 'a').acquire(); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9
     lease = Lease(url, "a")
     assert not lease.holder().alive
