@@ -77,7 +77,7 @@ def answer_in_float32(model: nn.Module, heads: Iterable[str]) -> None:
     bfloat16 keeps 8 bits: logits near 10 would come in steps of 1/16, and losses and calibration with them.
     """
     for head in (trained_module(model, name) for name in heads):
-        head.forward = _in_float32(head.forward)  # type: ignore[method-assign]
+        head.forward = _in_float32(head.forward)
 
 
 def trained_module(model: nn.Module, name: str) -> nn.Module:

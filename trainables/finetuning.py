@@ -78,7 +78,12 @@ class FineTuning:
 
         Raises:
             FitError: the adapter has no effect (`dead-adapter`), or memory ran out.
+            UserError: the backbone has not the layers, or the single head, that the params ask for.
         """
+        if METHODS[params.method].refit and self._backbone.more_heads:
+            raise UserError(
+                f"{params.method} refits one head, and {self._backbone.name} has several. Use another method."
+            )
         self._current = None  # its memory first, then the new one's
         chance = self.runtime.seeded(derived(seed, 0, "weights"))
         with self.runtime.memory("building the model"), chance:
