@@ -65,7 +65,7 @@ class Bullets:
 
 
 @dataclass(frozen=True)
-class Code:
+class CodeBlock:
     """Lines to be typed or kept as they are."""
 
     text: str
@@ -73,7 +73,7 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Table:
+class DataTable:
     """Cells of text under a head. `words` are the columns that are read rather than compared.
 
     `best` holds (row, column) of cells in bold, `lines` the rows that a line is drawn above. `folded`
@@ -109,7 +109,7 @@ class Image:
     url: str
 
 
-Block = Text | Bullets | Code | Table | Picture | Image
+Block = Text | Bullets | CodeBlock | DataTable | Picture | Image
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,6 @@ class Document:
         return [block for block in self.blocks if isinstance(block, Picture)]
 
     @property
-    def tables(self) -> Sequence[Table]:
+    def tables(self) -> Sequence[DataTable]:
         """All tables, in order."""
-        return [block for block in self.blocks if isinstance(block, Table)]
+        return [block for block in self.blocks if isinstance(block, DataTable)]

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from dashboards.document.document import Table
+from dashboards.document.document import DataTable
 from dashboards.ink.wording import heading, percent
 
 
-def method_table(rows: pd.DataFrame, metrics: Mapping[str, str], caption: str = "") -> Table:
+def method_table(rows: pd.DataFrame, metrics: Mapping[str, str], caption: str = "") -> DataTable:
     """One row of `rows` for each model and method: model, method, the metrics and their `_std` (shares).
 
     The best mean of each model is in bold, also where it is best by less than the spread. Metrics
@@ -41,7 +41,7 @@ def method_table(rows: pd.DataFrame, metrics: Mapping[str, str], caption: str = 
         for i in _best({i: record[name] for i, record in enumerate(records) if models[i] == model}, sense)
     }
     head = ("model", "method", *(heading(name, sense) for name, sense in kept.items()))
-    return Table(head, body, caption, words=(0, 1), best=frozenset(best), lines=tuple(starts))
+    return DataTable(head, body, caption, words=(0, 1), best=frozenset(best), lines=tuple(starts))
 
 
 def _best(values: Mapping[int, float], sense: str) -> list[int]:

@@ -11,7 +11,19 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote, urlsplit
 
-from dashboards.document.document import Block, Bullets, Code, Document, Image, Line, Picture, Span, Table, Text, spans
+from dashboards.document.document import (
+    Block,
+    Bullets,
+    CodeBlock,
+    DataTable,
+    Document,
+    Image,
+    Line,
+    Picture,
+    Span,
+    Text,
+    spans,
+)
 
 
 def _address(url: str) -> str:
@@ -40,9 +52,9 @@ def _html(block: Block) -> str:
             return f"<p{kind}>{_html_line(text)}</p>"
         case Bullets(items):
             return "<ul>" + "".join(f"<li>{_html_line(item)}</li>" for item in items) + "</ul>"
-        case Code(text):
+        case CodeBlock(text):
             return f"<pre>{html.escape(text)}</pre>"
-        case Table():
+        case DataTable():
             return _html_table(block)
         case Picture(_, chart, _):
             from dashboards.ink import screen
@@ -52,7 +64,7 @@ def _html(block: Block) -> str:
             return f'<p><img src="{html.escape(_address(url))}" alt="{html.escape(text)}"></p>'
 
 
-def _html_table(table: Table) -> str:
+def _html_table(table: DataTable) -> str:
     """`<table>` with its caption, folded away where the table asks for it."""
     head = "".join(f"<th{_classes(table, c)}>{html.escape(name)}</th>" for c, name in enumerate(table.head))
     body = "\n".join(_html_row(table, r) for r in range(len(table.rows)))
@@ -61,7 +73,7 @@ def _html_table(table: Table) -> str:
     return f"<details><summary>{html.escape(table.folded)}</summary>{drawn}</details>" if table.folded else drawn
 
 
-def _html_row(table: Table, row: int) -> str:
+def _html_row(table: DataTable, row: int) -> str:
     cells = "".join(
         f"<td{_classes(table, c, best=(row, c) in table.best)}>{_html_line(cell)}</td>"
         for c, cell in enumerate(table.rows[row])
@@ -70,7 +82,7 @@ def _html_row(table: Table, row: int) -> str:
     return f"<tr{apart}>{cells}</tr>"
 
 
-def _classes(table: Table, column: int, *, best: bool = False) -> str:
+def _classes(table: DataTable, column: int, *, best: bool = False) -> str:
     classes = ["text"] * (column in table.words) + ["best"] * best
     return f' class="{" ".join(classes)}"' if classes else ""
 
@@ -105,10 +117,10 @@ def _markdown(block: Block) -> str:
             return f"> {_md_line(text)}" if answer else _md_line(text)
         case Bullets(items):
             return "\n".join(f"- {_md_line(item)}" for item in items)
-        case Code(text, language):
+        case CodeBlock(text, language):
             fence = _fence(text, 3)
             return f"{fence}{language}\n{text}\n{fence}"
-        case Table():
+        case DataTable():
             return _markdown_table(block)
         case Picture(name, chart, _):
             return f"*{_md(': '.join(filter(None, [name, chart.caption])))}*"
@@ -116,7 +128,7 @@ def _markdown(block: Block) -> str:
             return f"![{_md(text)}]({_address(url)})"
 
 
-def _markdown_table(table: Table) -> str:
+def _markdown_table(table: DataTable) -> str:
     rule = "|".join("---" if c in table.words else "---:" for c in range(len(table.head)))
     lines = [_md_row(map(_md, table.head)), f"|{rule}|"]
     for r, row in enumerate(table.rows):
@@ -187,7 +199,7 @@ def to_latex(document: Document) -> str:
     return "\n\n".join([head, *(_latex(table) for table in document.tables)]) + "\n"
 
 
-def _latex(table: Table) -> str:
+def _latex(table: DataTable) -> str:
     columns = "".join("l" if c in table.words else "r" for c in range(len(table.head)))
     lines = [r"\begin{table}[t]", r"\centering", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     lines += [" & ".join(map(tex, table.head)) + r" \\", r"\midrule"]

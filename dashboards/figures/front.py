@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from dashboards.document.document import Document, Picture, Section, Table
+from dashboards.document.document import DataTable, Document, Picture, Section
 from dashboards.ink.chart import SCREEN, Chart, Label, Panel, ReferenceLine, Scale, Series
 from dashboards.ink.labels import Box, place
 from dashboards.ink.style import CIRCLE, CROSS, FAINT, NEUTRAL, STAR, Look, looks
@@ -306,7 +306,7 @@ def front_page(numbers: FrontNumbers, title: str) -> Document:
     rows = tuple(
         (str(p.number), p.name, decimal(p.x, p.x_std, digits=4), decimal(p.y, p.y_std, digits=4)) for p in numbers.front
     )
-    table = Table(("trial", "configuration", numbers.x.title, numbers.y.title), rows, words=(0, 1))
+    table = DataTable(("trial", "configuration", numbers.x.title, numbers.y.title), rows, words=(0, 1))
     return Document(title, "", (Section("", (Picture("front", front_chart(numbers)), table)),))
 
 

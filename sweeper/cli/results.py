@@ -12,7 +12,7 @@ from sweeper.cli.shared import Add, folder_of, show_front
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
-    from dashboards.document.document import Table
+    from dashboards.document.document import DataTable
 
 FORMATS = ("html", "md", "tex")
 EXPORTS = ("csv", "json", "parquet")
@@ -120,7 +120,7 @@ def export_tables(asked: argparse.Namespace) -> int:
     return 0
 
 
-def show_table(table: Table) -> None:
+def show_table(table: DataTable) -> None:
     """A report's table on the terminal."""
     from rich.console import Console
     from rich.table import Table as Drawn

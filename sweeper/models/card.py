@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards.document import writers
-from dashboards.document.document import Block, Bullets, Code, Document, Section, Table, Text, code, line
+from dashboards.document.document import Block, Bullets, CodeBlock, DataTable, Document, Section, Text, code, line
 from dashboards.ink.wording import decimal, interval, setting
 from sweeper.errors import few
 from sweeper.front.intervals import wilson
@@ -121,7 +121,7 @@ def _use(facts: CardFacts) -> list[Block]:
     whole = line("All weights are in {}", code("model.safetensors"))
     weights = whole if facts.merged else ("What was trained is here in peft's format",)
     files = line("; labels in {}, preprocessing in {}. ", code("labels.json"), code("preprocessing.json"))
-    return [Text((*weights, *files, "Plain libraries load it:")), Code(facts.code.rstrip(), "python")]
+    return [Text((*weights, *files, "Plain libraries load it:")), CodeBlock(facts.code.rstrip(), "python")]
 
 
 def _overall(facts: CardFacts) -> list[Block]:
@@ -138,7 +138,7 @@ def _overall(facts: CardFacts) -> list[Block]:
     )
     tested = any(measured.split == "test" for measured in facts.splits)
     return [
-        Table(head, rows),
+        DataTable(head, rows),
         Text(
             "Validation numbers chose this fit and are therefore optimistic; "
             + ("test numbers chose nothing." if tested else "it was not measured on the test split.")
@@ -146,7 +146,7 @@ def _overall(facts: CardFacts) -> list[Block]:
     ]
 
 
-def _groups(measured: SplitMetrics) -> Table:
+def _groups(measured: SplitMetrics) -> DataTable:
     """Each group with its count and Wilson's 95 % interval; F1, which is no share, without."""
     rows = []
     for row in measured.groups:
@@ -155,7 +155,7 @@ def _groups(measured: SplitMetrics) -> Table:
         f1 = decimal(row["f1"]) if "f1" in row else ""
         rows.append((str(row["kind"]), str(row["name"]), f"{n:,}", decimal(share), ends, f1))
     caption = "–: undefined, where a group has no images." if any(row[3] == "–" for row in rows) else ""
-    return Table(("", "group", "images", "right", "95 % interval", "F1"), tuple(rows), caption, words=(0, 1))
+    return DataTable(("", "group", "images", "right", "95 % interval", "F1"), tuple(rows), caption, words=(0, 1))
 
 
 def _chosen(facts: CardFacts) -> Text:

@@ -10,7 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dashboards.document import writers
-from dashboards.document.document import Block, Bullets, Document, Image, Line, Section, Span, Table, Text, code, line
+from dashboards.document.document import (
+    Block,
+    Bullets,
+    DataTable,
+    Document,
+    Image,
+    Line,
+    Section,
+    Span,
+    Text,
+    code,
+    line,
+)
 from dashboards.ink.wording import decimal
 from sweeper.front.intervals import wilson
 from sweeper.record import pictures
@@ -80,7 +92,7 @@ def _front(results: Results, links: Links, most: int) -> list[Block]:
         numbers = (decimal(trial.values[name], trial.spread.get(name, math.nan)) for name in objectives)
         rows.append(((Span(str(trial.number), url=links.run(trial.number)),), trial.label + baseline, *numbers, called))
     head = ("trial", "configuration", *objectives, "")
-    blocks: list[Block] = [Table(head, tuple(rows), words=(0, 1, len(head) - 1))]
+    blocks: list[Block] = [DataTable(head, tuple(rows), words=(0, 1, len(head) - 1))]
     if len(members) > most:
         blocks.append(Text(line("{} more in {}.", len(members) - most, code("front.csv"))))
     return [*blocks, Text("Validation numbers: mean ± standard deviation over the seeds.")]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dashboards.document.document import Document, Picture, Section, Table, Text
+from dashboards.document.document import DataTable, Document, Picture, Section, Text
 from dashboards.document.tables import method_table
 from dashboards.figures import several
 from dashboards.ink.chart import COLUMN, SCREEN
@@ -128,7 +128,7 @@ def document(comparison: Comparison) -> Document:
     """The comparison as a report."""
     objectives = comparison.sides[0].results.spec.objectives
     names = " and ".join(each.name for each in comparison.sides)
-    blocks: list[Text | Table | Picture] = []
+    blocks: list[Text | DataTable | Picture] = []
     if comparison.differences:
         blocks.append(
             Text("Not the same data: " + "; ".join(comparison.differences) + ". Mind what you read.", answer=True)
@@ -147,7 +147,7 @@ def document(comparison: Comparison) -> Document:
     return Document(f"Sweeps {names}", "Validation numbers; nothing here has seen a test split.", tuple(sections))
 
 
-def volume_table(comparison: Comparison) -> Table:
+def volume_table(comparison: Comparison) -> DataTable:
     """One row for each sweep: hypervolume, its share of the best that all reach together, front, best values, hours."""
     objectives = comparison.sides[0].results.spec.objectives
     rows = []
@@ -169,7 +169,7 @@ def volume_table(comparison: Comparison) -> Table:
     best_rows = frozenset(
         (r, 1) for r, each in enumerate(comparison.sides) if math.isclose(comparison.volumes[each.name], top)
     )
-    return Table((*head, "trials", "device hours"), tuple(rows), f"Hypervolume above {place}.", best=best_rows)
+    return DataTable((*head, "trials", "device hours"), tuple(rows), f"Hypervolume above {place}.", best=best_rows)
 
 
 def _growths(comparison: Comparison) -> dict[str, tuple[list[float], list[float]]]:
@@ -181,7 +181,7 @@ def _growths(comparison: Comparison) -> dict[str, tuple[list[float], list[float]
     return growths
 
 
-def _methods(comparison: Comparison) -> list[Table]:
+def _methods(comparison: Comparison) -> list[DataTable]:
     """Every sweep's methods at the knees of their own trials, in the shape of the papers' tables."""
     models = [each.results.spec.backbone.name for each in comparison.sides]
     rows = [

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from dashboards.document.document import Picture, Section, Table, Text
+from dashboards.document.document import DataTable, Picture, Section, Text
 from dashboards.document.tables import method_table
 from dashboards.figures import bars, curves, growth, importance, parallel, reliability, surface
 from dashboards.figures.front import front_chart, front_numbers
@@ -38,7 +38,7 @@ def sections(results: Results, by: Rule, named: Mapping[int, str]) -> list[Secti
     return [section for section in all_sections if section.blocks]
 
 
-def methods(results: Results, by: Rule) -> list[Table | Picture | Text]:
+def methods(results: Results, by: Rule) -> list[DataTable | Picture | Text]:
     """Each method at the point that one rule takes from its own trials."""
     rows = method_rows(results, by)
     if rows.empty:
@@ -49,7 +49,7 @@ def methods(results: Results, by: Rule) -> list[Table | Picture | Text]:
         f"Validation split, in percent, mean ± standard deviation over {len(results.spec.search.seed_list)} seeds. "
         f"Each method's point is chosen from its own trials by one rule ({by.text}); trials to choose from: {counted}."
     )
-    blocks: list[Table | Picture | Text] = [method_table(rows, senses(OVERALL_METRICS), caption)]
+    blocks: list[DataTable | Picture | Text] = [method_table(rows, senses(OVERALL_METRICS), caption)]
     if rows[[name for name in ATTRIBUTE_METRICS if name in rows]].notna().any(axis=None):
         blocks.append(
             method_table(rows, senses(ATTRIBUTE_METRICS), "The same points by the sensitive attribute, in percent.")
@@ -72,7 +72,7 @@ def senses(names: tuple[str, ...]) -> dict[str, str]:
     return {name: METRICS[name].direction for name in names}
 
 
-def _groups(results: Results, named: Mapping[int, str]) -> list[Picture | Table]:
+def _groups(results: Results, named: Mapping[int, str]) -> list[Picture | DataTable]:
     """The chosen points and plain LoRA, group by group."""
     baselines = {t.number: f"{t.baseline} (baseline)" for t in results.trials if t.baseline and t.values}
     chosen = dict(list((dict(named) | {n: name for n, name in baselines.items() if n not in named}).items())[:5])
@@ -84,7 +84,7 @@ def _groups(results: Results, named: Mapping[int, str]) -> list[Picture | Table]
     ]
 
 
-def _group_table(groups: pd.DataFrame, number: int, name: str) -> Table:
+def _group_table(groups: pd.DataFrame, number: int, name: str) -> DataTable:
     """Each group of one point: how many examples, its accuracy and how sure that is."""
     own = groups[groups["number"] == number]
     rows = []
@@ -93,7 +93,7 @@ def _group_table(groups: pd.DataFrame, number: int, name: str) -> Table:
         low, high = wilson(accuracy * n, n)
         rows.append((str(kind), str(group), f"{n:,}", decimal(accuracy if n else None), interval(low, high)))
     caption = f"Trial {number} ({name}) on validation: mean over the seeds; Wilson's 95 % interval for n examples."
-    return Table(("kind", "group", "n", "accuracy", "95 %"), tuple(rows), caption, words=(0, 1))
+    return DataTable(("kind", "group", "n", "accuracy", "95 %"), tuple(rows), caption, words=(0, 1))
 
 
 def _calibration(results: Results) -> list[Picture | Text]:
@@ -197,7 +197,7 @@ CHARTS: dict[str, Callable[[Results], Chart | None]] = {
 }
 
 
-def sizes(results: Results) -> list[Table]:
+def sizes(results: Results) -> list[DataTable]:
     """Parameters by method and rank, in the shape of FairLoRA, Table 5."""
     frame = results.fits_table
     wanted = ["provenance.trainable_parameters", "provenance.total_parameters"]
@@ -214,4 +214,4 @@ def sizes(results: Results) -> list[Table]:
         for (method, rank), (trainable, total) in sorted(rows.items(), key=lambda row: (row[0][0], row[0][1] or 0))
     )
     head = ("method", "rank", "trainable", "total", "share")
-    return [Table(head, body, "Parameters of the models that were trained.", words=(0,), folded="Parameters")]
+    return [DataTable(head, body, "Parameters of the models that were trained.", words=(0,), folded="Parameters")]

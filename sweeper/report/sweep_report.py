@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards.document.document import Code, Document, Line, Picture, Section, Table, Text, code, line
+from dashboards.document.document import CodeBlock, DataTable, Document, Line, Picture, Section, Text, code, line
 from dashboards.figures.front import front_chart, front_numbers
 from dashboards.ink.chart import COLUMN, SCREEN
 from dashboards.ink.wording import decimal, heading, interval, readable, setting
@@ -108,12 +108,12 @@ def _answer(facts: ReportFacts) -> list[Text]:
     ]
 
 
-def _front(facts: ReportFacts) -> list[Picture | Table | Text]:
+def _front(facts: ReportFacts) -> list[Picture | DataTable | Text]:
     spec = facts.results.spec
     bounds = {name: (bound.min, bound.max) for name, bound in spec.constraints.items()}
     for name, end in facts.bounds.items():
         bounds[name] = (end, None) if spec.objectives[name] == "max" else (None, end)
-    blocks: list[Picture | Table | Text] = [_front_table(facts)]
+    blocks: list[Picture | DataTable | Text] = [_front_table(facts)]
     if len(spec.objectives) > 1:
         knee = facts.results.named.get("knee")
         table = facts.results.trials_table
@@ -125,7 +125,7 @@ def _front(facts: ReportFacts) -> list[Picture | Table | Text]:
     return blocks
 
 
-def _front_table(facts: ReportFacts) -> Table:
+def _front_table(facts: ReportFacts) -> DataTable:
     """Members of the front and baselines, with what resampling says of them."""
     spec, sure = facts.results.spec, facts.advice.stability if facts.advice else None
     rows = []
@@ -142,7 +142,7 @@ def _front_table(facts: ReportFacts) -> Table:
     if sure is not None and sure.resamples:
         head += [f"{readable(name)}, 95 %" for name in spec.objectives] + ["on the front", "chosen"]
         caption += f" The last columns: in {sure.resamples} resamples of {sure.over}."
-    return Table(tuple(head), tuple(rows), caption, words=(0, 1, 2))
+    return DataTable(tuple(head), tuple(rows), caption, words=(0, 1, 2))
 
 
 def _share(shares: Mapping[int, float], number: int) -> str:
@@ -160,7 +160,7 @@ def _baseline(trial: Trial) -> str:
     return " (baseline)" if trial.baseline else ""
 
 
-def _test(facts: ReportFacts) -> list[Text | Table]:
+def _test(facts: ReportFacts) -> list[Text | DataTable]:
     """The only place with test numbers: each point's, and how far it is from validation."""
     spec = facts.results.spec
     rows = []
@@ -183,29 +183,32 @@ def _test(facts: ReportFacts) -> list[Text | Table]:
             "These numbers chose nothing. Some drop is to be expected: a point is on the front because it looked good."
         ),
         Text(drop),
-        Table(tuple(head), tuple(rows), caption, words=(0, 1)),
+        DataTable(tuple(head), tuple(rows), caption, words=(0, 1)),
     ]
 
 
-def _tried(facts: ReportFacts) -> list[Text | Table]:
+def _tried(facts: ReportFacts) -> list[Text | DataTable]:
     trials, spec = facts.results.trials, facts.results.spec
     methods = [str(t.params.get("method")) for t in trials]
     counted = ", ".join(f"{methods.count(m)} {m}" for m in dict.fromkeys(methods))
-    blocks: list[Text | Table] = [Text(f"{len(trials)} configurations: {counted}."), _every(trials, spec.objectives)]
+    blocks: list[Text | DataTable] = [
+        Text(f"{len(trials)} configurations: {counted}."),
+        _every(trials, spec.objectives),
+    ]
     if early := sum(t.stopped is not None for t in trials):
         blocks.append(Text(f"{early} of them were stopped early, where others were ahead; they have no numbers."))
     failed = [t for t in trials if t.reason]
     if failed:
         rows = tuple((str(t.number), t.label, str(t.state), str(t.reason)) for t in failed)
         blocks.append(
-            Table(("trial", "configuration", "state", "reason"), rows, "What failed, and why.", words=(0, 1, 2, 3))
+            DataTable(("trial", "configuration", "state", "reason"), rows, "What failed, and why.", words=(0, 1, 2, 3))
         )
     else:
         blocks.append(Text("Nothing failed."))
     return blocks
 
 
-def _every(trials: Sequence[Trial], objectives: Mapping[str, str]) -> Table:
+def _every(trials: Sequence[Trial], objectives: Mapping[str, str]) -> DataTable:
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     varied = [name for name in names if len({str(t.params[name]) for t in trials if name in t.params}) > 1]
     rows = tuple(
@@ -218,12 +221,12 @@ def _every(trials: Sequence[Trial], objectives: Mapping[str, str]) -> Table:
         for t in trials
     )
     head = ("trial", "state", *varied, *(heading(name, sense) for name, sense in objectives.items()))
-    return Table(
+    return DataTable(
         head, rows, "Every trial, in the order in which they were proposed.", words=(0, 1), folded="All trials"
     )
 
 
-def _provenance(facts: ReportFacts) -> list[Text | Table]:
+def _provenance(facts: ReportFacts) -> list[Text | DataTable]:
     results, noted = facts.results, facts.results.provenance
     made = next((fit.provenance for fit in results.fits if fit.provenance), {})
     versions = noted.get("versions") or made.get("versions") or {}
@@ -238,13 +241,13 @@ def _provenance(facts: ReportFacts) -> list[Text | Table]:
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items()) or "unknown"),
         ("time of all fits", f"{sum(fit.seconds for fit in results.fits) / 3600:.2f} device hours"),
     ]
-    return [Table(("what", "which"), tuple(rows), words=(0, 1)), *evidence.sizes(results)]
+    return [DataTable(("what", "which"), tuple(rows), words=(0, 1)), *evidence.sizes(results)]
 
 
-def _again(facts: ReportFacts) -> list[Text | Code]:
+def _again(facts: ReportFacts) -> list[Text | CodeBlock]:
     name = facts.results.spec.name
     return [
         Text("Save this as sweep.yaml; the same seed proposes the same points, given the same results before them."),
-        Code(loading.dump(facts.results.spec).rstrip(), "yaml"),
-        Code(f"sweeper run sweep.yaml --name {name}-again\nsweeper compare {name} {name}-again"),
+        CodeBlock(loading.dump(facts.results.spec).rstrip(), "yaml"),
+        CodeBlock(f"sweeper run sweep.yaml --name {name}-again\nsweeper compare {name} {name}-again"),
     ]

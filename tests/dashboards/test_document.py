@@ -14,7 +14,18 @@ import pytest
 from matplotlib.text import Text as Drawn
 
 from dashboards.document import writers
-from dashboards.document.document import Bullets, Code, Document, Image, Line, Picture, Section, Span, Table, Text
+from dashboards.document.document import (
+    Bullets,
+    CodeBlock,
+    DataTable,
+    Document,
+    Image,
+    Line,
+    Picture,
+    Section,
+    Span,
+    Text,
+)
 from dashboards.document.tables import to_csv
 from dashboards.ink import paper, screen
 from dashboards.ink.chart import Chart, Label, Panel, ReferenceLine, Scale, Series
@@ -33,9 +44,9 @@ def document(name: str) -> Document:
         *(Text(line) for line in lines),
         Text(name, answer=True),
         Bullets(lines),
-        Table((name, "n"), ((name, "1"), *((line, "2") for line in lines)), name, best=frozenset({(0, 0)})),
+        DataTable((name, "n"), ((name, "1"), *((line, "2") for line in lines)), name, best=frozenset({(0, 0)})),
         Image(name, "get-artifact?path=x.png"),
-        Code("plain\n```\nlines"),
+        CodeBlock("plain\n```\nlines"),
     )
     return Document(name, name, (Section(name, blocks),))
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from dashboards.document import tables, writers
-from dashboards.document.document import Code, Document, Section, Table, Text, plain
+from dashboards.document.document import CodeBlock, DataTable, Document, Section, Text, plain
 from sweeper.cli import main
 from sweeper.errors import UserError
 from sweeper.report import export, sweep_report
@@ -41,9 +41,9 @@ def section(document: Document, title: str) -> Section:
 def words(part: Section) -> str:
     found = []
     for block in part.blocks:
-        if isinstance(block, (Text, Code)):
-            found.append(block.text if isinstance(block, Code) else plain(block.text))
-        elif isinstance(block, Table):
+        if isinstance(block, (Text, CodeBlock)):
+            found.append(block.text if isinstance(block, CodeBlock) else plain(block.text))
+        elif isinstance(block, DataTable):
             found += [block.caption, *block.head, *(cell for row in block.rows for cell in row)]
     return " ".join(found)
 
