@@ -24,7 +24,7 @@ _PER_CELL = 8
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckedDataset:
     """A dataset as it lies there.
 
     `unreadable` are images that do not decode; `leaks` are files with the same bytes in several splits;
@@ -47,7 +47,7 @@ class Finding:
         }
 
 
-def check(path: Path, name: str | None = None) -> Finding:
+def check(path: Path, name: str | None = None) -> CheckedDataset:
     """Reads the whole dataset at `path`, each image to its last byte.
 
     Raises:
@@ -56,26 +56,26 @@ def check(path: Path, name: str | None = None) -> Finding:
     config = DataConfig(name=name or layout.recognise(path), root=path, on_bad="skip", max_bad=1.0)
     dataset = data.load(config)
     unreadable = tuple(_unreadable(dataset))
-    return Finding(dataset, unreadable, tuple(_leaks(dataset)), _refusal(config, unreadable))
+    return CheckedDataset(dataset, unreadable, tuple(_leaks(dataset)), _refusal(config, unreadable))
 
 
-def report(finding: Finding) -> str:
+def report(checked: CheckedDataset) -> str:
     """For people: each cell with its counts, then all that is wrong."""
-    dataset = finding.dataset
+    dataset = checked.dataset
     lines = [f"{dataset.name} in {dataset.root}", f"split hash {dataset.split_hash}, licence: {dataset.licence}", ""]
     lines += [*_table(dataset), ""]
     dropped = [f"{record.place}: {record.problem}" for record in dataset.bad if record.dropped]
     kept = [f"{record.place}: {record.problem}" for record in dataset.bad if not record.dropped]
     lines += _listed("bad records, left out", dropped)
     lines += _listed("records repaired or doubtful, kept", kept)
-    lines += _listed("images that cannot be read", [f"{r.place}: {r.problem}" for r in finding.unreadable])
-    lines += _listed("images in more than one split", finding.leaks)
+    lines += _listed("images that cannot be read", [f"{r.place}: {r.problem}" for r in checked.unreadable])
+    lines += _listed("images in more than one split", checked.leaks)
     lines += [f"note: {note}" for note in dataset.notes]
-    lines.append("A sweep can use it as it is." if finding.refusal is None else _MEND)
+    lines.append("A sweep can use it as it is." if checked.refusal is None else _MEND)
     return "\n".join(lines)
 
 
-def write_sheet(finding: Finding, path: Path) -> None:
+def write_sheet(checked: CheckedDataset, path: Path) -> None:
     """A contact sheet of each cell (of each class, where there is no attribute) as a PNG.
 
     Raises:
@@ -83,19 +83,19 @@ def write_sheet(finding: Finding, path: Path) -> None:
     """
     from dashboards.ink.contact_sheet import contact_sheet
 
-    dataset = finding.dataset
+    dataset = checked.dataset
     with _writing(path):
-        contact_sheet(list(_cells(finding)), path, title=f"{dataset.name}, split hash {dataset.split_hash}")
+        contact_sheet(list(_cells(checked)), path, title=f"{dataset.name}, split hash {dataset.split_hash}")
 
 
-def write_manifest(finding: Finding, path: Path) -> None:
+def write_manifest(checked: CheckedDataset, path: Path) -> None:
     """Every example with its split and the hash of its bytes, as CSV.
 
     Raises:
         UserError: the file cannot be written.
     """
     with _writing(path):
-        manifest(finding.dataset, path, contents=True)
+        manifest(checked.dataset, path, contents=True)
 
 
 _MEND = "A sweep stops here: mend these records, or set data.on_bad to 'skip' to leave them out."
@@ -153,13 +153,13 @@ def _table(dataset: Dataset) -> Iterator[str]:
         yield " ".join([f"{name:{width}}", *(f"{count:8,}" for count in counts)])
 
 
-def _cells(finding: Finding) -> Iterator[Cell]:
+def _cells(checked: CheckedDataset) -> Iterator[Cell]:
     """Images of every split, chosen by a hash of their path, so that neighbours in a table are apart."""
     from dashboards.ink.contact_sheet import Cell
     from trainables.data.splitting import fraction
 
-    dataset = finding.dataset
-    broken = {record.place for record in finding.unreadable}
+    dataset = checked.dataset
+    broken = {record.place for record in checked.unreadable}
     groups = {split: dataset.groups(split, _kind(dataset)) for split in SPLITS}
     members: list[list[str]] = [[] for _ in groups["train"].names]
     for split in SPLITS:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from trainables.task import cache_root
 
-PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "peft", "ray", "optuna", "mlflow", "pandas")
+_NEEDED = ("torch", "torchvision", "timm", "open_clip_torch", "peft", "ray", "optuna", "mlflow", "pandas")
 DISK_GB = 5.0
 
 
@@ -81,7 +81,7 @@ def _python() -> Iterator[Check]:
 
 
 def _packages() -> Iterator[Check]:
-    for name in PACKAGES:
+    for name in _NEEDED:
         try:
             yield Check(name, "good", importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:

@@ -105,10 +105,10 @@ def data_check(asked: argparse.Namespace) -> int:
     """Tell what is in a folder of data: counts, bad records, leaks; exit code 2 where a sweep would stop."""
     from sweeper.cli import data_check as datacheck
 
-    finding = datacheck.check(asked.path, asked.dataset)
+    checked = datacheck.check(asked.path, asked.dataset)
     if asked.sheet:
-        datacheck.write_sheet(finding, asked.sheet)
+        datacheck.write_sheet(checked, asked.sheet)
     if asked.manifest:
-        datacheck.write_manifest(finding, asked.manifest)
-    print(json.dumps(finding.to_json(), indent=2) if asked.json else datacheck.report(finding))
-    return 0 if finding.refusal is None else 2
+        datacheck.write_manifest(checked, asked.manifest)
+    print(json.dumps(checked.to_json(), indent=2) if asked.json else datacheck.report(checked))
+    return 0 if checked.refusal is None else 2

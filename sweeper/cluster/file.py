@@ -36,7 +36,7 @@ class ClusterFile:
     """The values of a cluster.yaml, with the lines they stand on."""
 
     path: Path
-    document: yaml.Document
+    document: yaml.YamlMapping
 
     @property
     def values(self) -> dict[str, Any]:

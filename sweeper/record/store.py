@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sweeper.record.content import Scalar
+from sweeper.spec.urls import sqlite_file, sqlite_url
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, and reads its settings then: see `opened`
     from mlflow import MlflowClient
@@ -27,7 +28,6 @@ STEPS, DRAWN, NAMED = "sweeper.steps", "sweeper.drawn", "sweeper.named"
 NOTE, TABLES = "mlflow.note.content", "mlflow.loggedArtifacts"
 PAUSED = "SCHEDULED"  # begun, nobody works on it now, a resume goes on with it
 _METRICS, _TEXTS, _PAGE = 900, 100, 1000  # MLflow's limits: 1000 entities a request, 100 texts, 1000 runs a page
-_SQLITE = "sqlite:///"
 SETTINGS = {  # a dead server fails in seconds and does not hang for minutes; nothing is sent home
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -123,7 +123,7 @@ def make_whole(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     made = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
-        opened(f"{_SQLITE}{made}").search_experiments(max_results=1)
+        opened(sqlite_url(made)).search_experiments(max_results=1)
         os.link(made, file)
     except Exception:
         if not file.exists():  # else another sweep of this root was quicker
@@ -147,8 +147,8 @@ class Store:
     def __init__(
         self, uri: str, name: str, uuid: str, artifact_root: Path, permit: Callable[[], None] = lambda: None
     ) -> None:
-        if uri.startswith(_SQLITE):
-            make_whole(Path(uri.removeprefix(_SQLITE)))
+        if (file := sqlite_file(uri)) is not None:
+            make_whole(file)
         self.client = cast("MlflowClient", _Permitted(opened(uri), permit))
         self.name, self.uuid = name, uuid
         remote = uri.startswith(("http://", "https://"))

@@ -9,8 +9,7 @@ from sweeper.errors import UserError
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.sections import Search
-
-SQLITE = "sqlite:///"
+from sweeper.spec.urls import sqlite_file, sqlite_url
 
 
 def anchored(spec: SweepSpec) -> SweepSpec:
@@ -21,9 +20,10 @@ def anchored(spec: SweepSpec) -> SweepSpec:
     weights = Path(spec.backbone.weights).expanduser()
     if weights.is_file():
         changes["backbone.weights"] = str(weights.resolve())
-    url = spec.storage.study or ""
-    if url.startswith(SQLITE) and not url.startswith(f"{SQLITE}/"):
-        changes["storage.study"] = f"{SQLITE}{Path(url.removeprefix(SQLITE)).resolve()}"
+    for key, url in (("study", spec.storage.study), ("mlflow", spec.storage.mlflow)):
+        file = sqlite_file(url or "")
+        if file is not None and not file.is_absolute():
+            changes[f"storage.{key}"] = sqlite_url(file.resolve())
     return loading.changed(spec, changes) if changes else spec
 
 

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from sweeper.spec import urls
 from sweeper.spec.faults import Fault, Faults
 from sweeper.spec.samplers import SAMPLERS
 from trainables.methods import METHODS
@@ -29,7 +30,6 @@ from trainables.table import Table
 
 _BOUND = re.compile(r"^\s*(>=|<=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*$")
 _STORES = ("s3", "gs", "abfs", "abfss")
-_PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&]password=")
 
 
 class Part(BaseModel):
@@ -68,14 +68,6 @@ def _amount(value: float) -> float:
     return value
 
 
-def _url(value: str) -> str:
-    if "://" not in value:
-        raise ValueError("Use a URL such as sqlite:///study.db, postgresql://host/name or http://host:5000")
-    if _PASSWORD.search(value):
-        raise ValueError("A password does not belong in a spec: take it out, and use ~/.pgpass or the environment")
-    return value
-
-
 def _store(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in _STORES or not parts.netloc:
@@ -111,7 +103,8 @@ SamplerName = Annotated[str, a_name_of(SAMPLERS)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
 Amount = Annotated[float, Field(strict=True, ge=0), AfterValidator(_amount)]
-Url = Annotated[str, AfterValidator(_url)]
+StudyUrl = Annotated[str, AfterValidator(urls.study_url)]
+TrackingUrl = Annotated[str, AfterValidator(urls.tracking_url)]
 Store = Annotated[str, AfterValidator(_store)]
 
 
@@ -259,8 +252,10 @@ class Storage(Part):
     root: Annotated[str, Field(min_length=1, description="the folder of all sweeps; each has one of its name")] = (
         "sweeps"
     )
-    study: Annotated[Url | None, Field(description="database URL of the study. Default: SQLite in the folder")] = None
-    mlflow: Annotated[Url | None, Field(description="MLflow tracking URI. Default: SQLite under root")] = None
+    study: Annotated[StudyUrl | None, Field(description="database URL of the study. Default: SQLite in the folder")] = (
+        None
+    )
+    mlflow: Annotated[TrackingUrl | None, Field(description="MLflow tracking URI. Default: SQLite under root")] = None
     fits: Annotated[
         Store | None,
         Field(description="URL of an object store for checkpoints, weights and results, where nodes share no disk"),

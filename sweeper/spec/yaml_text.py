@@ -31,7 +31,7 @@ _WORDS: dict[str, Any] = {
 
 
 @dataclass
-class Document:
+class YamlMapping:
     """A mapping read from YAML: the values, the line of each key and item, and the slips met on the way."""
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -56,12 +56,12 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def read(text: str, source: str) -> Document:
+def read(text: str, source: str) -> YamlMapping:
     """The mapping that `text` holds.
 
     Raises:
         Faults: the text is not YAML, or not one mapping. Slips that leave it readable (a key given
-            twice, a tag) are in `Document.faults` instead.
+            twice, a tag) are in `YamlMapping.faults` instead.
     """
     if len(text) > LIMIT_BYTES:
         raise Faults([Fault((), f"the file is above {LIMIT_BYTES:,} bytes. This is not a sweep.")], source)
@@ -74,7 +74,7 @@ def read(text: str, source: str) -> Document:
         raise Faults([Fault((), f"this is not readable as YAML: {said}.")], source) from None
     if not isinstance(root, yaml.MappingNode):
         raise Faults([Fault((), "a sweep is a mapping of `key: value` lines. Start with `name: my-sweep`.", 1)], source)
-    document = Document()
+    document = YamlMapping()
     document.values = _value(root, (), document)
     return document
 
@@ -86,7 +86,7 @@ def _broken(error: yaml.MarkedYAMLError) -> Fault:
     return Fault((), f"this is not readable as YAML: {problem}.{hint}", mark.line + 1 if mark else None)
 
 
-def _value(node: yaml.Node, path: KeyPath, document: Document) -> Any:
+def _value(node: yaml.Node, path: KeyPath, document: YamlMapping) -> Any:
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, document)
     if isinstance(node, yaml.SequenceNode):
@@ -98,7 +98,7 @@ def _value(node: yaml.Node, path: KeyPath, document: Document) -> Any:
     return plain_value(node.value) if plain else node.value
 
 
-def _mapping(node: yaml.MappingNode, path: KeyPath, document: Document) -> dict[str, Any]:
+def _mapping(node: yaml.MappingNode, path: KeyPath, document: YamlMapping) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key_node, item in node.value:
         line = key_node.start_mark.line + 1
@@ -115,7 +115,7 @@ def _mapping(node: yaml.MappingNode, path: KeyPath, document: Document) -> dict[
     return values
 
 
-def _items(node: yaml.SequenceNode, path: KeyPath, document: Document) -> Iterator[tuple[KeyPath, yaml.Node]]:
+def _items(node: yaml.SequenceNode, path: KeyPath, document: YamlMapping) -> Iterator[tuple[KeyPath, yaml.Node]]:
     for index, item in enumerate(node.value):
         document.lines[(*path, index)] = item.start_mark.line + 1
         yield (*path, index), item

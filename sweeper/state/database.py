@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
@@ -46,8 +45,13 @@ def driven(url: str) -> str:
         UserError: that driver is not installed here.
     """
     url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    if url.startswith("postgresql+psycopg:") and find_spec("psycopg") is None:
-        raise UserError(f"{shown(url)}: PostgreSQL's driver is not installed. Run: pip install 'sweeper[cluster]'")
+    if not url.startswith("http"):
+        try:
+            sa.make_url(url).get_dialect().import_dbapi()
+        except (sa.exc.ArgumentError, ImportError) as fault:
+            ours = url.startswith("postgresql+psycopg:")
+            mend = "Run: pip install 'sweeper[cluster]'" if ours else "Install it, or name another."
+            raise UserError(f"{shown(url)}: the database's driver is not installed ({fault}). {mend}") from None
     return url
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from sweeper.errors import Corrupt, UserError
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
+from sweeper.spec.urls import sqlite_file, sqlite_url
 from sweeper.state import database, migrations
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
-
-SQLITE = "sqlite:///"
 
 
 def study_url(spec: SweepSpec, folder: SweepFolder) -> str:
@@ -20,8 +19,8 @@ def study_url(spec: SweepSpec, folder: SweepFolder) -> str:
     Raises:
         Corrupt: the database is gone, and fits are there. To open it would make an empty one.
     """
-    url = database.driven(spec.storage.study or f"{SQLITE}{folder.path / 'study.db'}")
-    file = Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else None
+    url = database.driven(spec.storage.study or sqlite_url(folder.path / "study.db"))
+    file = sqlite_file(url)
     if file is not None and not file.exists() and (folder.path / "trials").exists():
         raise Corrupt(
             f"{folder.path} has fits, and {file} is missing. Put the database back; without it nobody can say which "
@@ -32,7 +31,7 @@ def study_url(spec: SweepSpec, folder: SweepFolder) -> str:
 
 def record_uri(spec: SweepSpec, root: Path) -> str:
     """Where the record is written: SQLite beside the sweeps unless the spec names a server."""
-    return database.driven(spec.storage.mlflow or f"sqlite:///{root.resolve() / 'mlflow.db'}")
+    return database.driven(spec.storage.mlflow or sqlite_url(root.resolve() / "mlflow.db"))
 
 
 def open_spec(folder: SweepFolder) -> SweepSpec:

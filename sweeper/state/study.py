@@ -30,9 +30,6 @@ from trainables.undefined import to_null
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
 
 class NoSuchSweep(UserError):
     """The database knows no study of that name."""
@@ -64,6 +61,8 @@ class Study:
         guard: Callable[[], None] = lambda: None,
         vouch: Callable[[sa.Connection], None] | None = None,
     ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self._spec = spec
         self.url = url
         self.guard, self._vouch = guard, vouch
@@ -225,15 +224,15 @@ class Study:
 
     # --- tell
 
-    def complete(self, number: int, rows: Sequence[Mapping[str, float | None]]) -> Trial:
-        """Tell that every seed of trial `number` is trained; `rows` holds each seed's validation metrics.
+    def complete(self, number: int, by_seed: Sequence[Mapping[str, float | None]]) -> Trial:
+        """Tell that every seed of trial `number` is trained; `by_seed` holds each seed's validation metrics.
 
         An objective that is not a finite number makes the trial a failed one, with its reason.
         """
-        metrics, spread = mean_and_spread(rows)
+        metrics, spread = mean_and_spread(by_seed)
         values = [metrics.get(name, math.nan) for name in self._spec.objectives]
         undefined = [name for name, v in zip(self._spec.objectives, values, strict=True) if not math.isfinite(v)]
-        outcome = {"metrics": to_null(metrics), "spread": to_null(spread), "seeds": len(rows)}
+        outcome = {"metrics": to_null(metrics), "spread": to_null(spread), "seeds": len(by_seed)}
         outcome["violations"] = [
             bound.violation(metrics.get(n, math.nan)) for n, bound in self._spec.constraints.items()
         ]

@@ -62,11 +62,13 @@ def test_paths_are_made_absolute_because_a_resume_may_be_typed_elsewhere(tmp_pat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.safetensors").write_bytes(b"")
     more = "data: {name: waterbirds, root: birds-here}\nbackbone: {name: small-vit, weights: small.safetensors}\n"
-    asked = loading.changed(spec(tmp_path, more), {"storage.study": "sqlite:///study.db"})
+    databases = {"storage.study": "sqlite:///study.db", "storage.mlflow": "sqlite:///50%25/runs.db"}
+    asked = loading.changed(spec(tmp_path, more), databases)
     anchored = amending.anchored(asked)
     assert str(anchored.data.root) == str(tmp_path / "birds-here")
     assert anchored.backbone.weights == str(tmp_path / "small.safetensors")
     assert anchored.storage.study == f"sqlite:///{tmp_path}/study.db"
+    assert anchored.storage.mlflow == f"sqlite:///{tmp_path}/50%25/runs.db"
 
 
 def test_the_first_signal_acts_and_the_second_stops_at_once() -> None:

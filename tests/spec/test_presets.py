@@ -64,7 +64,7 @@ def _numbers(value: Any) -> Any:
 
 
 def test_the_committed_schema_is_the_one_that_the_code_gives() -> None:
-    committed = json.loads(presets.SCHEMA.read_text())
+    committed = json.loads(presets.JSON_SCHEMA.read_text())
     assert committed == schema(), "write it anew: sweeper schema > sweeper/spec/presets/sweep.schema.json"
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sweeper.errors import UserError
+from sweeper.spec import urls
 from sweeper.spec.faults import Faults
 from sweeper.spec.loading import changed, difference, dump, load, parse
 from sweeper.spec.model import Bound, Search, SweepSpec
@@ -162,7 +164,7 @@ def test_all_slips_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> Non
         ("constraints: {accuracy: {min: 1, max: 0}}",
          "constraints.accuracy is {'min': 1, 'max': 0}. No value is at least min and at most max: exchange them."),
         ("storage: {study: foo}", "storage.study is 'foo'. "
-         "Use a URL such as sqlite:///study.db, postgresql://host/name or http://host:5000."),
+         "Use sqlite:///study.db or postgresql://host/name."),
         ("space: {lambda: {points: 3}}",
          "space.lambda.points is for sampler grid; tpe draws from the whole range. "
          "Remove it, use a list of values, or use sampler: grid."),
@@ -215,6 +217,59 @@ def test_a_contradiction_between_good_sections_is_told_beside_the_slips_of_bad_o
 
 def test_a_bad_section_is_not_also_held_against_the_others() -> None:
     assert len(told("name: x\nsearch: {sampler: grid, trials: x}\nspace: {lambda: 1}")) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("oracle://host/db", "Use sqlite:///study.db or postgresql://host/name."),
+        ("postgres://host/db", "Use sqlite:///study.db or postgresql://host/name."),
+        ("POSTGRESQL://host/db", "Use sqlite:///study.db or postgresql://host/name."),
+        ("mysql://host/db", "Use sqlite:///study.db or postgresql://host/name."),
+        ("http://host:5000", "Use sqlite:///study.db or postgresql://host/name."),
+        ("study.db", "Use sqlite:///study.db or postgresql://host/name."),
+        ("sqlite://study.db", "A file comes after three slashes, one with its full path after four: sqlite:////data/x.db."),
+        ("sqlite://", "A file comes after three slashes, one with its full path after four: sqlite:////data/x.db."),
+        ("sqlite:///", "A database in memory ends with its process. Use sqlite:///study.db or postgresql://host/name."),
+        ("sqlite:///:memory:",
+         "A database in memory ends with its process. Use sqlite:///study.db or postgresql://host/name."),
+        ("postgresql://host:port/db",
+         "Its host or port cannot be read. Use sqlite:///study.db or postgresql://host/name."),
+        ("postgresql://[::1/db", "Its host or port cannot be read. Use sqlite:///study.db or postgresql://host/name."),
+    ],
+)  # fmt: skip
+def test_a_study_is_kept_in_sqlite_or_postgresql_and_nothing_else_is_begun_with(url: str, why: str) -> None:
+    assert told(f"name: x\nstorage: {{study: '{url}'}}") == [f"sweep.yaml:2: storage.study is '{url}'. {why}"]
+
+
+@pytest.mark.parametrize(
+    "url", ["databricks", "databricks://me", "mlruns", "file:///mlruns", "ftp://host/x", "http://"]
+)
+def test_a_record_is_written_where_mlflow_takes_it(url: str) -> None:
+    (line,) = told(f"name: x\nstorage: {{mlflow: '{url}'}}")
+    assert line.startswith(f"sweep.yaml:2: storage.mlflow is '{url}'. ")
+    assert line.endswith("Use http://host:5000, https://host, sqlite:///mlflow.db or postgresql://host/name.")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///study.db", "sqlite:////data/my sweeps/study.db", "sqlite:///50%25.db", "sqlite+pysqlite:///a.db",
+        "postgresql://host/db", "postgresql://me@host:5432/db", "postgresql+psycopg:///db?host=/run/socket",
+        "postgresql://[::1]:5432/db", "postgresql:///db",
+    ],
+)  # fmt: skip
+def test_a_url_that_sqlalchemy_can_open_is_taken_for_study_and_record(url: str) -> None:
+    storage = parse(f"name: x\nstorage: {{study: '{url}', mlflow: '{url}'}}").storage
+    assert (storage.study, storage.mlflow) == (url, url)
+
+
+def test_a_sqlite_file_is_the_one_that_sqlalchemy_opens_whatever_its_name() -> None:
+    for name in ("study.db", "/data/my sweeps/50%20?#.db", "/ä/b.db"):
+        url = urls.sqlite_url(Path(name))
+        assert urls.sqlite_file(url) == Path(name)
+        assert sa.make_url(url).database == name
+    assert urls.sqlite_file("postgresql://host/db") is None
 
 
 def test_a_password_in_a_url_is_refused_and_not_shown() -> None:

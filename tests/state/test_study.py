@@ -12,7 +12,10 @@ import pytest
 from sweeper.errors import UserError
 from sweeper.spec import loading
 from sweeper.spec.samplers import SAMPLERS
+from sweeper.state import database
+from sweeper.state.opening import study_url
 from sweeper.state.study import NoSuchSweep, Study
+from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State
 
 SPEC = """
@@ -259,3 +262,18 @@ def test_a_study_from_before_there_were_uuids_keeps_one_too(url: str) -> None:
     again = study(url, spec(), create=False)
     assert len(again.uuid) == 32
     assert again.uuid == study(url, spec(), create=False).uuid
+
+
+def test_a_folder_whose_name_has_signs_of_urls_has_its_database_in_it(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path / "50%20 off?" / "a-sweep")
+    folder.path.mkdir(parents=True)
+    study(study_url(spec(), folder), spec())
+    assert [path.name for path in folder.path.iterdir()] == ["study.db"]
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql+nodriver://host/db", "postgresql+nodriver://host/db", "oracle+nodriver://host/db"]
+)
+def test_a_database_whose_driver_is_not_here_is_one_sentence(url: str) -> None:
+    with pytest.raises(UserError, match=r"'db' on host: the database's driver is not installed .*name another\."):
+        database.driven(url)

@@ -7,7 +7,7 @@ from pathlib import Path
 from sweeper.errors import UserError, unknown
 
 FOLDER = Path(__file__).parent
-SCHEMA = FOLDER / "sweep.schema.json"
+JSON_SCHEMA = FOLDER / "sweep.schema.json"
 
 
 def names() -> list[str]:
