@@ -64,7 +64,7 @@ def pareto(asked: argparse.Namespace) -> int:
         shown["recommended"] = None if advice is None else advice.to_json()
         print(json.dumps(to_null(shown), indent=2))
         return 0
-    show_front(results)
+    show_front(results, None if advice is None else advice.stability)
     if advice is not None:
         print(advice)
         print(held_out.drop(advice.values, test.get(advice.number), objectives))

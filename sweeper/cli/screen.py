@@ -22,14 +22,24 @@ from sweeper.spec.model import SweepSpec
 from sweeper.trial import Trial
 
 
-def front_table(rows: Sequence[Mapping[str, Any]], title: str, held_out: HeldOut | None = None) -> Table:
-    """The front, a line each; held-out numbers in columns of their own, where they were measured."""
+def front_table(
+    rows: Sequence[Mapping[str, Any]],
+    title: str,
+    held_out: HeldOut | None = None,
+    on_front: Mapping[int, float] | None = None,
+) -> Table:
+    """The front, a line each; held-out numbers in columns of their own, where they were measured.
+
+    `on_front`: the chance of each trial to be on the true front.
+    """
     table = Table(title=title, title_justify="left", header_style="bold")
     names = list(rows[0]["values"]) if rows else []
     for heading in ("trial", "configuration", *(f"{n} (val)" for n in names)):
         table.add_column(heading, justify="right" if "(val)" in heading else "left")
     for name in names if held_out else ():
         table.add_column(f"{name} (test)", justify="right", style="dim")
+    if on_front:
+        table.add_column("on the true front", justify="right")
     for row in rows:
         label = row["label"] + (f"  [baseline {row['baseline']}]" if row["baseline"] else "")
         cells: list[str | Text] = [str(row["number"]), Text(label)]
@@ -37,6 +47,8 @@ def front_table(rows: Sequence[Mapping[str, Any]], title: str, held_out: HeldOut
         if held_out:
             test = held_out.get(row["number"], {})
             cells += [decimal(*test[n]) if n in test else "-" for n in names]
+        if on_front:
+            cells.append(f"{on_front[row['number']]:.0%}" if row["number"] in on_front else "-")
         table.add_row(*cells)
     return table
 

@@ -15,6 +15,7 @@ from trainables.errors import UserError
 
 if TYPE_CHECKING:
     from sweeper.engine.attempt import Outcome
+    from sweeper.front.stability import Stability
     from sweeper.results.results import Results
     from sweeper.spec.model import SweepSpec
     from sweeper.state.sweep_folder import SweepFolder
@@ -106,7 +107,7 @@ def show_outcome(outcome: Outcome, spec: SweepSpec, folder: SweepFolder, asked: 
     return outcome.exit_code
 
 
-def show_front(results: Results) -> None:
+def show_front(results: Results, stability: Stability | None = None) -> None:
     from rich.console import Console
 
     from sweeper.cli import screen
@@ -115,6 +116,7 @@ def show_front(results: Results) -> None:
     console = Console(soft_wrap=True)
     print(summary.headline(results))
     if results.front:
-        console.print(screen.front_table(results.front_rows, "Pareto front", held_out.read(results)))
+        on_front = None if stability is None else stability.on_front
+        console.print(screen.front_table(results.front_rows, "Pareto front", held_out.read(results), on_front))
         print(results.against_baseline())
     print(summary.CAVEAT + (f" {summary.SMOKE}" if results.spec.data.name == "digits-on-scenes" else ""))

@@ -141,8 +141,8 @@ class Recommendation:
 
     def __str__(self) -> str:
         numbers = ", ".join(f"{name} {value:.3f}" for name, value in self.values.items())
-        said = self.stability.sentence(self.number)
-        return f"Recommended: #{self.number} {self.label} ({numbers}), by {self.rule}.\n{self.why} {said}"
+        sure = f"{self.stability.sentence(self.number)} {self.stability.drop(self.number, self.rule)}"
+        return f"Recommended: #{self.number} {self.label} ({numbers}), by {self.rule}.\n{self.why} {sure}".rstrip()
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""

@@ -1,197 +1,151 @@
-"""How sure a front and a choice are: made again on resampled seeds and resampled validation examples.
+"""How sure a front and a choice are: each trial's chance to be on the true front, and to be what a rule takes there.
 
-A bootstrap in two layers. The seeds are drawn with replacement, the same ones for all trials, and so
-are the examples of the split: all fits answered the same questions, so their chance is paired. What
-is resampled is only the noise of measuring and of training; that the best of many noisy numbers looks
-better than it is ("winner's curse") is not undone by it.
+The true front is that of the numbers that very many seeds and examples would give. What those may be is drawn many
+times: each trial's measured numbers, less the luck that put them where they are, and as uncertain as they are
+(`noise`). A plain bootstrap of the measured numbers keeps their luck, and is sure of it.
 
-Shapes: T trials, S seeds, M objectives, B resamples, N examples.
+Shapes: T trials, M objectives, B draws, C contenders.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from sweeper.front import pareto
-from sweeper.front.front import Senses, signs
-from trainables.arrays import Floats, Ints
-from trainables.metrics import METRICS, Answers
+from sweeper.front import intervals, noise, pareto
+from sweeper.front.intervals import Interval
+from sweeper.front.noise import Sample
+from trainables.arrays import Floats
+from trainables.metrics import METRICS
 
 Choose = Callable[[Floats], int | None]
 
-RESAMPLES = 200  # a share of 1/2 is then known to within 0.07 (95 %)
-CONTENDERS = 24  # beyond so many trials, those on no early layer of the front are not resampled
-
-
-@dataclass(frozen=True)
-class TrialFits:
-    """One trial, fit by fit: `values_SM` in the metrics' own units, and the answers where they were kept."""
-
-    number: int
-    values_SM: Floats
-    answers: tuple[Answers | None, ...] = ()
+DRAWS = 400  # a chance of 1/2 is then known to within 0.05 (95 %)
 
 
 @dataclass(frozen=True)
 class Stability:
-    """Shares of the resamples, by trial number; `over` says of what they are. No resample: nothing is known.
+    """Chances by trial number; `over` says of what noise. Without draws nothing is known.
 
-    `intervals` hold the middle 95 % of each objective's mean over the seeds.
+    `intervals` are 95 % intervals of each objective. `drops` say by how much each trial's objectives probably look
+    better than they are; below 0 they look worse. Members of the front are in all of them; trials far behind are not.
     """
 
-    resamples: int = 0
+    draws: int = 0
     over: str = ""
+    trials: int = 0
+    seeds: int = 0
     on_front: Mapping[int, float] = field(default_factory=dict)
     chosen: Mapping[int, float] = field(default_factory=dict)
-    intervals: Mapping[int, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    intervals: Mapping[int, Mapping[str, Interval]] = field(default_factory=dict)
+    drops: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     def sentence(self, number: int) -> str:
         """What it says of one trial, for a person."""
-        if not self.resamples:
+        if not self.draws:
             return "One seed, and no answers were kept: how stable this choice is cannot be said."
+        own = self.chosen.get(number, 0.0)
         rivals = sorted((-share, n) for n, share in self.chosen.items() if n != number and share > 0)
-        after = f"; next: #{rivals[0][1]} ({-rivals[0][0]:.0%})" if rivals else ""
-        return (
-            f"In {self.resamples} resamples of {self.over} it is on the front in {self.on_front.get(number, 0):.0%} "
-            f"and chosen in {self.chosen.get(number, 0):.0%}{after}."
+        next_share, rival = (-rivals[0][0], rivals[0][1]) if rivals else (0.0, None)
+        text = (
+            f"With the noise of {self.over} it is on the true front with a chance of "
+            f"{self.on_front.get(number, 0):.0%}, and what this rule would take there with one of {own:.0%}"
         )
+        if rival is None:
+            text += "."
+        elif next_share <= own:
+            text += f"; next: #{rival} ({next_share:.0%})."
+        else:
+            text += (
+                f". #{rival} would be taken more often ({next_share:.0%}). #{number} is named all the same: it is what "
+                "the rule takes of the numbers as measured, and the noise cannot tell the two apart."
+            )
+        return text + (" How much another seed would change is not known: there is one." if self.seeds == 1 else "")
+
+    def drop(self, number: int, rule: str) -> str:
+        """By how much the chosen trial probably looks better than it is; empty where that is not known."""
+        drops = self.drops.get(number)
+        if not drops:
+            return ""
+        taken = (
+            f"The best of many looks better than it is. Taken from {self.trials} trials by {rule.partition(':')[0]}, it"
+        )
+        parts = [
+            f"{name} {'lower' if (value > 0) == (METRICS[name].direction == 'max') else 'higher'} by {abs(value):.3f}"
+            for name, value in drops.items()
+            if round(value, 3) != 0
+        ]
+        if not parts:
+            return f"{taken} does so by less than can be told from them."
+        return f"{taken} will on other seeds and examples probably have {' and '.join(parts)}."
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
+        by_number = {
+            name: {str(n): value for n, value in getattr(self, name).items()}
+            for name in ("on_front", "chosen", "drops")
+        }
         return {
-            "resamples": self.resamples,
+            "draws": self.draws,
             "over": self.over,
-            "on_front": {str(n): share for n, share in self.on_front.items()},
-            "chosen": {str(n): share for n, share in self.chosen.items()},
+            "trials": self.trials,
+            "seeds": self.seeds,
+            **by_number,
             "intervals": {
                 str(n): {name: list(ends) for name, ends in row.items()} for n, row in self.intervals.items()
             },
         }
 
 
-def judge(
-    trials: Sequence[TrialFits],
-    objectives: Senses,
-    choose: Choose,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Stability:
-    """How often each trial is on the front, and chosen by `choose`, when seeds and examples are drawn again.
+def judge(sample: Sample, choose: Choose, *, draws: int = DRAWS, seed: int = 0) -> Stability:
+    """How likely each contender is on the true front, and is what `choose` would take there.
 
-    `choose` takes points `[T, M]`, greater is better, and gives a row. An objective that is undefined
-    in a resample keeps the trial off that resample's front.
+    `choose` takes points `[T, M]`, greater is better, and gives a row. Trials are taken to be uncertain each by itself,
+    but for what chance does to all alike.
     """
-    if not trials or not _can_vary(trials):
+    if not sample.varies:
         return Stability()
-    signs_M = signs(objectives)
-    able = _contenders(trials, signs_M)
-    values_BTM = resampled(able, tuple(objectives), resamples=resamples, seed=seed)
-    on_T, chosen_T = np.zeros(len(able)), np.zeros(len(able))
-    for values_TM in values_BTM * signs_M:
-        on_T += pareto.front(values_TM)
-        row = choose(values_TM)
+    points_TM, rows = sample.values_TSM.mean(axis=1), sample.contenders
+    true_TM, covariance_TMM = noise.without_luck(points_TM, noise.own_noise(sample))
+    rng = np.random.default_rng(seed)
+    drawn_BCM = noise.normal_draws(rng, draws, true_TM[rows], covariance_TMM[rows])
+    drawn_BCM += noise.normal_draws(rng, draws, np.zeros((1, points_TM.shape[1])), noise.common_noise(sample)[None])
+    on_C, chosen_C = np.zeros(len(rows)), np.zeros(len(rows))
+    for drawn_CM in drawn_BCM:
+        on_C += pareto.front(drawn_CM)
+        row = choose(drawn_CM)
         if row is not None:
-            chosen_T[row] += 1
-    numbers = [trial.number for trial in able]
+            chosen_C[row] += 1
+    numbers = [sample.numbers[row] for row in rows]
+    drops_CM = (points_TM - true_TM)[rows]
     return Stability(
-        resamples=resamples,
-        over=_over(able),
-        on_front=dict(zip(numbers, (on_T / resamples).tolist(), strict=True)),
-        chosen=dict(zip(numbers, (chosen_T / resamples).tolist(), strict=True)),
-        intervals={n: _intervals(values_BTM[:, t], tuple(objectives)) for t, n in enumerate(numbers)},
+        draws=draws,
+        over=sample.over,
+        trials=len(sample.numbers),
+        seeds=sample.seeds,
+        on_front=dict(zip(numbers, (on_C / draws).tolist(), strict=True)),
+        chosen=dict(zip(numbers, (chosen_C / draws).tolist(), strict=True)),
+        intervals={number: _intervals(sample, c) for c, number in enumerate(numbers)},
+        drops={
+            number: dict(zip(sample.objectives, map(float, drop_M), strict=True))
+            for number, drop_M in zip(numbers, drops_CM, strict=True)
+        },
     )
 
 
-def resampled(trials: Sequence[TrialFits], objectives: Sequence[str], *, resamples: int, seed: int = 0) -> Floats:
-    """Each trial's objectives, means over the drawn seeds on the drawn examples, `[B, T, M]`."""
-    rng = np.random.default_rng(seed)
-    seeds = min(len(trial.values_SM) for trial in trials)
-    found_BTM = np.empty((resamples, len(trials), len(objectives)))
-    countable = [_countable(trial, objectives) for trial in trials]
-    for values_TM in found_BTM:
-        weights_S = np.bincount(rng.integers(seeds, size=seeds), minlength=seeds)
-        draws = _Draws(rng)
-        for t, trial in enumerate(trials):
-            values_TM[t] = _mean(trial, objectives, countable[t], weights_S, draws)
-    return found_BTM
-
-
-class _Draws:
-    """One resample's examples, drawn once for each set of questions, so that all who answered it share them."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self._rows: dict[bytes, Ints] = {}
-
-    def of(self, answers: Answers) -> Ints:
-        questions = answers.labels_N.tobytes()
-        if questions not in self._rows:
-            self._rows[questions] = self._rng.integers(len(answers), size=len(answers))
-        return self._rows[questions]
-
-
-def _mean(
-    trial: TrialFits, objectives: Sequence[str], countable: Sequence[bool], weights_S: Ints, draws: _Draws
-) -> Floats:
-    """Of one trial over the drawn seeds, `[M]`; a metric that needs probabilities keeps its measured value."""
-    total_M = np.zeros(len(objectives))
-    for s in np.flatnonzero(weights_S):
-        value_M = trial.values_SM[s].copy()
-        answers = trial.answers[s] if trial.answers else None
-        if answers is not None and any(countable):
-            judged = answers.take(draws.of(answers))
-            for m, name in enumerate(objectives):
-                if countable[m]:
-                    value_M[m] = METRICS[name](judged).value
-        total_M += weights_S[s] * value_M
-    mean_M: Floats = total_M / weights_S.sum()
-    return mean_M
-
-
-def _countable(trial: TrialFits, objectives: Sequence[str]) -> list[bool]:
-    """Which objectives follow from right and wrong alone: those that the kept answers give back as measured."""
-    answers = next((a for a in trial.answers if a is not None), None)
-    if answers is None:
-        return [False] * len(objectives)
-    whole = answers.take(np.arange(len(answers)))
-    return [math.isfinite(METRICS[name](whole).value) for name in objectives]
-
-
-def _can_vary(trials: Sequence[TrialFits]) -> bool:
-    return min(len(t.values_SM) for t in trials) > 1 or any(a is not None for t in trials for a in t.answers)
-
-
-def _contenders(trials: Sequence[TrialFits], signs_M: Floats) -> list[TrialFits]:
-    """The first layers of the front, whole, until there are enough; a trial far behind them wins no resample."""
-    points_TM = np.array([trial.values_SM.mean(axis=0) for trial in trials]) * signs_M
-    left, kept = np.arange(len(trials)), list[int]()
-    while len(left) and len(kept) < CONTENDERS:
-        on = pareto.front(points_TM[left])
-        if not on.any():
-            break
-        kept += left[on].tolist()
-        left = left[~on]
-    return [trials[t] for t in sorted(kept)]
-
-
-def _over(trials: Sequence[TrialFits]) -> str:
-    seeds = min(len(trial.values_SM) for trial in trials)
-    sizes = [len(a) for trial in trials for a in trial.answers if a is not None]
-    parts = [f"the {seeds} seeds"] if seeds > 1 else []
-    return " and ".join([*parts, f"the {max(sizes):,} validation examples"] if sizes else parts)
-
-
-def _intervals(values_BM: Floats, objectives: Sequence[str]) -> dict[str, tuple[float, float]]:
-    defined = {name: column[np.isfinite(column)] for name, column in zip(objectives, values_BM.T, strict=True)}
-    return {
-        name: (float(low), float(high))
-        for name, column in defined.items()
-        if len(column)
-        for low, high in [np.quantile(column, (0.025, 0.975))]
-    }
+def _intervals(sample: Sample, contender: int) -> dict[str, Interval]:
+    """Each objective's 95 % interval, in the metric's own units, and within what the metric can be."""
+    ends = {}
+    for m, (name, sense) in enumerate(sample.objectives.items()):
+        sign = 1.0 if sense == "max" else -1.0
+        values_S = sample.values_TSM[sample.contenders[contender], :, m] * sign
+        resampled_BCSM = sample.examples_BCSM
+        resampled_BS = None if resampled_BCSM is None else resampled_BCSM[:, contender, :, m] * sign
+        interval = intervals.of_mean(values_S, resampled_BS)
+        if interval is not None:
+            low, high = interval
+            ends[name] = (max(0.0, low), min(1.0, high)) if METRICS[name].unit == "fraction" else (low, high)
+    return ends

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dashboards.document.document import DataTable, Picture, Section, Text
@@ -16,10 +17,10 @@ from dashboards.figures.front import front_chart, front_numbers
 from dashboards.ink.chart import COLUMN, Chart
 from dashboards.ink.wording import decimal, interval
 from sweeper.front import recommend
-from sweeper.front.intervals import wilson
+from sweeper.front.intervals import of_share, shared_variance
 from sweeper.front.recommend import Rule
 from sweeper.results.results import Results
-from trainables.metrics import METRICS
+from trainables.metrics import METRICS, Answers
 
 # FairLoRA, Tables 1, 2 and 6, and Table 3; figures 3, 4 and 6 to 8.
 OVERALL_METRICS = ("accuracy", "min_f1", "min_recall", "delta_f1")
@@ -80,20 +81,37 @@ def _groups(results: Results, named: Mapping[int, str]) -> list[Picture | DataTa
         return []
     return [
         Picture("groups", bars.group_chart(bars.group_numbers(results.groups_table, chosen))),
-        _group_table(results.groups_table, next(iter(chosen)), next(iter(chosen.values()))),
+        _group_table(results, next(iter(chosen)), next(iter(chosen.values()))),
     ]
 
 
-def _group_table(groups: pd.DataFrame, number: int, name: str) -> DataTable:
-    """Each group of one point: how many examples, its accuracy and how sure that is."""
-    own = groups[groups["number"] == number]
+def _group_table(results: Results, number: int, name: str) -> DataTable:
+    """Each group of one point: how many examples, its accuracy and how sure that is, over seeds and examples."""
+    own = results.groups_table[results.groups_table["number"] == number]
+    shared = _shared_variances([fit.answers for fit in results.fits if fit.number == number])
     rows = []
     for (kind, group), part in own.groupby(["kind", "name"], sort=False):
         n, accuracy = int(part["n"].iloc[0]), float(part["accuracy"].mean())
-        low, high = wilson(accuracy * n, n)
-        rows.append((str(kind), str(group), f"{n:,}", decimal(accuracy if n else None), interval(low, high)))
-    caption = f"Trial {number} ({name}) on validation: mean over the seeds; Wilson's 95 % interval for n examples."
+        ends = of_share(part["accuracy"], n, shared.get((str(kind), str(group))))
+        rows.append((str(kind), str(group), f"{n:,}", decimal(accuracy if n else None), interval(*ends)))
+    seeds = own["seed"].nunique()
+    over = f"over {seeds} seeds and n examples" if seeds > 1 else "of n examples; one seed, of another nothing is known"
+    caption = f"Trial {number} ({name}) on validation: mean over the seeds; 95 % intervals {over}."
     return DataTable(("kind", "group", "n", "accuracy", "95 %"), tuple(rows), caption, words=(0, 1))
+
+
+def _shared_variances(answers: Sequence[Answers | None]) -> dict[tuple[str, str], float]:
+    """By kind and name of the group, what its examples give to the variance of its accuracy; empty if unknown."""
+    asked = [each.take(np.arange(len(each))) for each in answers if each is not None]
+    alike = all(np.array_equal(each.labels_N, asked[0].labels_N) for each in asked)
+    if len(asked) < 2 or len(asked) < len(answers) or not alike:
+        return {}
+    right_SN, variances = np.array([each.correct_N for each in asked]), {}
+    for kind in asked[0].kinds:
+        groups = asked[0].groups(kind)
+        for g in np.flatnonzero(groups.counts_G > 1):
+            variances[kind, groups.names[g]] = shared_variance(right_SN[:, groups.index_N == g])
+    return variances
 
 
 def _calibration(results: Results) -> list[Picture | Text]:

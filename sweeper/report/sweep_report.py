@@ -132,16 +132,21 @@ def _front_table(facts: ReportFacts) -> DataTable:
     for trial in _shown(facts):
         row = [str(trial.number), trial.label + _baseline(trial), facts.named.get(trial.number, "")]
         row += [decimal(trial.metrics[name], trial.spread[name]) for name in spec.objectives]
-        if sure is not None and sure.resamples:
+        if sure is not None and sure.draws:
             ends = sure.intervals.get(trial.number, {})
             row += [interval(*ends[name]) if name in ends else "–" for name in spec.objectives]
             row += [_share(sure.on_front, trial.number), _share(sure.chosen, trial.number)]
         rows.append(tuple(row))
     head = ["trial", "configuration", "called", *(heading(n, s) for n, s in spec.objectives.items())]
     caption = "Validation split; mean ± standard deviation over the seeds."
-    if sure is not None and sure.resamples:
-        head += [f"{readable(name)}, 95 %" for name in spec.objectives] + ["on the front", "chosen"]
-        caption += f" The last columns: in {sure.resamples} resamples of {sure.over}."
+    if sure is not None and sure.draws:
+        head += [f"{readable(name)}, 95 %" for name in spec.objectives] + ["on the true front", "chosen"]
+        alone = "; of another seed nothing is known" if sure.seeds == 1 else ""
+        caption += (
+            f" 95 %: Student's t over {sure.over}{alone}. The last columns: the chance to be on the true front, and to "
+            "be what the rule would take there; in made-up sweeps of several seeds, of what was given 1 % up to 13 % "
+            "were on it, and of what was given 95 % at least 76 %."
+        )
     return DataTable(tuple(head), tuple(rows), caption, words=(0, 1, 2))
 
 

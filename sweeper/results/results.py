@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweeper.front import pareto, recommend, stability
+from sweeper.front import dominance, noise, pareto, recommend, stability
 from sweeper.front.front import points, signs
+from sweeper.front.noise import Sample, TrialFits
 from sweeper.front.recommend import Recommendation
-from sweeper.front.stability import TrialFits
 from sweeper.results import provenance
 from sweeper.results.fit import Fit
 from sweeper.spec.model import SweepSpec
@@ -164,19 +164,8 @@ class Results:
         return pareto.hypervolume(points_TM, reference_M) if len(points_TM) else math.nan
 
     def against_baseline(self, name: str = "lora") -> str:
-        """One sentence: what the front has that the named baseline has not."""
-        base = next((t for t in self.trials if t.baseline == name and t.state is State.COMPLETE), None)
-        if base is None:
-            return f"No finished '{name}' baseline to compare with."
-        others = [self.by_number[number] for number in self.front if number != base.number]
-        own_M, *points_TM = points([base, *others], self.spec.objectives)
-        better = [t for t, point_M in zip(others, points_TM, strict=True) if pareto.dominates(point_M, own_M)]
-        numbers = ", ".join(f"{k} {v:.3f}" for k, v in base.values.items())
-        if better:
-            count = f"{len(better)} of {len(self.front)} front members"
-            return f"{count} dominate plain {name} ({numbers}), e.g. {better[0].label}."
-        beyond = sum(not pareto.dominates(own_M, point_M) for point_M in points_TM)
-        return f"No front member dominates plain {name} ({numbers}); {beyond} extend the front beyond it."
+        """One sentence: what the front has that the named baseline has not, and how sure that is."""
+        return dominance.sentence(self.trials, self.front, self.sample, name)
 
     # --- fits
 
@@ -300,16 +289,19 @@ class Results:
         by = recommend.rule(self.spec.objectives, bounds)
         return recommend.recommend(self.trials, self.front, self.spec.objectives, by=by)
 
-    def recommendation(
-        self, bounds: Mapping[str, float] | None = None, *, resamples: int = stability.RESAMPLES
-    ) -> Recommendation | None:
+    def recommendation(self, bounds: Mapping[str, float] | None = None) -> Recommendation | None:
         """The `choice`, and how stable it is: that takes the fits' answers, and seconds."""
         choice = self.choice(bounds)
         if choice is None:
             return None
         by = recommend.rule(self.spec.objectives, bounds)
-        sure = stability.judge(self.trial_fits(), self.spec.objectives, by.choose, resamples=resamples)
-        return replace(choice, stability=sure)
+        return replace(choice, stability=stability.judge(self.sample, by.choose))
+
+    @cached_property
+    def sample(self) -> Sample:
+        """The trials of `trial_fits`, and what resampling the examples does to the first of them and to baselines."""
+        baselines = [trial.number for trial in self.trials if trial.baseline]
+        return noise.measure(self.trial_fits(), self.spec.objectives, also=baselines)
 
     def trial_fits(self) -> list[TrialFits]:
         """The trials that are `able`, fit by fit; one that lacks a seed's result is left out."""

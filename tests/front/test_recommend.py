@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from sweeper.cli import main
 from sweeper.errors import UserError
-from sweeper.front import recommend, stability
-from sweeper.front.recommend import Knee
-from sweeper.front.stability import TrialFits
+from sweeper.front import recommend
 from sweeper.trial import State, Trial
 from tests import finished
-from trainables.metrics import METRICS, Answers
+from trainables.metrics import METRICS
 
 SENSES = {"accuracy": "max", "delta_f1": "min"}
 
@@ -119,89 +115,6 @@ def test_one_member_is_its_own_reason() -> None:
     assert "cannot be said" in str(found)
 
 
-# --- stability
-
-
-def answers(right: int, of: int = 8) -> Answers:
-    """Two classes, half of each; the first `right` answers are right."""
-    labels_N = np.arange(of) % 2
-    return Answers(labels_N, np.where(np.arange(of) < right, labels_N, 1 - labels_N), ("a", "b"))
-
-
-def measured(number: int, *rights: int) -> TrialFits:
-    kept = tuple(answers(right) for right in rights)
-    return TrialFits(number, np.array([[right / 8] for right in rights]), kept)
-
-
-ACCURACY = {"accuracy": "max"}
-
-
-def test_a_trial_that_is_right_wherever_another_is_and_more_always_wins() -> None:
-    """The examples are drawn for all trials alike; drawn for each alone, 7 of 8 would often lose to 6 of 8."""
-    found = stability.judge([measured(0, 8), measured(1, 2)], ACCURACY, Knee().choose)
-    assert found.chosen[0] == found.on_front[0] == 1.0
-    assert found.over == "the 8 validation examples"
-
-
-def test_an_example_that_decides_is_missing_from_a_third_of_the_resamples() -> None:
-    """Trial 0 is right on one example more: without it, (7/8)^8 = 0.34 of the draws, both are equal."""
-    found = stability.judge([measured(0, 8), measured(1, 7)], ACCURACY, Knee().choose, resamples=1000)
-    assert found.on_front[0] == 1.0
-    assert found.on_front[1] == pytest.approx((7 / 8) ** 8, abs=0.04)
-
-
-def test_seeds_are_drawn_too_and_said_so() -> None:
-    """One seed for each trial: the draw with both seeds of one kind comes up half the time."""
-    pair = [measured(0, 8, 0), measured(1, 0, 8)]
-    found = stability.judge(pair, ACCURACY, Knee().choose, resamples=1000)
-    assert found.over == "the 2 seeds and the 8 validation examples"
-    # Both seeds once: a tie only if right and wrong halves weigh alike; else 1/4 each for sure.
-    assert found.on_front[0] == pytest.approx(0.75, abs=0.05)
-
-
-def test_without_answers_only_the_seeds_are_drawn() -> None:
-    found = stability.judge(
-        [TrialFits(0, np.array([[2.0], [1.0]])), TrialFits(1, np.array([[1.0], [2.0]]))], ACCURACY, Knee().choose,
-        resamples=1500,
-    )  # fmt: skip
-    assert found.over == "the 2 seeds"
-    assert found.on_front[0] == pytest.approx(0.75, abs=0.04)  # 1/4 a alone, 1/2 a tie, 1/4 b alone
-
-
-def test_with_one_seed_and_no_answers_nothing_is_claimed() -> None:
-    found = stability.judge([TrialFits(0, np.array([[1.0]]))], ACCURACY, Knee().choose)
-    assert found.resamples == 0
-    assert found.on_front == {}
-
-
-def test_a_loss_needs_probabilities_so_only_its_seeds_are_drawn() -> None:
-    one = TrialFits(0, np.array([[0.5, 0.3], [0.5, 0.3]]), (answers(4), answers(4)))
-    values_BTM = stability.resampled([one], ("accuracy", "loss"), resamples=50)
-    assert np.ptp(values_BTM[:, 0, 0]) > 0
-    assert values_BTM[:, 0, 1] == pytest.approx(0.3)
-
-
-def test_the_interval_holds_the_measured_value_and_has_the_binomials_width() -> None:
-    """64 of 128: the standard error is 0.044, so 95 % are within 0.087 on either side."""
-    kept = (answers(64, of=128),)
-    found = stability.judge([TrialFits(0, np.array([[0.5]]), kept)], ACCURACY, Knee().choose, resamples=1000)
-    low, high = found.intervals[0]["accuracy"]
-    assert (low, high) == pytest.approx((0.5 - 0.087, 0.5 + 0.087), abs=0.02)
-
-
-def test_trials_far_behind_are_not_resampled() -> None:
-    many = [TrialFits(n, np.array([[n / 100], [n / 100]])) for n in range(60)]
-    found = stability.judge(many, ACCURACY, Knee().choose, resamples=5)
-    assert sorted(found.on_front) == list(range(60 - stability.CONTENDERS, 60))
-
-
-def test_an_undefined_objective_keeps_a_trial_off_the_front() -> None:
-    pair = [TrialFits(0, np.array([[math.nan], [1.0]])), TrialFits(1, np.array([[0.5], [0.5]]))]
-    found = stability.judge(pair, ACCURACY, Knee().choose, resamples=200)
-    assert found.on_front.get(0, 0.0) < 0.5
-    assert found.on_front[1] > 0.5
-
-
 # --- the command
 
 
@@ -216,7 +129,8 @@ def test_the_front_is_printed_with_the_point_to_take_and_its_test_numbers_apart(
     assert main.main(["pareto", "birds", "--root", str(root)]) == 0
     told = capsys.readouterr().out
     assert "Recommended: #2 " in told
-    assert "resamples of the 2 seeds and the 40 validation examples" in told
+    assert "With the noise of the 2 seeds and the 40 validation examples it is on the true front" in told
+    assert "The best of many looks better than it is. Taken from 6 trials by the knee, it " in told
     assert "On the test split, seen only after the choice: accuracy " in told
 
 

@@ -197,7 +197,7 @@ def test_a_report_of_fits_without_answers_rests_on_the_seeds(tmp_path: Path) -> 
     finished.sweep(tmp_path / "old", answers=False)
     folder = SweepFolder(tmp_path / "old")
     made = sweep_report.document(sweep_report.gather(Results.open(folder)))
-    assert "resamples of the 2 seeds it is" in words(section(made, "The answer"))
+    assert "With the noise of the 2 seeds it is on the true front" in words(section(made, "The answer"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""Which trials dominate a baseline: seldom said where nothing differs, said where it is so and can be seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sweeper.front import dominance, pareto
+from sweeper.trial import State, Trial
+from tests.front import sweeps
+
+SWEEPS, TRIALS = 300, 25
+
+
+def claims(true_TM: np.ndarray, seeds: int, *, truly: set[int] = frozenset(), **noise: object) -> tuple[float, float]:
+    """The share of sweeps with a false claim, and of true dominances that were claimed."""
+    rng, false, seen = np.random.default_rng(seeds), 0, []
+    for _ in range(SWEEPS):
+        drawn = sweeps.measured(rng, true_TM, seeds, **noise)
+        members = np.flatnonzero(pareto.front(drawn.values_TSM.mean(axis=1))).tolist()
+        sure = {n for n, luck in dominance.luck(drawn, 0, members).items() if luck < dominance.SURE}
+        false += bool(sure - truly)
+        seen += [n in sure for n in truly & set(members)]
+    return false / SWEEPS, float(np.mean(seen)) if seen else 0.0
+
+
+ALIKE = np.full((TRIALS, 2), 0.8)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("examples", [0.0, 0.02])
+def test_where_nothing_differs_hardly_a_sweep_says_that_a_trial_dominates(seeds: int, examples: float) -> None:
+    assert claims(ALIKE, seeds, examples=examples)[0] < 0.05
+
+
+def test_what_was_said_before_is_found_in_most_sweeps_where_nothing_differs() -> None:
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(SWEEPS):
+        points_TM = sweeps.measured(rng, ALIKE, 3).values_TSM.mean(axis=1)
+        found += any(pareto.dominates(point_M, points_TM[0]) for point_M in points_TM[1:])
+    assert found / SWEEPS > 0.7
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_nor_where_every_trial_is_far_better_in_one_objective_and_alike_in_the_other(seeds: int) -> None:
+    """The hardest case: one objective alone must bear all of the doubt. Known to 0.025 from 300 sweeps."""
+    better = ALIKE.copy()
+    better[1:, 0] += 1.0
+    assert claims(better, seeds)[0] < 0.05 + 0.025
+
+
+def test_nor_where_trials_are_of_very_different_noise() -> None:
+    """From a third to three times the usual; the other objective is far better, so that one bears all the doubt."""
+    better = ALIKE.copy()
+    better[1:, 0] += 1.0
+    noise_T = sweeps.NOISE * np.exp(np.linspace(-1.1, 1.1, TRIALS))
+    assert claims(better, 3, noise_T=np.roll(noise_T, TRIALS // 2))[0] < 0.05 + 0.025
+
+
+@pytest.mark.parametrize(("lead", "least"), [(5.0, 0.55), (7.0, 0.9)])
+def test_a_lead_of_some_standard_errors_in_both_objectives_is_seen(lead: float, least: float) -> None:
+    """Three seeds; a lead is counted in standard errors of a difference, 0.02 * sqrt(2 / 3) = 0.0163."""
+    better = ALIKE.copy()
+    better[1] += lead * sweeps.NOISE * (2 / 3) ** 0.5
+    false, seen = claims(better, 3, truly={1})
+    assert false < 0.05
+    assert seen > least
+
+
+def test_with_one_seed_nothing_is_sure() -> None:
+    drawn = sweeps.measured(np.random.default_rng(0), np.array([[0.5, 0.5], [0.9, 0.9]]), 1)
+    assert dominance.luck(drawn, 0, [0, 1]) == {1: 1.0}
+
+
+def test_a_trial_that_is_behind_somewhere_is_not_asked_about() -> None:
+    drawn = sweeps.measured(np.random.default_rng(0), np.array([[0.5, 0.5], [0.9, 0.1]]), 3)
+    assert dominance.luck(drawn, 0, [0, 1]) == {}
+    assert dominance.luck(drawn, 7, [0, 1]) == {}
+
+
+# --- what is said
+
+
+def told(points: list[tuple[float, float]], seeds: int, luck_free: bool = False) -> str:
+    """Of a sweep whose trial 0 is plain LoRA; `luck_free`: all seeds give nearly the same."""
+    noise = sweeps.NOISE / 1000 if luck_free else sweeps.NOISE
+    drawn = sweeps.measured(np.random.default_rng(0), np.array(points), seeds, noise_T=noise)
+    means_TM = drawn.values_TSM.mean(axis=1)
+    trials = [
+        Trial(n, State.COMPLETE, {"method": "lora" if n == 0 else "fairlora"}, baseline="lora" if n == 0 else None,
+              values=dict(zip(sweeps.OBJECTIVES, map(float, mean_M), strict=True)))
+        for n, mean_M in enumerate(means_TM)
+    ]  # fmt: skip
+    return dominance.sentence(trials, np.flatnonzero(pareto.front(means_TM)).tolist(), drawn)
+
+
+def test_a_real_lead_is_said_with_how_seldom_luck_gives_it() -> None:
+    text = told([(0.5, 0.5), (0.6, 0.7), (0.7, 0.6), (0.4, 0.4)], 3, luck_free=True)
+    assert text.startswith("2 of 2 front members dominate plain lora (accuracy 0.")
+    assert "luck gives such leads in less than 0.1% of sweeps at most" in text
+    assert text.endswith("(paired by the 3 seeds, corrected for the 3 trials that were compared).")
+
+
+def test_a_lead_that_may_be_luck_is_said_to_be_one() -> None:
+    text = told([(0.5, 0.5), (0.51, 0.51), (0.4, 0.4), (0.4, 0.4)], 3)
+    assert "look better than plain lora" in text
+    assert "none of them surely: luck gives a lead like that of #1 fairlora in up to " in text
+
+
+def test_with_one_seed_a_lead_is_said_to_be_of_unknown_worth() -> None:
+    assert told([(0.5, 0.5), (0.9, 0.9)], 1).endswith("with one seed it cannot be said whether that is luck.")
+
+
+def test_a_front_that_only_goes_beyond_the_baseline_and_a_sweep_without_one_are_told_so() -> None:
+    text = told([(0.5, 0.5), (0.9, 0.1)], 3)
+    assert text.startswith("No front member dominates plain lora (accuracy")
+    assert text.endswith("; 1 extend the front beyond it.")
+    drawn = sweeps.measured(np.random.default_rng(0), ALIKE, 3)
+    assert dominance.sentence([], [], drawn) == "No finished 'lora' baseline to compare with."
