@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
-from importlib import util
+from importlib import metadata, util
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,39 @@ def test_imports_keep_to_the_layers_and_the_doors() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 broken" in done.stdout
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    """Ours in `dependencies`; those of tests there or in an extra. What comes with something else may leave with it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [requirement for extra in project["optional-dependencies"].values() for requirement in extra]
+    needed = {_distribution(requirement) for requirement in project["dependencies"]}
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    local = {*PACKAGES, *sys.stdlib_module_names, "tests", *(path.stem for path in tests)}
+    owners = metadata.packages_distributions()
+    undeclared = []
+    for paths, declared in ((FILES, needed), (tests, needed | {_distribution(extra) for extra in extras})):
+        for path in paths:
+            for package in sorted(_imported(path) - local):
+                if not declared & {_distribution(owner) for owner in owners.get(package, ())}:
+                    undeclared.append(f"{path.relative_to(ROOT)}: {package}")
+    assert undeclared == []
+
+
+def _distribution(requirement: str) -> str:
+    """`open_clip_torch>=3.2` as registries call it."""
+    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
+
+
+def _imported(path: Path) -> set[str]:
+    """The packages that a file imports, at its top or anywhere inside."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.append(node.module or "")
+    return {name.partition(".")[0] for name in names}
 
 
 @pytest.mark.parametrize("module", LIGHT)

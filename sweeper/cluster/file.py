@@ -113,17 +113,14 @@ def read(path: Path) -> ClusterFile:
 
 def by_ray(file: ClusterFile) -> Iterator[Finding]:
     """What Ray's own schema has against the file."""
-    import click
-    import jsonschema
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    said = io.StringIO()  # Ray prints what it refuses, and raises without a word
+    printed = io.StringIO()  # Ray prints what it refuses, and may raise without a word
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             validate_config(prepare_config(file.values))
-    except jsonschema.ValidationError as fault:
-        yield Finding(tuple(fault.absolute_path), fault.message, "Use what Ray's schema of cluster files allows.")
-    except (click.ClickException, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as fault:
-        lines = [line for line in said.getvalue().splitlines() if line.strip()]
-        told = str(fault) or (lines[-1] if lines else type(fault).__name__)
-        yield Finding((), f"Ray refuses the file: {told}", "See Ray's reference of cluster files.")
+    except Exception as fault:  # of click, of jsonschema (which knows the place), or what a wrong type leads to
+        lines = [line for line in printed.getvalue().splitlines() if line.strip()]
+        message = getattr(fault, "message", str(fault)) or (lines[-1] if lines else type(fault).__name__)
+        place = tuple(getattr(fault, "absolute_path", ()))
+        yield Finding(place, f"Ray refuses the file: {message}", "See Ray's reference of cluster files.")
