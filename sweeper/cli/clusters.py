@@ -54,7 +54,7 @@ def stop(asked: argparse.Namespace) -> int:
     """Pause a sweep that another process here drives; nothing is lost."""
     from sweeper.engine import signals
 
-    print(signals.pause(folder_of(asked), at_once=asked.now))
+    print(signals.pause(folder_of(asked, asked.sweep), at_once=asked.now))
     return 0
 
 
@@ -119,7 +119,7 @@ def look(asked: argparse.Namespace) -> int:
 
 def resume_there(asked: argparse.Namespace) -> int:
     """Go on with a sweep on the cluster."""
-    folder_of(asked)  # refuses what is no name
+    folder_of(asked, asked.sweep)  # refuses what is no name
     with _cluster(asked) as cluster:
         job = cluster.resume(asked.sweep, _same(asked.words))
         return cluster.first_words(job, _say)
@@ -132,7 +132,7 @@ def ui_there(asked: argparse.Namespace) -> int:
     from sweeper.patience import until
     from sweeper.record.server import HOST, answers
 
-    folder_of(asked)
+    folder_of(asked, asked.sweep)
     file = _where(asked)
     if "://" in file:
         raise UserError(

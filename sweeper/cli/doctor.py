@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sweeper.record.server import answers
 from trainables.task import cache_root
 
 _NEEDED = ("torch", "torchvision", "timm", "open_clip_torch", "peft", "ray", "optuna", "mlflow", "pandas")
@@ -113,34 +113,30 @@ def _sqlite() -> Iterator[Check]:
 
 
 def _folders(root: Path) -> Iterator[Check]:
-    for name, folder in (("sweeps", root), ("cache", cache_root())):
-        yield _writable(name, folder)
+    for name, folder, setting in (("sweeps", root, "--root"), ("cache", cache_root(), "SWEEPER_CACHE")):
+        try:
+            with tempfile.TemporaryFile(dir=_existing(folder)):
+                yield Check(name, "good", f"{folder.resolve()} can be written")
+        except OSError as fault:
+            yield Check(name, "bad", f"{folder.resolve()}: {fault.strerror}", f"Choose another folder with {setting}.")
 
 
-def _writable(name: str, folder: Path) -> Check:
-    existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            return Check(name, "good", f"{folder.resolve()} can be written")
-    except OSError as fault:
-        setting = "--root" if name == "sweeps" else "SWEEPER_CACHE"
-        return Check(name, "bad", f"{folder.resolve()}: {fault.strerror}", f"Choose another folder with {setting}.")
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
 
 
 def _disk(root: Path) -> Iterator[Check]:
-    existing = next(path for path in (root.resolve(), *root.resolve().parents) if path.exists())
-    free = shutil.disk_usage(existing).free / 1e9
+    free = shutil.disk_usage(_existing(root)).free / 1e9
     tight = free < DISK_GB
     mend = "Make room; checkpoints are small, decoded images are not." if tight else ""
     yield Check("disk", "note" if tight else "good", f"{free:.0f} GB free", mend)
 
 
 def _port() -> Iterator[Check]:
-    with socket.socket() as probe:
-        taken = probe.connect_ex(("127.0.0.1", 5000)) == 0
-    yield Check(
-        "port 5000", "note" if taken else "good", "in use" if taken else "free", "Use 'sweeper ui --port'." * taken
-    )
+    if answers(5000):
+        yield Check("port 5000", "note", "in use", "Use 'sweeper ui --port'.")
+    else:
+        yield Check("port 5000", "good", "free")
 
 
 def _ray() -> Iterator[Check]:

@@ -33,7 +33,7 @@ def status(asked: argparse.Namespace) -> int:
     from sweeper.results.results import Results
     from sweeper.results.summary import headline
 
-    sweep_folder = folder_of(asked)
+    sweep_folder = folder_of(asked, asked.sweep)
     results = Results.open(sweep_folder)
     print(json.dumps(results.to_json(), indent=2) if asked.json else headline(results))
     if asked.follow and not asked.json:
@@ -69,7 +69,7 @@ def ui(asked: argparse.Namespace) -> int:
     from sweeper.record import server
     from sweeper.state import opening
 
-    sweep_folder = folder_of(asked)
+    sweep_folder = folder_of(asked, asked.sweep)
     uri = opening.record_uri(opening.open_spec(sweep_folder), asked.root)
     uuid = opening.open_study(sweep_folder).uuid
     return server.serve(uri, sweep_folder.name, uuid, asked.root / "mlartifacts", asked.port)
@@ -79,7 +79,7 @@ def rebuild_record(asked: argparse.Namespace) -> int:
     """Write a sweep's MLflow record again, from its study and folders; nothing else is touched."""
     from sweeper.record.rebuild import rebuild
 
-    done = rebuild(folder_of(asked))
+    done = rebuild(folder_of(asked, asked.sweep))
     print(json.dumps(vars(done), indent=2) if asked.json else done)
     return 0
 

@@ -29,8 +29,8 @@ def pull(asked: argparse.Namespace) -> int:
     """Write a point of the front to a folder that plain peft, timm and open_clip load, with a model card."""
     from sweeper.models import folder
 
-    asked.sweep, _, which = asked.point.partition("@")
-    made = folder.pull(folder_of(asked), which or "knee", asked.out, merge=asked.merge)
+    name, _, which = asked.point.partition("@")
+    made = folder.pull(folder_of(asked, name), which or "knee", asked.out, merge=asked.merge)
     told = {"folder": str(made), "files": sorted(file.name for file in made.iterdir())}
     print(json.dumps(told, indent=2) if asked.json else f"{made}: {', '.join(told['files'])}. Read its README.md.")
     return 0
@@ -57,8 +57,8 @@ def audit(asked: argparse.Namespace) -> int:
         if not asked.json:
             print(f"shadow model {done} of {asked.shadows}", flush=True)
 
-    asked.sweep, _, which = asked.point.partition("@")
-    place, found = auditing.membership(folder_of(asked), which or "knee", shadows=asked.shadows, heard=heard)
+    name, _, which = asked.point.partition("@")
+    place, found = auditing.membership(folder_of(asked, name), which or "knee", shadows=asked.shadows, heard=heard)
     lines = [*auditing.sentences(found), f"{place}: by class, attribute and cell; {place.stem}.png: the curves"]
     print(json.dumps(found, indent=2) if asked.json else "\n".join(lines))
     return 0

@@ -54,7 +54,7 @@ def pareto(asked: argparse.Namespace) -> int:
     from sweeper.results.results import Results
     from trainables.undefined import to_null
 
-    results = Results.open(folder_of(asked))
+    results = Results.open(folder_of(asked, asked.sweep))
     objectives = results.spec.objectives
     advice = results.recommendation(bounds(asked, objectives))
     test = held_out.read(results)
@@ -76,7 +76,7 @@ def report(asked: argparse.Namespace) -> int:
     from sweeper.report import files, sweep_report
     from sweeper.results.results import Results
 
-    folder = folder_of(asked)
+    folder = folder_of(asked, asked.sweep)
     form, path = files.target(asked.format, asked.output, FORMATS, f"{folder.name}-report")
     results = Results.open(folder)
     facts = sweep_report.gather(results, bounds(asked, results.spec.objectives))
@@ -94,7 +94,7 @@ def compare(asked: argparse.Namespace) -> int:
     form, path = (asked.format, asked.output)
     if form or path:
         form, path = files.target(form, path, FORMATS, "-".join(asked.sweeps))
-    sides = [comparison.side(folder_of(argparse.Namespace(root=asked.root, sweep=name))) for name in asked.sweeps]
+    sides = [comparison.side(folder_of(asked, name)) for name in asked.sweeps]
     found = comparison.compare(sides, force=asked.force)
     if path is not None:
         files.write_document(comparison.document(found), form, path)
@@ -114,7 +114,7 @@ def export_tables(asked: argparse.Namespace) -> int:
     from sweeper.report import export, files
     from sweeper.results.results import Results
 
-    folder = folder_of(asked)
+    folder = folder_of(asked, asked.sweep)
     form, path = files.target(asked.format, asked.output, EXPORTS, folder.name)
     tell(asked, export.write(Results.open(folder), form, path))
     return 0

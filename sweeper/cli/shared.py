@@ -69,14 +69,14 @@ def spec_of(asked: argparse.Namespace) -> SweepSpec:
     return loading.changed(found, changes) if changes else found
 
 
-def folder_of(asked: argparse.Namespace) -> SweepFolder:
-    """The sweep's folder; a name is never a path."""
+def folder_of(asked: argparse.Namespace, name: str) -> SweepFolder:
+    """The folder of the sweep `name`; a name is never a path."""
     from sweeper.spec.model import NAME
     from sweeper.state.sweep_folder import SweepFolder
 
-    if not re.match(NAME, asked.sweep):
-        raise UserError(f"'{asked.sweep}' is not a sweep's name. 'sweeper list' shows those there are.")
-    return SweepFolder(asked.root / asked.sweep)
+    if not re.match(NAME, name):
+        raise UserError(f"'{name}' is not a sweep's name. 'sweeper list' shows those there are.")
+    return SweepFolder(asked.root / name)
 
 
 def listener(spec: SweepSpec, asked: argparse.Namespace) -> Any:

@@ -59,7 +59,7 @@ def resume(asked: argparse.Namespace) -> int:
     from sweeper.spec import loading
     from sweeper.state import opening
 
-    folder = folder_of(asked)
+    folder = folder_of(asked, asked.sweep)
     spec = opening.open_spec(folder)
     wanted = loading.load(asked.wanted) if asked.wanted else None
     with listener(spec, asked) as watching:

@@ -83,9 +83,11 @@ class Head:
             with open_private(self.own / "supervisor.log") as log:
                 command = [sys.executable, "-m", "sweeper", "head", "run", str(self.shared), "--port", str(self.port)]
                 subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        if not until(self._database_answers, START_S):
+        answers = [program("pg_isready"), "-q", "-h", str(self.socket)]
+        if not until(lambda: subprocess.run(answers).returncode == 0, START_S):
             raise UserError(f"PostgreSQL did not start; {self.own}/postgres.log and supervisor.log say why.")
-        for name in sorted(set(DATABASES) - self._databases()):
+        present = self._postgres("psql", "-XAtc", "select datname from pg_database", "postgres").split()
+        for name in sorted(set(DATABASES) - set(present)):
             self._postgres("createdb", name)
         lines = (f"export {name}='{value}'\n" for name, value in self.environment.items())
         write_bytes(self.home / ".sweeper" / "head.env", "".join(lines).encode())
@@ -119,21 +121,16 @@ class Head:
         """PostgreSQL and MLflow, as they are started; secrets are in the environment of MLflow's own process."""
         postgres = [program("postgres"), "-D", str(self.data), "-k", str(self.socket), "-c", "listen_addresses="]
         postgres += ["-c", "unix_socket_permissions=0700"]
-        return [
-            Program("postgres", postgres, end=signal.SIGINT),  # 'fast': end the sessions, keep everything
-            Program("mlflow", self._mlflow(), self._mlflow_environment()),
-        ]
-
-    def _mlflow(self) -> list[str]:
-        served = server.serve_command(self.url("mlflow"), self.shared / "mlartifacts", self.port)
-        return [*served, "--app-name", "basic-auth"]
-
-    def _mlflow_environment(self) -> dict[str, str]:
-        return server.environment({}) | {
+        mlflow = server.serve_command(self.url("mlflow"), self.shared / "mlartifacts", self.port)
+        environment = server.environment({}) | {
             "MLFLOW_AUTH_CONFIG_PATH": str(self.own / "basic_auth.ini"),
             "MLFLOW_AUTH_ADMIN_PASSWORD": self.secret("mlflow-admin"),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": self.secret("mlflow-key"),
         }
+        return [
+            Program("postgres", postgres, end=signal.SIGINT),  # 'fast': end the sessions, keep everything
+            Program("mlflow", [*mlflow, "--app-name", "basic-auth"], environment),
+        ]
 
     # --- what has to be there before
 
@@ -188,13 +185,6 @@ class Head:
         if last.exists() and last.read_text() != here():  # its process numbers mean nothing on this machine
             (self.data / "postmaster.pid").unlink(missing_ok=True)
         write_bytes(last, here().encode())
-
-    def _database_answers(self) -> bool:
-        command = [program("pg_isready"), "-q", "-h", str(self.socket)]
-        return subprocess.run(command).returncode == 0
-
-    def _databases(self) -> set[str]:
-        return set(self._postgres("psql", "-XAtc", "select datname from pg_database", "postgres").split())
 
     def _postgres(self, name: str, *arguments: str) -> str:
         command = [program(name), "-h", str(self.socket), *arguments]
