@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import signal
 import subprocess
@@ -124,3 +125,24 @@ def test_ui_serves_the_record_on_this_machine_only_and_prints_a_link_that_opens_
 
 def test_no_command_of_the_readme_is_left_untested() -> None:
     assert {words[0] for words in SWEEPER} == set(EXPECTED) | {"ui"} | ELSEWHERE
+
+
+def lengths(path: Path) -> dict[str, int]:
+    """Lines of each function and class of a file; a method is `Class.method`."""
+    lines: dict[str, int] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            lines[node.name] = node.end_lineno - node.lineno + 1
+            methods = (inner for inner in node.body if isinstance(inner, ast.FunctionDef))
+            lines |= {f"{node.name}.{inner.name}": inner.end_lineno - inner.lineno + 1 for inner in methods}
+    return lines
+
+
+def test_the_path_of_one_trial_is_there_and_at_most_900_lines() -> None:
+    rows = re.findall(r"^\| `([\w/]+\.py)` \| (`[^|]+`) \|", README, re.MULTILINE)
+    assert len(rows) > 10
+    root = Path(__file__).parent.parent
+    lines = {
+        f"{file}:{name}": lengths(root / file)[name] for file, names in rows for name in re.findall(r"`([^`]+)`", names)
+    }
+    assert sum(lines.values()) <= 900, lines

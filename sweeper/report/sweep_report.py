@@ -145,7 +145,7 @@ def _front_table(facts: ReportFacts) -> DataTable:
         caption += (
             f" 95 %: Student's t over {sure.over}{alone}. The last columns: the chance to be on the true front, and to "
             "be what the rule would take there; in made-up sweeps of several seeds, of what was given 1 % up to 13 % "
-            "were on it, and of what was given 95 % at least 76 %."
+            "were on it, and of what was given 95 % no more than 71 % to 90 %."
         )
     return DataTable(tuple(head), tuple(rows), caption, words=(0, 1, 2))
 
