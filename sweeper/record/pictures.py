@@ -30,7 +30,7 @@ def write_tables(folder: Path, table: pd.DataFrame) -> None:
 
 
 def draw(folder: Path, results: Results, hypervolumes: Sequence[float]) -> None:
-    """The front (page, PNG, SVG; needs two objectives), how it grew, and the report."""
+    """The front (page, PNG, SVG; needs two objectives) and how it grew."""
     from dashboards.document import writers  # load both drawing libraries
     from dashboards.figures import front, growth
     from dashboards.ink import paper
@@ -45,8 +45,6 @@ def draw(folder: Path, results: Results, hypervolumes: Sequence[float]) -> None:
         for picture in ("front.png", "front.svg"):
             paper.save(chart, folder / picture)
         paper.save(chart, folder / SMALL, width_in=_SMALL_IN)
-    if results.front:
-        (folder / REPORT).write_text(report(results), encoding="utf-8")
 
 
 def report(results: Results) -> str:

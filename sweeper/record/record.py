@@ -173,6 +173,8 @@ class Record:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="sweeper-record-") as folder:
             pictures.draw(Path(folder), results, self._grown(results))
+            if results.front:
+                (Path(folder) / pictures.REPORT).write_text(pictures.report(results), encoding="utf-8")
             self._store.keep_folder(parent, Path(folder))
         self._store.log(parent, [], params={}, tags={DRAWN: wanted})
         parent.drawn = wanted
