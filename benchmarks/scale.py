@@ -28,8 +28,9 @@ from sweeper.results import summary
 from sweeper.results.results import Progress, Results
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
+from sweeper.state.atomic import write_json
 from sweeper.state.study import Study
-from sweeper.state.sweep_folder import SweepFolder, write_json
+from sweeper.state.sweep_folder import SweepFolder
 
 WINDOW = 64  # trials over which a cost is averaged
 SPEC = """

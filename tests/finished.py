@@ -9,8 +9,9 @@ import numpy as np
 
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
+from sweeper.state.atomic import write_bytes, write_json
 from sweeper.state.study import Study
-from sweeper.state.sweep_folder import SweepFolder, write_bytes, write_json
+from sweeper.state.sweep_folder import SweepFolder
 from tests.metrics.cases import predictions
 from trainables.metrics import Predictions, evaluate
 

@@ -16,7 +16,8 @@ from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.sections import Storage
-from sweeper.state.sweep_folder import FitFolder, SweepFolder, read_json
+from sweeper.state.atomic import read_json
+from sweeper.state.sweep_folder import FitFolder, SweepFolder
 from sweeper.trial import State, Trial, typical
 from trainables.files import whole_folder
 from trainables.params import Params

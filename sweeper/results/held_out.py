@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeper.results.results import Results
-from sweeper.state.sweep_folder import read_json
+from sweeper.state.atomic import read_json
 from sweeper.trial import mean_and_spread
 
 HeldOut = Mapping[int, Mapping[str, tuple[float, float]]]  # trial number -> metric -> mean and spread over the seeds

@@ -10,7 +10,7 @@ from typing import Any
 
 from sweeper.errors import Corrupt
 from sweeper.spec.model import SweepSpec
-from sweeper.state.sweep_folder import read_json, write_json
+from sweeper.state.atomic import read_json, write_json
 
 PACKAGES = ("sweeper", "torch", "timm", "open_clip_torch", "peft", "ray", "optuna", "mlflow")
 _KEPT = "provenance.json"

@@ -31,7 +31,7 @@ from sweeper.state.fit_folder import FitFolder
 from sweeper.state.mirror import Alone, Mirror
 from trainables.files import whole_folder
 
-__all__ = ["Fenced", "FitFolder", "SweepFolder", "read_json", "sweeps", "write_bytes", "write_json"]
+__all__ = ["Fenced", "FitFolder", "SweepFolder", "sweeps"]
 
 
 log = logging.getLogger(__name__)

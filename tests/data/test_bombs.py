@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from sweeper.cli import doctor
 from sweeper.results.results import Results
 from sweeper.spec import loading
-from sweeper.state.sweep_folder import SweepFolder, read_json
+from sweeper.state.atomic import read_json
+from sweeper.state.sweep_folder import SweepFolder
 from trainables import data
 from trainables.backbones import weights
 from trainables.data.images.cache import decoded

@@ -11,7 +11,8 @@ import pytest
 from sweeper.engine import actor as actors
 from sweeper.engine.actor import FitActor
 from sweeper.engine.order import Kind, Order, config
-from sweeper.state.sweep_folder import SweepFolder, read_json, write_bytes
+from sweeper.state.atomic import read_json, write_bytes
+from sweeper.state.sweep_folder import SweepFolder
 from tests.faults import tiny
 
 SPEC = b"name: a\ngroups: cell\n"

@@ -12,7 +12,8 @@ from sweeper.engine.signals import Interrupts
 from sweeper.errors import UserError
 from sweeper.spec import amending, loading
 from sweeper.spec.model import SweepSpec
-from sweeper.state.sweep_folder import SweepFolder, write_bytes
+from sweeper.state.atomic import write_bytes
+from sweeper.state.sweep_folder import SweepFolder
 
 
 def spec(root: Path, more: str = "", name: str = "birds") -> SweepSpec:

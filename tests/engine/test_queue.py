@@ -12,8 +12,9 @@ from sweeper.engine.tune import FitSearcher
 from sweeper.errors import Corrupt
 from sweeper.spec import loading
 from sweeper.spec.sections import Resources
+from sweeper.state.atomic import write_json
 from sweeper.state.study import Study
-from sweeper.state.sweep_folder import SweepFolder, write_json
+from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State
 from tests.faults import tiny
 

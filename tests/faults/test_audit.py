@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.state.sweep_folder import read_json, write_json
+from sweeper.state.atomic import read_json, write_json
 from tests.faults import tiny
 from tests.faults.audit import Audit, _check_epochs, audit, read, write
 

@@ -14,7 +14,8 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from sweeper.engine.actor import FitActor
 from sweeper.engine.order import Order, config
-from sweeper.state.sweep_folder import SweepFolder, write_bytes
+from sweeper.state.atomic import write_bytes
+from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State
 from tests.contracts.trees import TREES
 from tests.faults import tiny

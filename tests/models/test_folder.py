@@ -21,8 +21,9 @@ from sweeper.models import folder as hand
 from sweeper.results import provenance
 from sweeper.spec import loading
 from sweeper.state import opening
+from sweeper.state.atomic import write_json
 from sweeper.state.study import Study
-from sweeper.state.sweep_folder import SweepFolder, write_json
+from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial
 from tests import hostile
 from trainables import serving

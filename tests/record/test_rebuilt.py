@@ -18,9 +18,10 @@ from sweeper.record.record import open_record
 from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.state import opening
+from sweeper.state.atomic import write_json
 from sweeper.state.lease import Lease
 from sweeper.state.study import Study
-from sweeper.state.sweep_folder import SweepFolder, write_json
+from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial, typical
 from tests import hostile
 

@@ -32,7 +32,8 @@ from sweeper.record.store import DIGEST, TRIAL, Store
 from sweeper.results.fit import Fit
 from sweeper.results.results import Results
 from sweeper.spec import loading
-from sweeper.state.sweep_folder import SweepFolder, write_json
+from sweeper.state.atomic import write_json
+from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial
 
 T0 = 1_700_000_000_000

@@ -11,7 +11,8 @@ import pytest
 
 from sweeper.errors import Corrupt
 from sweeper.state import sweep_folder as folders
-from sweeper.state.sweep_folder import Fenced, SweepFolder, read_json, write_json
+from sweeper.state.atomic import read_json, write_bytes, write_json
+from sweeper.state.sweep_folder import Fenced, SweepFolder
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_the_bytes_are_synced_before_the_name_is_changed(tmp_path: Path, monkeyp
     sync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("sync"), sync(fd))[1])
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b))[1])
-    folders.write_bytes(tmp_path / "x", b"1")
+    write_bytes(tmp_path / "x", b"1")
     assert calls == ["sync", "replace", "sync"]
 
 
@@ -124,6 +125,6 @@ def test_a_reader_cannot_write(sweep: SweepFolder) -> None:
 
 def test_only_folders_with_a_spec_are_sweeps(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    folders.write_bytes(SweepFolder(tmp_path / "mine").spec, b"name: mine\n")
+    write_bytes(SweepFolder(tmp_path / "mine").spec, b"name: mine\n")
     assert [s.name for s in folders.sweeps(tmp_path)] == ["mine"]
     assert list(folders.sweeps(tmp_path / "absent")) == []
