@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -19,8 +20,8 @@ from dashboards.ink.wording import heading, percent
 def method_table(rows: pd.DataFrame, metrics: Mapping[str, str], caption: str = "") -> DataTable:
     """One row of `rows` for each model and method: model, method, the metrics and their `_std` (shares).
 
-    The best mean of each model is in bold, also where it is best by less than the spread. Metrics
-    that are undefined everywhere are left out.
+    In bold is what `NAME_best` says may be the best of its model; where there is no such column, or all are alike,
+    nothing is. Metrics that are undefined everywhere are left out.
     """
     kept = {name: sense for name, sense in metrics.items() if name in rows and rows[name].notna().any()}
     records = rows.to_dict("records")
@@ -37,20 +38,17 @@ def method_table(rows: pd.DataFrame, metrics: Mapping[str, str], caption: str = 
     best = {
         (i, 2 + column)
         for model in dict.fromkeys(models)
-        for column, (name, sense) in enumerate(kept.items())
-        for i in _best({i: record[name] for i, record in enumerate(records) if models[i] == model}, sense)
+        for column, name in enumerate(kept)
+        for i in _best([i for i in range(len(records)) if models[i] == model], records, f"{name}_best")
     }
     head = ("model", "method", *(heading(name, sense) for name, sense in kept.items()))
     return DataTable(head, body, caption, words=(0, 1), best=frozenset(best), lines=tuple(starts))
 
 
-def _best(values: Mapping[int, float], sense: str) -> list[int]:
-    """The rows that hold the best value; none where there is nothing to compare."""
-    known = {i: value for i, value in values.items() if not math.isnan(value)}
-    if len(known) < 2:
-        return []
-    top = (max if sense == "max" else min)(known.values())
-    return [i for i, value in known.items() if value == top]
+def _best(own: Sequence[int], records: Sequence[Mapping[Hashable, Any]], column: str) -> list[int]:
+    """The rows of one model that may be the best; none where every one of them may."""
+    best = [i for i in own if records[i].get(column) is True]
+    return best if len(best) < len(own) else []
 
 
 # --- CSV

@@ -26,6 +26,11 @@ def register(add: Add) -> None:
     told.add_argument("--format", choices=FORMATS, help="default: by the file's suffix, else html")
     told.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME-report.html in this folder")
     told.add_argument("--figures", type=Path, metavar="FOLDER", help="also each figure, as PDF and PNG, for a paper")
+    told.add_argument(
+        "--rule",
+        choices=("knee", "accuracy"),
+        help="which point stands for each method in the papers' tables (accuracy: the most accurate on validation)",
+    )
     several = add("compare", compare)
     several.add_argument("sweeps", nargs="+", metavar="NAME", help="two or more sweeps on the same data")
     several.add_argument("--force", action="store_true", help="also sweeps that were measured on other data")
@@ -79,7 +84,7 @@ def report(asked: argparse.Namespace) -> int:
     folder = folder_of(asked, asked.sweep)
     form, path = files.target(asked.format, asked.output, FORMATS, f"{folder.name}-report")
     results = Results.open(folder)
-    facts = sweep_report.gather(results, bounds(asked, results.spec.objectives))
+    facts = sweep_report.gather(results, bounds(asked, results.spec.objectives), asked.rule)
     document = sweep_report.document(facts)
     files.write_document(document, form, path)
     figures = files.write_figures(document, asked.figures) if asked.figures else []

@@ -14,6 +14,7 @@ from sweeper.engine.executor import Execute
 from sweeper.engine.queue import FitQueue
 from sweeper.engine.signals import Interrupts
 from sweeper.errors import Corrupt, Paused
+from sweeper.front import recommend
 from sweeper.front.front import signs
 from sweeper.front.halving import Halving
 from sweeper.record.background import Projector
@@ -129,7 +130,7 @@ class Attempt:
         self._folder.write(self._folder.path / "front.csv", to_csv(frame[frame["on_front"]]).encode())
         if self._projector is not None and not self._projector.finish(RECORD_PATIENCE_S):
             notes.append(f"record: MLflow could not take everything yet{self._projector.last}; {_RECORD_LATER}")
-        if self._spec.storage.keep_weights == "front":
+        if self._spec.storage.keep_weights == "front" and results.finished:
             self._drop_dominated(results)
         return Outcome(results, self._exit_code(results, short=bool(notes)), notes)
 
@@ -170,11 +171,16 @@ class Attempt:
         return [f"test numbers: none for trials {missing}; resume tries again."] if missing else []
 
     def _drop_dominated(self, results: Results) -> None:
-        """A dominated trial stays dominated whatever is added, so its weights are never asked for again."""
+        """Weights of dominated trials have served, once those that are a method's point are measured on the test split.
+
+        A method's point may be dominated, and which one it is stands fast only when the search has ended.
+        """
+        of_methods = recommend.measured_per_method(results.trials, results.spec.objectives)
         for trial in results.trials:
             if trial.state.finished and trial.number not in results.front and trial.baseline is None:
                 for seed in self._spec.search.seed_list:
-                    self._folder.drop_weights(trial.number, seed)
+                    if trial.number not in of_methods or self._folder.held_out(trial.number, seed).exists():
+                        self._folder.drop_weights(trial.number, seed)
 
     def _exit_code(self, results: Results, *, short: bool) -> int:
         if self._interrupts.number is not None:

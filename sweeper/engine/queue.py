@@ -20,6 +20,7 @@ from typing import Any
 
 from sweeper.engine.order import Kind, Order
 from sweeper.errors import Corrupt
+from sweeper.front import recommend
 from sweeper.front.halving import Halving
 from sweeper.spec.sections import Resources, Search
 from sweeper.state.fit_folder import metrics
@@ -198,11 +199,14 @@ class FitQueue:
             self._close(self._open[order.number], failed=f"seed {order.seed}: {why}")
 
     def _order_held_out(self) -> None:
-        """The choice is made: order the test numbers of the front and of the baselines."""
+        """The choice is made: order the test numbers of the front, of the baselines, and of each method's points."""
         self._held_out_ordered = True
-        front = set(self._study.front())
-        for trial in self._study.trials():
-            if trial.number in front or (trial.baseline and trial.reason is None):
+        trials, front = self._study.look()
+        of_methods = recommend.measured_per_method(trials, self._study.objectives)
+        for trial in trials:
+            # An attempt that ended before methods' points were measured has dropped the weights of dominated trials.
+            kept = trial.number in of_methods and self._folder.fit(trial.number, self._seeds[0]).weights.is_dir()
+            if trial.number in front or (trial.baseline and trial.reason is None) or kept:
                 for seed in self._seeds:
                     if not self._folder.held_out(trial.number, seed).exists():
                         self._orders.append(Order(trial.number, seed, trial.params, "held-out"))

@@ -5,6 +5,7 @@ Shapes: T trials, M objectives.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,10 +23,15 @@ def signs(objectives: Senses) -> Floats:
 
 
 def points(trials: Sequence[Trial], objectives: Senses) -> Floats:
-    """The trials' objectives [T, M], turned so that greater is better."""
-    values_TM = np.array([[trial.values[name] for name in objectives] for trial in trials], dtype=np.float64)
+    """The trials' objectives (or other metrics) [T, M], turned so that greater is better."""
+    rows = [[_value(trial, name) for name in objectives] for trial in trials]
+    values_TM = np.array(rows, dtype=np.float64)
     points_TM: Floats = values_TM.reshape(len(trials), len(objectives)) * signs(objectives)
     return points_TM
+
+
+def _value(trial: Trial, name: str) -> float:
+    return trial.values[name] if name in trial.values else trial.metrics.get(name, math.nan)
 
 
 def front(trials: Sequence[Trial], objectives: Senses) -> list[int]:

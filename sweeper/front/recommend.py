@@ -174,6 +174,23 @@ def per_method(trials: Sequence[Trial], objectives: Senses, by: Rule | None = No
     return found
 
 
+METHOD_RULES = ("knee", "accuracy")  # `accuracy`, the most accurate on validation, is that of the papers
+
+
+def method_rule(name: str, objectives: Senses) -> tuple[Senses, Rule]:
+    """One of METHOD_RULES: the metrics that it looks at, and the rule."""
+    if name == "knee":
+        return objectives, Knee()
+    senses = {"accuracy": METRICS["accuracy"].direction} | dict(objectives)  # accuracy first; the others settle a tie
+    return senses, Within(senses, {})
+
+
+def measured_per_method(trials: Sequence[Trial], objectives: Senses) -> set[int]:
+    """The trials that METHOD_RULES take for each method: after the search, they are measured on the test split."""
+    chosen = (per_method(trials, *method_rule(name, objectives)) for name in METHOD_RULES)
+    return {number for by_method in chosen for number in by_method.values()}
+
+
 def recommend(
     trials: Sequence[Trial],
     front: Sequence[int],

@@ -12,14 +12,12 @@ import numpy as np
 import pandas as pd
 
 from dashboards.document.document import DataTable, Document, Picture, Section, Text
-from dashboards.document.tables import method_table
 from dashboards.figures import several
 from dashboards.ink.chart import COLUMN, SCREEN
 from dashboards.ink.wording import decimal, heading
 from sweeper.errors import UserError
 from sweeper.front import pareto
-from sweeper.front.recommend import Knee
-from sweeper.report import evidence
+from sweeper.report import evidence, papers
 from sweeper.results.results import Results
 from sweeper.results.summary import CAVEAT
 from sweeper.state import opening
@@ -185,11 +183,13 @@ def _methods(comparison: Comparison) -> list[DataTable]:
     """Every sweep's methods at the knees of their own trials, in the shape of the papers' tables."""
     models = [each.results.spec.backbone.name for each in comparison.sides]
     rows = [
-        evidence.method_rows(each.results, Knee()).assign(model=model if len(set(models)) == len(models) else each.name)
+        papers.method_rows(each.results, papers.points(each.results, "knee").numbers).assign(
+            model=model if len(set(models)) == len(models) else each.name
+        )
         for each, model in zip(comparison.sides, models, strict=True)
     ]
     caption = (
         "Validation split, in percent, mean ± standard deviation over the seeds; each method at the knee of its own "
         "trials."
     )
-    return [method_table(pd.concat(rows), evidence.senses(evidence.OVERALL_METRICS), caption)]
+    return papers.tables(pd.concat(rows), caption)

@@ -8,26 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from dashboards.document.document import DataTable, Picture, Section, Text
-from dashboards.document.tables import method_table
 from dashboards.figures import bars, curves, growth, importance, parallel, reliability, surface
 from dashboards.figures.front import front_chart, front_numbers
 from dashboards.ink.chart import COLUMN, Chart
 from dashboards.ink.wording import decimal, interval
-from sweeper.front import recommend
 from sweeper.front.intervals import of_share, shared_variance
 from sweeper.front.recommend import Rule
+from sweeper.report import papers
 from sweeper.results.results import Results
-from trainables.metrics import METRICS, Answers
-
-# FairLoRA, Tables 1, 2 and 6, and Table 3; figures 3, 4 and 6 to 8.
-OVERALL_METRICS = ("accuracy", "min_f1", "min_recall", "delta_f1")
-ATTRIBUTE_METRICS = ("eod_max_macro", "sensitive_accuracy", "worst_group_accuracy", "group_accuracy_spread")
+from trainables.metrics import Answers
 
 
-def sections(results: Results, by: Rule, named: Mapping[int, str]) -> list[Section]:
+def sections(results: Results, by: Rule | str, named: Mapping[int, str]) -> list[Section]:
     """The sections, those left out that have nothing to show. `named`: the chosen points, by trial number."""
     all_sections = [
         Section("Methods side by side", tuple(methods(results, by))),
@@ -39,38 +33,21 @@ def sections(results: Results, by: Rule, named: Mapping[int, str]) -> list[Secti
     return [section for section in all_sections if section.blocks]
 
 
-def methods(results: Results, by: Rule) -> list[DataTable | Picture | Text]:
+def methods(results: Results, by: Rule | str) -> list[DataTable | Picture | Text]:
     """Each method at the point that one rule takes from its own trials."""
-    rows = method_rows(results, by)
+    chosen = papers.points(results, by)
+    rows = papers.method_rows(results, chosen.numbers)
     if rows.empty:
         return []
     tried = results.trials_table["method"].value_counts()
     counted = ", ".join(f"{method} {tried[method]}" for method in rows["method"])
     caption = (
         f"Validation split, in percent, mean ± standard deviation over {len(results.spec.search.seed_list)} seeds. "
-        f"Each method's point is chosen from its own trials by one rule ({by.text}); trials to choose from: {counted}."
+        f"Each method's point is chosen from its own trials by one rule ({chosen.rule}); trials to choose from: "
+        f"{counted}."
     )
-    blocks: list[DataTable | Picture | Text] = [method_table(rows, senses(OVERALL_METRICS), caption)]
-    if rows[[name for name in ATTRIBUTE_METRICS if name in rows]].notna().any(axis=None):
-        blocks.append(
-            method_table(rows, senses(ATTRIBUTE_METRICS), "The same points by the sensitive attribute, in percent.")
-        )
-    blocks.append(
-        Picture("methods", bars.bar_chart(bars.bar_numbers(rows, senses((*OVERALL_METRICS, *ATTRIBUTE_METRICS[:3])))))
-    )
-    return blocks
-
-
-def method_rows(results: Results, by: Rule) -> pd.DataFrame:
-    """One row per method: model, method, name (with its settings), and every metric with its `_std`."""
-    by_method = recommend.per_method(results.trials, results.spec.objectives, by)
-    rows = results.trials_table.set_index("number", drop=False).loc[list(by_method.values())]
-    return rows.assign(model=results.spec.backbone.name, name=rows["label"])
-
-
-def senses(names: tuple[str, ...]) -> dict[str, str]:
-    """Which way each metric is better."""
-    return {name: METRICS[name].direction for name in names}
+    shown = papers.senses((*papers.OVERALL_METRICS, *papers.ATTRIBUTE_METRICS[:3]))
+    return [*papers.tables(rows, caption), Picture("methods", bars.bar_chart(bars.bar_numbers(rows, shown)))]
 
 
 def _groups(results: Results, named: Mapping[int, str]) -> list[Picture | DataTable]:

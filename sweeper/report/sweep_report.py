@@ -10,8 +10,8 @@ from dashboards.figures.front import front_chart, front_numbers
 from dashboards.ink.chart import COLUMN, SCREEN
 from dashboards.ink.wording import decimal, heading, interval, readable, setting
 from sweeper.errors import UserError
-from sweeper.front.recommend import Recommendation, rule
-from sweeper.report import evidence
+from sweeper.front.recommend import Recommendation, Rule, rule
+from sweeper.report import evidence, papers
 from sweeper.results import held_out, summary
 from sweeper.results.results import Results
 from sweeper.spec import loading
@@ -27,6 +27,7 @@ class ReportFacts:
     advice: Recommendation | None
     test: held_out.HeldOut
     bounds: Mapping[str, float]
+    method_rule: Rule | str = "knee"
 
     @property
     def named(self) -> dict[int, str]:
@@ -39,11 +40,15 @@ class ReportFacts:
         return {number: ", ".join(dict.fromkeys(names)) for number, names in names_by_number.items()}
 
 
-def gather(results: Results, bounds: Mapping[str, float] | None = None) -> ReportFacts:
-    """Everything that the report needs, read once. The choice is made before the test numbers are looked at."""
+def gather(results: Results, bounds: Mapping[str, float] | None = None, method_rule: str | None = None) -> ReportFacts:
+    """Everything that the report needs, read once. The choice is made before the test numbers are looked at.
+
+    `method_rule`, one of `recommend.METHOD_RULES`, takes each method's point; by default that of the recommendation.
+    """
     advice = results.recommendation(bounds)
     test = held_out.read(results)
-    return ReportFacts(results, advice, test, dict(bounds or {}))
+    by: Rule | str = method_rule or (rule(results.spec.objectives, bounds) if bounds else "knee")
+    return ReportFacts(results, advice, test, dict(bounds or {}), by)
 
 
 def document(facts: ReportFacts) -> Document:
@@ -58,13 +63,12 @@ def document(facts: ReportFacts) -> Document:
             f"no trial of '{results.spec.name}' is complete and keeps the constraints: there is nothing to report yet. "
             f"See where it stands: sweeper status {results.spec.name}"
         )
-    by = rule(results.spec.objectives, facts.bounds)
     sections = [
         Section("The question", (Text(question(results.spec)),)),
         Section("The answer", tuple(_answer(facts))),
         Section("The front", tuple(_front(facts))),
         Section("On the test split", tuple(_test(facts))),
-        *evidence.sections(results, by, facts.named),
+        *evidence.sections(results, facts.method_rule, facts.named),
         Section("What was tried", tuple(_tried(facts))),
         Section("Where it comes from", tuple(_provenance(facts))),
         Section("How to do it again", tuple(_again(facts))),
@@ -189,7 +193,21 @@ def _test(facts: ReportFacts) -> list[Text | DataTable]:
         ),
         Text(drop),
         DataTable(tuple(head), tuple(rows), caption, words=(0, 1)),
+        *_methods_on_test(facts),
     ]
+
+
+def _methods_on_test(facts: ReportFacts) -> list[Text | DataTable]:
+    """The papers' tables on the test split: the points of "Methods side by side"."""
+    chosen = papers.points(facts.results, facts.method_rule)
+    rows = papers.method_rows(facts.results, chosen.numbers, "test")
+    caption = (
+        'Test split, in percent, mean ± standard deviation over the seeds: the points of "Methods side by side", '
+        f"chosen on validation by one rule ({chosen.rule})."
+    )
+    missing = [method for method in chosen.numbers if rows.empty or method not in set(rows["method"])]
+    said = [Text(f"Not measured on the test split: the points of {', '.join(missing)}.")] if missing else []
+    return [*papers.tables(rows, caption), *said]
 
 
 def _tried(facts: ReportFacts) -> list[Text | DataTable]:

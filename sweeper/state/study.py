@@ -266,6 +266,11 @@ class Study:
 
     # --- look
 
+    @property
+    def objectives(self) -> Mapping[str, str]:
+        """What the sweep asks for: `max` or `min` by metric."""
+        return self._spec.objectives
+
     def trials(self) -> list[Trial]:
         """Every trial, by number; one that is just being proposed is none yet, for it has no params."""
         with database.reading(self.url):

@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from sweeper.front import recommend
+from sweeper.results.results import Results
+from sweeper.state.sweep_folder import SweepFolder
+
 SPEC = """
 name: {name}
 groups: cell
@@ -90,9 +94,13 @@ def test_front_members_have_weights_and_the_dominated_do_not(whole: tuple[int, s
             assert weights.exists() == kept
 
 
-def test_test_numbers_are_there_for_the_front_and_the_baseline_only(whole: tuple[int, str, str], root: Path) -> None:
+def test_test_numbers_are_there_for_the_front_the_baseline_and_each_methods_points(
+    whole: tuple[int, str, str], root: Path
+) -> None:
     measured = {int(path.name) for path in (root / "whole" / "held-out").iterdir()}
-    assert measured == {int(r["number"]) for r in trials(root, "whole") if r["on_front"] == "True" or r["baseline"]}
+    shown = {int(r["number"]) for r in trials(root, "whole") if r["on_front"] == "True" or r["baseline"]}
+    results = Results.open(SweepFolder(root / "whole"))
+    assert measured == shown | recommend.measured_per_method(results.trials, results.spec.objectives)
 
 
 def test_status_list_and_pareto_speak_json(whole: tuple[int, str, str], root: Path) -> None:

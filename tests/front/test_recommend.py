@@ -108,6 +108,24 @@ def test_of_two_equally_accurate_the_fairer_is_most_accurate() -> None:
     assert recommend.named(tied, [0, 1], SENSES)["most-accurate"] == 1
 
 
+def test_each_method_has_its_knee_and_its_most_accurate_point() -> None:
+    """fairlora: 1 is the knee of 0, 1, 2, and 0 the most accurate; lora has one trial, which all others beat."""
+    trials = [
+        trial(0, 0.9, 0.5),
+        trial(1, 0.88, 0.1),
+        trial(2, 0.5, 0.05),
+        trial(3, 0.4, 0.9, params={"method": "lora"}),
+    ]
+    assert recommend.per_method(trials, *recommend.method_rule("knee", SENSES)) == {"lora": 3, "fairlora": 1}
+    assert recommend.per_method(trials, *recommend.method_rule("accuracy", SENSES)) == {"lora": 3, "fairlora": 0}
+    assert recommend.measured_per_method(trials, SENSES) == {0, 1, 3}
+
+
+def test_the_papers_rule_looks_at_accuracy_though_it_is_no_objective() -> None:
+    trials = [trial(0, 0.9, 0.5, values={"delta_f1": 0.5}), trial(1, 0.8, 0.1, values={"delta_f1": 0.1})]
+    assert recommend.per_method(trials, *recommend.method_rule("accuracy", {"delta_f1": "min"})) == {"fairlora": 0}
+
+
 def test_one_member_is_its_own_reason() -> None:
     found = recommend.recommend(STAIRS[:1], [3], SENSES)
     assert found is not None

@@ -1,0 +1,132 @@
+"""The papers' tables: each method at the point that one rule takes from its own trials, on validation and on test.
+
+FairLoRA, Tables 1, 2 and 6 (all examples) and 3 (by the sensitive attribute).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dashboards.document.document import DataTable
+from dashboards.document.tables import method_table
+from sweeper.front import noise, paired, recommend
+from sweeper.front.noise import TrialFits
+from sweeper.front.recommend import Rule
+from sweeper.results import held_out
+from sweeper.results.results import Results
+from sweeper.trial import mean_and_spread
+from trainables.metrics import METRICS, Answers
+from trainables.undefined import to_nan
+
+OVERALL_METRICS = ("accuracy", "min_f1", "min_recall", "delta_f1")
+ATTRIBUTE_METRICS = ("eod_max_macro", "sensitive_accuracy", "worst_group_accuracy", "group_accuracy_spread")
+RESAMPLES = 100
+
+Fits = Mapping[int, Mapping[int, Mapping[str, Any]]]  # trial number -> seed -> values and answers
+
+
+@dataclass(frozen=True)
+class MethodPoints:
+    """Each method's point, and how it was chosen: on validation, always."""
+
+    numbers: Mapping[str, int]
+    rule: str
+
+
+def points(results: Results, by: Rule | str) -> MethodPoints:
+    """By a rule, or by the name of one of `recommend.METHOD_RULES`."""
+    objectives = results.spec.objectives
+    senses, rule = recommend.method_rule(by, objectives) if isinstance(by, str) else (objectives, by)
+    return MethodPoints(recommend.per_method(results.trials, senses, rule), rule.text)
+
+
+def method_rows(results: Results, numbers: Mapping[str, int], split: str = "validation") -> pd.DataFrame:
+    """One row per method: number, model, method, name, every metric with its `_std` and (a bool) its `_best`.
+
+    On `test` only methods whose point was measured there with every seed.
+    """
+    fits = {"validation": _validation, "test": _test}[split](results, set(numbers.values()))
+    seeds = results.spec.search.seed_list
+    rows = []
+    for method, number in numbers.items():
+        if set(fits.get(number, ())) >= set(seeds):
+            means, spread = mean_and_spread([fits[number][seed]["values"] for seed in seeds])
+            row: dict[str, Any] = {"number": number, "model": results.spec.backbone.name, "method": method}
+            row |= {"name": results.by_number[number].label} | means
+            rows.append(row | {f"{name}_std": value for name, value in spread.items()})
+    return pd.DataFrame(rows).assign(**_best({row["number"]: fits[row["number"]] for row in rows}, seeds))
+
+
+def _validation(results: Results, numbers: set[int]) -> Fits:
+    fits: dict[int, dict[int, dict[str, Any]]] = {}
+    for fit in results.fits:
+        if fit.number in numbers and fit.error is None:
+            fits.setdefault(fit.number, {})[fit.seed] = {"values": fit.values, "answers": fit.answers}
+    return fits
+
+
+def _test(results: Results, numbers: set[int]) -> Fits:
+    fits: dict[int, dict[int, dict[str, Any]]] = {}
+    for (number, seed), body in held_out.bodies(results).items():
+        if number in numbers:
+            answers = body.get("answers")
+            fits.setdefault(number, {})[seed] = {
+                "values": to_nan(body["values"]),
+                "answers": None if answers is None else Answers.from_json(answers),
+            }
+    return fits
+
+
+def _best(fits: Fits, seeds: Sequence[int]) -> dict[str, list[bool]]:
+    """For each metric of the tables, which trials may be the best, paired by seed and example; empty where unknown."""
+    names = [name for name in (*OVERALL_METRICS, *ATTRIBUTE_METRICS) if name in METRICS]
+    if len(fits) < 2:
+        return {}
+    trials = [
+        TrialFits(
+            number,
+            np.array([[by_seed[seed]["values"].get(name, math.nan) for name in names] for seed in seeds]),
+            tuple(by_seed[seed]["answers"] for seed in seeds),
+        )
+        for number, by_seed in fits.items()
+    ]
+    answered = all(answers is not None for trial in trials for answers in trial.answers)
+    resampled_BKSM = noise.resampled(trials, names, resamples=RESAMPLES) if answered else None
+    best: dict[str, list[bool]] = {}
+    for m, name in enumerate(names):
+        sign = 1 if METRICS[name].direction == "max" else -1
+        values_KS = sign * np.array([trial.values_SM[:, m] for trial in trials])
+        if np.isfinite(values_KS).all(axis=1).sum() > 1:
+            resampled_BKS = None if resampled_BKSM is None else sign * resampled_BKSM[..., m]
+            may = paired.may_be_best(values_KS, resampled_BKS)
+            best |= {} if may is None else {f"{name}_best": may.tolist()}
+    return best
+
+
+BOLD = (
+    "Bold: the best, and what a paired test over seeds and examples cannot tell from it; none is where no method is "
+    "surely behind."
+)
+
+
+def tables(rows: pd.DataFrame, caption: str) -> list[DataTable]:
+    """The rows in the papers' shape: all examples, and by the sensitive attribute where the data has one."""
+    if rows.empty:
+        return []
+    made = [method_table(rows, senses(OVERALL_METRICS), f"{caption} {BOLD}")]
+    if rows[[name for name in ATTRIBUTE_METRICS if name in rows]].notna().any(axis=None):
+        made.append(
+            method_table(rows, senses(ATTRIBUTE_METRICS), "The same points by the sensitive attribute, in percent.")
+        )
+    return made
+
+
+def senses(names: tuple[str, ...]) -> dict[str, str]:
+    """Which way each metric is better."""
+    return {name: METRICS[name].direction for name in names}
