@@ -41,6 +41,12 @@ def test_the_draft_is_hidden_and_has_the_suffix_by_which_writers_choose_a_format
     assert [path.name for path in tmp_path.iterdir()] == ["front.png"]
 
 
+def test_who_looks_for_durable_files_by_their_suffix_does_not_meet_what_a_crash_left_of_one(tmp_path: Path) -> None:
+    with whole(tmp_path / "0.json", durable=True):
+        assert list(tmp_path.glob("*.json")) == []
+    assert list(tmp_path.glob("*.json")) == [tmp_path / "0.json"]
+
+
 def test_who_is_refused_at_the_last_moment_changes_nothing(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "old")
 

@@ -25,7 +25,9 @@ def whole(
     A `private` file is its owner's alone from the first byte; others follow the umask.
     `permit` is asked at the last moment before the file shows, and raises to forbid it.
     """
-    draft = _draft(path)
+    # Some writers choose their format by the suffix. Of a durable file a crash may leave the draft, and nobody who
+    # looks for `*.json` may meet that.
+    draft = _draft(path, "" if durable else path.suffix)
     try:
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
         yield draft
@@ -93,9 +95,9 @@ def sync_directory(path: Path) -> None:
     _sync(path)
 
 
-def _draft(path: Path) -> Path:
-    """A hidden name that no other has, with the suffix of `path`: some writers choose their format by it."""
-    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+def _draft(path: Path, suffix: str = "") -> Path:
+    """A hidden name that no other has."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
 
 
 def _sync(path: Path) -> None:
