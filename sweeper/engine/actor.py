@@ -1,7 +1,7 @@
-"""Where a fit is trained: a Ray actor over `trainables.FineTuning`, with one order after the other.
+"""Where a fit is trained: a Ray actor around `trainables.FineTuning` that carries out one order after the other.
 
-Imports, backbone and data are paid once per actor; `reset_config` aims it at the next order. Every
-epoch is durable before it is reported, so an actor may die at any instant.
+Imports, backbone and data are paid for once per actor; `reset_config` gives it the next order. Every epoch is durable
+before it is reported, so an actor may die at any instant.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ REPORT_EVERY_S = 1.0
 
 
 class FitActor(tune.Trainable):
-    """Trains fits, one at a time. Tune sees progress; the fit's folder gets the facts."""
+    """Trains fits, one at a time. Tune sees the progress; the fit's folder holds the facts."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Called once per actor. A fault here is kept and told for each order, not lost with the actor."""
+        """Called once per actor. A fault here is kept, and each order of this actor fails with it."""
         began = time.perf_counter()
         self._fault: BaseException | None = None
         self._watchdog = Watchdog(None, beat=self._beat, hangs=self._hang)
@@ -48,12 +48,12 @@ class FitActor(tune.Trainable):
             self._watchdog = Watchdog(spec.resources.epoch_timeout_s, beat=self._beat, hangs=self._hang)
             self._prepared = FineTuning(spec.task(), device=self._node.device, threads=self._node.threads)
             self._prepared.prepare()
-        except (UserError, FitError) as fault:  # anything else is this machine's: the actor dies, another one tries
+        except (UserError, FitError) as fault:  # any other fault is this machine's: the actor dies, another one tries
             self._fault = fault
         self._prepared_s = time.perf_counter() - began
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Aim at another order; True tells Tune that the actor can be used again."""
+        """Take the next order. True tells Tune that the actor can be used again."""
         self._take(new_config)
         return True
 
@@ -67,17 +67,17 @@ class FitActor(tune.Trainable):
         self._fetched = self._aimed = False
 
     def step(self) -> dict[str, Any]:
-        """Go on with the order; done when it is, or when the sweep was asked to stop."""
+        """Go on with the order. It is done when its work is, or when the sweep was asked to stop."""
         try:
             return self._attend()
-        except Fenced as fault:  # a ghost: another driver holds the sweep and does this order, so nothing to retry
+        except Fenced as fault:  # another driver holds the sweep now and repeats this order: nothing to retry here
             log.warning("%s: %s", self._order, fault)
             return {"done": True, "epoch": 0}
         except Paused as fault:  # damage, or a store that is away
             return self._stop_sweep(str(fault))
 
     def _attend(self) -> dict[str, Any]:
-        """Work at the order, and tell whose fault it is where that fails: the settings', the machine's or nobody's."""
+        """Work at the order. Where that fails, tell whether the settings or the machine are at fault."""
         try:
             if not self._fetched:
                 self._sweep.fetch(self._order.number, self._order.seed)
@@ -90,21 +90,21 @@ class FitActor(tune.Trainable):
         except UserError as fault:
             return self._give_up("bad-input", fault)
         except OSError as fault:  # the machine's fault, not the settings'
-            fault.filename = fault.filename or str(self._fit.path)  # a write does not say to where
+            fault.filename = fault.filename or str(self._fit.path)  # a failed write does not name its file
             paused = of_storage(fault)
             if paused is None:
-                raise  # another process may fare better
+                raise  # another process may succeed
             return self._stop_sweep(str(paused))
         except Exception as fault:
-            # torch's own class is not named here: this module must not need torch to be imported
+            # torch's error is known by its name, so that this module need not import torch
             memory = isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError"
             self._give_up("out-of-memory" if memory else "raised", fault)
-            raise  # what else it may have broken in this process, a fresh actor does not have
+            raise  # the fault may have damaged this process: the next order gets a fresh one
 
     # --- an order to train
 
     def _train(self) -> dict[str, Any]:
-        """As many epochs as end within REPORT_EVERY_S and before a comparison, at least one."""
+        """Train at least one epoch, and more until REPORT_EVERY_S is over or the fit is at a rung."""
         if self._fit.result() is not None:
             return {"done": True, "epoch": 0}
         if (stack := self._fit.hung()) is not None:
@@ -122,12 +122,12 @@ class FitActor(tune.Trainable):
                     self._seal(tuning)
             if stopped := not tuning.done and self._sweep.stopping:
                 self._fit.unmark()
-            # Where nodes share no disk, the epoch is durable only now. The time that takes is not the epoch's.
+            # Where nodes share no disk, the epoch is durable only now. This time does not count as the epoch's.
             self._sweep.share(self._order.number, self._order.seed)
             if stopped or time.perf_counter() >= until or tuning.epoch in self._order.rungs:
                 break
-        reached = self._history[-1] if tuning.epoch in self._order.rungs else {}
-        return reached | {"done": tuning.done or stopped, "epoch": tuning.epoch}
+        metrics = self._history[-1] if tuning.epoch in self._order.rungs else {}
+        return metrics | {"done": tuning.done or stopped, "epoch": tuning.epoch}
 
     @property
     def _tuning(self) -> FineTuning:
@@ -136,11 +136,11 @@ class FitActor(tune.Trainable):
         return self._prepared
 
     def _aim(self, tuning: FineTuning) -> None:
-        """Go to where the fit's newest checkpoint is, or to its beginning."""
+        """Load the fit's newest checkpoint, or begin the fit."""
         from trainables.training import checkpoint
 
         tuning.aim(Params.from_flat(dict(self._order.params)), self._order.seed)
-        before = self._order.split_hash  # an image lost or mended since would make the trials incomparable
+        before = self._order.split_hash  # if an image was lost or mended since, trials could not be compared
         if before is not None and before != (now := tuning.provenance()["split_hash"]):
             raise Corrupt(
                 f"the data is not what the trials before were trained on (its split hash is {now}, it was {before}): "
@@ -177,7 +177,7 @@ class FitActor(tune.Trainable):
             self._fit.save_checkpoint(tuning.epoch, checkpoint.pack(tensors, meta))
 
     def _seal(self, tuning: FineTuning) -> None:
-        """Weights first, then the result that vouches for them."""
+        """Write the weights first, then the result, which holds their checksums."""
         self._fit.path.mkdir(parents=True, exist_ok=True)
         unsealed = self._fit.unsealed_weights
         tuning.save(unsealed)
@@ -197,7 +197,7 @@ class FitActor(tune.Trainable):
     # --- an order to measure
 
     def _measure_held_out(self) -> dict[str, Any]:
-        """Test numbers of saved weights, which go to a place that choosing code never reads."""
+        """Test numbers of saved weights, written where no code that chooses reads."""
         tuning = self._tuning
         tuning.aim(Params.from_flat(dict(self._order.params)), self._order.seed)
         self._fit.check_weights()
@@ -210,7 +210,7 @@ class FitActor(tune.Trainable):
     # --- an order that comes to nothing
 
     def _give_up(self, reason: str, fault: BaseException, trace: str | None = None) -> dict[str, Any]:
-        """A deterministic failure is told once, with the whole trace in the folder; it is not retried."""
+        """The fit fails and is not retried: it would fail again. Its folder gets the whole trace."""
         trace = trace or "".join(traceback.format_exception(fault))
         log.warning("%s: %s", self._order, trace)
         if self._order.kind == "fit":
@@ -220,17 +220,17 @@ class FitActor(tune.Trainable):
         return {"done": True, "epoch": len(self._history)}
 
     def _stop_sweep(self, why: str) -> dict[str, Any]:
-        """No fit can go on before a person has mended something: the sweep pauses, and this fit keeps its place."""
+        """No fit can go on before a person mends something: the sweep pauses, and a resume goes on with this fit."""
         log.warning("%s: %s", self._order, why)
         return {"done": True, "epoch": len(self._history), "to_mend": why}
 
     def _hang(self, stack: str) -> dict[str, Any]:
-        """An epoch took longer than it may: told, and not retried, for it would hang again."""
+        """An epoch took longer than it may: the fit fails and is not retried, because it would hang again."""
         if self._fit.result() is not None:
             return {"done": True, "epoch": 0}
         message = (
-            f"epoch {len(self._history) + 1} took longer than resources.epoch_timeout_s allows. Where it was is in "
-            "the trace. If it was only slow, give the trials to come a larger limit: sweeper resume NAME --with FILE."
+            f"epoch {len(self._history) + 1} took longer than resources.epoch_timeout_s allows. The trace shows where "
+            "it was. If it was only slow, give later trials a larger limit: sweeper resume NAME --with FILE."
         )
         return self._give_up("timed-out", FitError("timed-out", message), trace=stack)
 
@@ -242,7 +242,7 @@ class FitActor(tune.Trainable):
                 self._shown_s = elapsed_s
                 self._sweep.share_mark(self._order.number, self._order.seed)
 
-    # --- Tune's own checkpoints: nothing, the fit's folder has all of it
+    # --- Tune's own checkpoints: empty, the fit's folder has everything
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to write."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from dashboards.document.tables import to_csv
-from sweeper.engine.executor import Execute
 from sweeper.engine.queue import FitQueue
 from sweeper.engine.signals import Interrupts
 from sweeper.errors import Corrupt, Paused
@@ -18,7 +17,7 @@ from sweeper.front import recommend
 from sweeper.front.front import signs
 from sweeper.front.halving import Halving
 from sweeper.record.background import Projector
-from sweeper.record.record import Record, open_record
+from sweeper.record.record import open_record
 from sweeper.results import held_out
 from sweeper.results.results import Progress, Results
 from sweeper.spec.model import SweepSpec
@@ -26,6 +25,8 @@ from sweeper.state.fit_folder import metrics
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial
+
+Execute = Callable[[FitQueue, SweepFolder], None]  # carry out the queue's orders until there are no more
 
 EXIT_GOOD, EXIT_SOME_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 130, 143
 EXIT_PAUSED = Paused.exit_code
@@ -35,10 +36,10 @@ _RECORD_LATER = "it is written at the next resume. Of a damaged store: move it a
 
 
 class Listener(Protocol):
-    """Who watches an attempt. Called from the scheduling path: be quick."""
+    """Watches an attempt, as the screen does. It is called while trials are scheduled, so it must be quick."""
 
     def begun(self, look: Callable[[], Results], notes: list[str]) -> None:
-        """The attempt begins; `look` gives the results of the moment, from any thread."""
+        """The attempt begins. `look` gives the results of the moment; any thread may call it."""
 
     def told(self, trial: Trial) -> None:
         """A trial has ended."""
@@ -53,22 +54,8 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-def _halving(spec: SweepSpec, folder: SweepFolder, study: Study) -> Halving | None:
-    """The rule that stops fits early, if the spec has one, with what the fits of earlier attempts had reached."""
-    if spec.search.stopping is None:
-        return None
-    by_objective = dict(zip(spec.objectives, signs(spec.objectives).tolist(), strict=True))
-    rule = Halving(spec.search.stopping.first, spec.search.stopping.factor, by_objective)
-    for trial in study.trials():
-        with contextlib.suppress(Corrupt):  # it is told of elsewhere; here it is one less to compare with
-            history = folder.fit(trial.number, spec.search.seed_list[0]).history()
-            for epoch in rule.rungs(len(history) + 1):
-                rule.note(trial.number, int(trial.params["epochs"]), epoch, metrics(history[epoch - 1]))
-    return rule
-
-
 class Attempt:
-    """The parts of one attempt and how they work together."""
+    """One attempt: its queue is executed, its record written, its shortfalls named."""
 
     def __init__(
         self, spec: SweepSpec, folder: SweepFolder, study: Study, listener: Listener, interrupts: Interrupts
@@ -76,7 +63,10 @@ class Attempt:
         self._spec, self._folder, self._study, self._listener = spec, folder, study, listener
         self._began = time.monotonic()
         self._interrupts = interrupts
-        self._projector: Projector | None = None
+        self._projector = Projector(
+            lambda: open_record(spec, folder, study.uuid, study.guard),  # in its thread: MLflow takes seconds to import
+            self._permitted_results,
+        )
         self._ended = False
         self._queue = FitQueue(
             study,
@@ -84,14 +74,14 @@ class Attempt:
             spec.search,
             spec.resources,
             halving=_halving(spec, folder, study),
-            on_trial=self._told,
-            on_stop=self._end_epochs,
+            on_trial=self._trial_ended,
+            on_stop=self._stop_fits,
         )
 
     def run(self, execute: Execute, described: Mapping[str, Any]) -> Outcome:
-        """Execute what is left, record it, say what came of it."""
+        """Execute what is left, record it, say what came of it. `described` is the data's `provenance.describe`."""
         self._queue.begin()
-        self._projector = self._record()
+        self._projector.start()
         self._listener.begun(self.results, [*described["notes"], *self._queue.notes])
         self._interrupts.then(self._queue.stop)
         try:
@@ -101,45 +91,41 @@ class Attempt:
             self._projector.finish(BRIEF_S)
             raise
         self._ended = True
-        self._study.guard()  # one that was taken over has nothing to add
+        self._study.guard()  # a driver that was taken over has nothing to add
         return self._finish()
 
     def stop(self) -> None:
-        """Begin nothing new; what runs ends with the epoch it is in."""
+        """Begin nothing new. Fits that run end with the epoch they are in."""
         self._queue.stop()
 
-    def _end_epochs(self) -> None:
-        """Ask the fits to end with the epoch they are in. Without room for that file they find it out themselves."""
-        with contextlib.suppress(OSError, Paused):
+    def _stop_fits(self) -> None:
+        """Ask the fits to end with the epoch they are in."""
+        with contextlib.suppress(OSError, Paused):  # no room for the request: then they have none for an epoch either
             self._folder.ask_to_stop()
 
-    def _told(self, trial: Trial) -> None:
-        if self._projector is not None:
-            self._projector.poke()
+    def _trial_ended(self, trial: Trial) -> None:
+        self._projector.poke()
         self._listener.told(trial)
 
     def _finish(self) -> Outcome:
         results = self.results()
         notes = self._shortfalls(results)
         if results.state == "paused":
-            why = self._why(notes)
+            number = self._interrupts.number
+            why = " ".join(notes) if number is None else f"it got {signal.Signals(number).name}"
             results = replace(results, progress=replace(results.progress, why=why))
             self._folder.note_why(why)
-        frame = results.summary_table
-        self._folder.write(self._folder.path / "trials.csv", to_csv(frame).encode())
-        self._folder.write(self._folder.path / "front.csv", to_csv(frame[frame["on_front"]]).encode())
-        if self._projector is not None and not self._projector.finish(RECORD_PATIENCE_S):
+        table = results.summary_table
+        self._folder.write(self._folder.path / "trials.csv", to_csv(table).encode())
+        self._folder.write(self._folder.path / "front.csv", to_csv(table[table["on_front"]]).encode())
+        if not self._projector.finish(RECORD_PATIENCE_S):
             notes.append(f"record: MLflow could not take everything yet{self._projector.last}; {_RECORD_LATER}")
         if self._spec.storage.keep_weights == "front" and results.finished:
             self._drop_dominated(results)
         return Outcome(results, self._exit_code(results, short=bool(notes)), notes)
 
-    def _why(self, notes: list[str]) -> str:
-        number = self._interrupts.number
-        return " ".join(notes) if number is None else f"it got {signal.Signals(number).name}"
-
     def _shortfalls(self, results: Results) -> list[str]:
-        """What a person would expect of a finished sweep, and did not get."""
+        """What a person expects of a finished sweep and did not get."""
         if self._queue.to_mend:
             return [f"paused: {self._queue.to_mend}"]
         if self._queue.too_many_failures:
@@ -149,18 +135,18 @@ class Attempt:
             return []
         if results.state != "finished":
             return ["Ray Tune ended before the budget was reached; resume goes on."]
-        return self._unsound(results) + self._unmeasured(results)
+        return self._damaged(results) + self._unmeasured(results)
 
-    def _unsound(self, results: Results) -> list[str]:
-        """Results of told trials that are damaged or gone: no number is lost, the record's curves would be."""
-        told = []
+    def _damaged(self, results: Results) -> list[str]:
+        """Results of complete trials that are damaged or gone. The study has their numbers, but not their curves."""
+        faults = []
         for number in (trial.number for trial in results.trials if trial.state is State.COMPLETE):
             for fit in (self._folder.fit(number, seed) for seed in self._spec.search.seed_list):
                 try:
-                    told += [] if fit.result() else [f"{fit.path}/result.json is gone. Put back a copy."]
+                    faults += [] if fit.result() else [f"{fit.path}/result.json is gone. Put back a copy."]
                 except Corrupt as fault:
-                    told.append(str(fault))
-        return [f"{said} The numbers of its trial are in the study." for said in told]
+                    faults.append(str(fault))
+        return [f"{fault} The numbers of its trial are in the study." for fault in faults]
 
     def _unmeasured(self, results: Results) -> list[str]:
         try:
@@ -192,36 +178,33 @@ class Attempt:
     # --- looking in from other threads
 
     def results(self) -> Results:
-        """What the sweep has found at this moment."""
+        """The results of this moment."""
         trials, front = self._study.look()
         queue_stopped = self._queue.too_many_failures or self._queue.to_mend
         stopped = self._ended or self._interrupts.number is not None or queue_stopped
-        elapsed_s = time.monotonic() - self._began
-        progress = Progress(
-            state="paused" if stopped else "running",
-            running_fits=self._queue.running,
-            elapsed_s=elapsed_s,
-            eta_s=self._eta_s(trials, elapsed_s),
-        )
+        elapsed_s, eta_s = time.monotonic() - self._began, None
+        if self._queue.orders_done:  # the fits to come, at the pace so far
+            trials_left = self._spec.budget - sum(trial.state.finished for trial in trials)
+            fits_left = trials_left * len(self._spec.search.seed_list)
+            eta_s = max(0.0, fits_left * elapsed_s / self._queue.orders_done)
+        state = "paused" if stopped else "running"
+        progress = Progress(state, running_fits=self._queue.running, elapsed_s=elapsed_s, eta_s=eta_s)
         return Results(self._folder, self._spec, trials, front, progress)
 
-    def _eta_s(self, trials: Sequence[Trial], elapsed_s: float) -> float | None:
-        """Fits to come at the pace so far."""
-        if not self._queue.orders_done:
-            return None
-        to_come = (self._spec.budget - sum(trial.state.finished for trial in trials)) * len(self._spec.search.seed_list)
-        return max(0.0, to_come * elapsed_s / self._queue.orders_done)
+    def _permitted_results(self) -> Results:
+        self._study.guard()  # a driver that was taken over must not write the record either
+        return self.results()
 
-    # --- the record
 
-    def _record(self) -> Projector:
-        def make() -> Record:  # in the record's thread: MLflow takes seconds to import
-            return open_record(self._spec, self._folder, self._study.uuid, self._study.guard)
-
-        def look() -> Results:
-            self._study.guard()  # a driver that was taken over must not write the record either
-            return self.results()
-
-        projector = Projector(make, look)
-        projector.start()
-        return projector
+def _halving(spec: SweepSpec, folder: SweepFolder, study: Study) -> Halving | None:
+    """The rule that stops fits early, if the spec has one. It knows what the fits of earlier attempts reached."""
+    if spec.search.stopping is None:
+        return None
+    by_objective = dict(zip(spec.objectives, signs(spec.objectives).tolist(), strict=True))
+    rule = Halving(spec.search.stopping.first, spec.search.stopping.factor, by_objective)
+    for trial in study.trials():
+        with contextlib.suppress(Corrupt):  # reported elsewhere; here it is one fit less to compare with
+            history = folder.fit(trial.number, spec.search.seed_list[0]).history()
+            for epoch in rule.rungs(len(history) + 1):
+                rule.note(trial.number, int(trial.params["epochs"]), epoch, metrics(history[epoch - 1]))
+    return rule

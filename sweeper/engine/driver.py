@@ -1,4 +1,4 @@
-"""Where a trial's life begins and ends: a sweep is claimed, its study and machines opened, and an attempt made at it.
+"""Begin or resume a sweep: claim it, open its study and its machines, and make an attempt at it.
 
 Everything here may be killed at any instant; the study and the fits' folders are enough to go on.
 Write order: ask -> launch -> checkpoint -> result -> tell -> record.
@@ -7,14 +7,14 @@ Write order: ask -> launch -> checkpoint -> result -> tell -> record.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from sweeper.engine import lost_work
-from sweeper.engine.attempt import Attempt, Listener, Outcome
-from sweeper.engine.executor import Execute, Executor, ray_tune
+from sweeper.engine import lost_work, machines
+from sweeper.engine.attempt import Attempt, Execute, Listener, Outcome
 from sweeper.engine.signals import Interrupts
 from sweeper.engine.watchdog import BEAT_S
 from sweeper.errors import Paused, UserError, storage_told
@@ -22,6 +22,7 @@ from sweeper.results import provenance
 from sweeper.spec import loading
 from sweeper.spec.amending import amended, anchored, extended
 from sweeper.spec.model import SweepSpec
+from sweeper.spec.sections import Resources
 from sweeper.state import migrations
 from sweeper.state.lease import Held, Lease
 from sweeper.state.mirror import SHOWN_S
@@ -30,6 +31,21 @@ from sweeper.state.study import NoSuchSweep, Study
 from sweeper.state.sweep_folder import Fenced, SweepFolder
 
 RESERVED = ("mlartifacts", "mlflow.db")  # the record's, beside the sweeps
+
+Executor = Callable[[Resources], AbstractContextManager[Execute]]  # inside, the machines are ready to execute a queue
+
+
+@contextlib.contextmanager
+def ray_tune(resources: Resources) -> Iterator[Execute]:
+    """Execute with Ray Tune, on the Ray that is there or on one of our own, which ends with the context.
+
+    Raises:
+        UserError: one fit asks for more than any machine of the cluster has.
+    """
+    with machines.ready(resources) as slots:
+        from sweeper.engine import tune  # imports Ray, whose settings `machines` has made: Ray reads them then
+
+        yield lambda queue, folder: tune.run(queue, folder, slots)
 
 
 @storage_told()
@@ -46,7 +62,7 @@ def run(spec: SweepSpec, listener: Listener, *, executor: Executor = ray_tune) -
     _claim(folder, spec)
     try:
         return _attempt(spec, folder, listener, executor, begin=True)
-    except (Held, Fenced, Paused):  # another driver has it now, or it waits for something to be mended
+    except (Held, Fenced, Paused):  # another driver has the sweep now, or something must be mended first
         raise
     except UserError:
         if not (folder.path / "trials").exists():  # refused before its first trial: nothing to go on with
@@ -63,10 +79,10 @@ def resume(
     wanted: SweepSpec | None = None,
     executor: Executor = ray_tune,
 ) -> Outcome:
-    """Finish what is left of a sweep; `trials` gives it a larger budget, `wanted` a spec with other resources or rules.
+    """Finish what is left of a sweep. `trials` is a larger budget, `wanted` a spec with other resources or rules.
 
     Raises:
-        UserError: there is no such sweep, somebody else drives it, the budget would shrink, or `wanted` asks
+        UserError: there is no such sweep, another process drives it, the budget would shrink, or `wanted` asks
             another question.
     """
     spec, notes = open_spec(folder), []
@@ -102,39 +118,39 @@ def _attempt(
             if not begin:
                 notes = [*notes, _cost(spec, folder, study)]
             attempt = Attempt(spec, folder, study, listener, interrupts)
-            lease.then(attempt.stop)  # called if another driver takes the lease while this one works
+            lease.then(attempt.stop)  # if another driver takes the lease while this one works
             return attempt.run(execute, described | {"notes": [*described["notes"], *notes]})
     finally:
         lease.release()
 
 
 def _open_study(spec: SweepSpec, folder: SweepFolder, url: str, lease: Lease, split_hash: str, *, begin: bool) -> Study:
-    """The sweep's study, made where the run before died too early to; refused where spec or data differ."""
+    """The sweep's study, created if the first run died before it could. Refused if spec or data differ."""
     identity = spec.identity() | {"split_hash": split_hash}
     try:
         study = Study(spec, url, guard=lease.check, vouch=lease.vouch)
     except NoSuchSweep:
         if (folder.path / "trials").exists():
             raise UserError(
-                f"{folder.path} has fits, and {spec.storage.study or 'its study.db'} knows nothing of them. Put the "
-                "database back; without it nobody can say which settings those fits had."
+                f"{folder.path} has fits, but {spec.storage.study or 'its study.db'} knows nothing of them. Put the "
+                "database back: only it can say which settings those fits had."
             ) from None
         return Study(spec, url, create=True, identity=identity, guard=lease.check, vouch=lease.vouch)
     if begin:
-        raise UserError(f"the database has a study '{spec.name}' of another folder already. Choose another name.")
+        raise UserError(f"the database already has a study '{spec.name}', of another folder. Choose another name.")
     differences = loading.difference(loading.completed(study.identity), identity)
     if differences:
         raise UserError(
-            f"'{spec.name}' differs from how it began in what makes trials comparable:\n  "
+            f"'{spec.name}' has changed since it began, so that new trials could not be compared with old ones:\n  "
             + "\n  ".join(differences)
-            + "\nPut it back (split_hash: the data), or begin a sweep with a new name."
+            + "\nUndo the change (split_hash: of the data), or begin a sweep with a new name."
         )
     study.sign()
     return study
 
 
 def _claim(folder: SweepFolder, spec: SweepSpec) -> None:
-    """Make the folder ours, or refuse: what lies there already is never touched."""
+    """Make the folder ours, or refuse: what is there already is never touched."""
     if folder.name in RESERVED:
         raise UserError(f"{folder.path} will hold something else. Choose another name, or another --root.")
     try:
@@ -152,7 +168,7 @@ def _claim(folder: SweepFolder, spec: SweepSpec) -> None:
 def _machines_and_data(
     spec: SweepSpec, folder: SweepFolder, executor: Executor
 ) -> Iterator[tuple[Execute, dict[str, Any]]]:
-    """Both take seconds and neither needs the other, so they are made ready at once."""
+    """Both take seconds and neither needs the other, so they are prepared at the same time."""
     with ThreadPoolExecutor(1, thread_name_prefix="data") as pool:
         data = pool.submit(provenance.describe, spec, folder.path)
         with executor(spec.resources) as execute:
@@ -160,7 +176,7 @@ def _machines_and_data(
 
 
 def _cost(spec: SweepSpec, folder: SweepFolder, study: Study) -> str:
-    """What the interruption cost: the epochs in flight of trials that have come to nothing yet."""
+    """What the interruption cost: the epochs in flight of trials that have not ended."""
     open_trials = [trial for trial in study.trials() if not trial.state.finished]
     fits = [folder.fit(trial.number, seed) for trial in open_trials for seed in spec.search.seed_list]
     return str(lost_work.settle(fits, SHOWN_S if spec.storage.fits else BEAT_S))

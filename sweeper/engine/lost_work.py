@@ -1,4 +1,4 @@
-"""What an interruption cost: the epochs that were in flight, and are trained again from the checkpoint before."""
+"""What an interruption cost: the epochs in flight, which are trained again from the checkpoint before them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sweeper.state.sweep_folder import FitFolder
 
 @dataclass(frozen=True)
 class Cost:
-    """How many fits were in flight, and the seconds of processors that are paid again, at most.
+    """The number of fits in flight, and at most how many processor-seconds are paid for again.
 
-    A fit notes now and then how long its epoch has taken by its own clock, so a bound needs no clock of
-    another machine. `unknown` fits had a note that was torn.
+    A fit notes now and then how long its epoch has taken so far, by its own clock. `unknown` is the number of fits
+    whose note was torn.
     """
 
     fits: int = 0
@@ -32,9 +32,9 @@ class Cost:
 
 
 def settle(fits: Iterable[FitFolder], every_s: float = BEAT_S) -> Cost:
-    """The cost of the interruption that left `fits` unfinished. It is counted once: their notes are taken away.
+    """The cost of the interruption that left `fits` unfinished. Their notes are deleted, so it is counted once.
 
-    `every_s` is how often a fit's note reached this folder: so much more of its epoch may be lost than it says.
+    A fit's note reached this folder every `every_s` seconds: its epoch may have taken so much longer than it says.
     """
     notes = []
     for fit in fits:

@@ -1,8 +1,8 @@
 """Where trials are trained: a Ray, started or joined, and how many fits run at once on its machines.
 
-Machines that are not there yet count too: an autoscaler starts them when fits wait. They are known from Ray's
-`ray_bootstrap_config.yaml` on the head, the cluster file as `ray up` completed it; the head's services name it
-to the jobs (SWEEPER_MACHINES). Without it, the machines that are there are all there will be.
+Machines that an autoscaler will start when fits wait count too. They are read from `ray_bootstrap_config.yaml`, the
+cluster file as `ray up` completed it on the head; SWEEPER_MACHINES names it. Without it, only the machines that are
+there count.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from sweeper.patience import until
 from sweeper.spec import yaml_text
 from sweeper.spec.sections import Resources
 
-# Read by Ray when it is first imported. Tune's own snapshots, loggers and signal handler are off:
-# an attempt is never read back, the record is ours, and so is Ctrl-C.
+# Read by Ray when it is first imported. Tune's own snapshots, loggers and signal handler are off: an attempt is never
+# read back, and the record and Ctrl-C are ours.
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -38,12 +38,12 @@ _SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-FIRST_WORKER_S = 300.0  # own machines that `ray up` has just begun to start
+FIRST_WORKER_S = 300.0  # `ray up` may have only just begun to start one's own machines
 
 
 @dataclass(frozen=True)
 class Machines:
-    """So many machines of one kind, and what each has; None where only Ray finds out, once one has come."""
+    """`count` machines of one kind, and what each has; None where only Ray knows, once one has joined."""
 
     count: int
     cpus: float | None
@@ -53,7 +53,7 @@ class Machines:
         return f"{self.count} of {self.cpus or 0:g} CPUs and {self.gpus or 0:g} GPUs"
 
     def fits(self, cpus: float, gpus: float) -> int:
-        """How many fits they hold at once; a fit lies on one machine, never across two."""
+        """How many fits they hold at once. A fit runs on one machine, never across two."""
         shares = [(self.cpus or 0.0) / cpus] if cpus else []
         shares += [(self.gpus or 0.0) / gpus] if gpus else []
         return self.count * int(min(shares, default=1.0) + 1e-9)
@@ -76,7 +76,7 @@ def ready(resources: Resources) -> Iterator[Slots]:
     """Ray, joined or started (then it ends with the context), and how many fits run on it at once.
 
     Raises:
-        Paused: there is no Ray to be had.
+        Paused: Ray can neither be joined nor started.
         UserError: one fit asks for more than any machine of the cluster has.
     """
     own = start()
@@ -92,20 +92,20 @@ def ready(resources: Resources) -> Iterator[Slots]:
 def start() -> bool:
     """Join the Ray that RAY_ADDRESS names (or that this process already has), else start one here.
 
-    A Ray of our own listens on the loopback address only and asks for a token made for it. Ray reads both
-    settings when it is imported, so a program that imports Ray before this call has to make them itself.
+    A Ray of our own listens on the loopback address only and requires a token. Ray reads both settings when it is
+    imported, so a program that imports Ray before this call must make them itself.
     Returns whether it was started here.
 
     Raises:
-        Paused: there is no Ray to be had.
+        Paused: Ray can neither be joined nor started.
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     own = not os.environ.get("RAY_ADDRESS")
     if own:
-        # Ray knows one switch that keeps all of its servers on the loopback address; its name tells its origin.
+        # The one switch that keeps all of Ray's servers on the loopback address. Its name is historical.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        # Nobody starts a dead head of our own again, so a driver ends soon after it; of a cluster's it waits a minute.
+        # A dead head of our own does not come back: the driver waits only 10 s for it, not the minute of a cluster.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
         if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
             os.environ["RAY_AUTH_MODE"] = "token"
@@ -122,21 +122,19 @@ def start() -> bool:
                 ray.init(log_to_driver=False, logging_level=logging.ERROR)
         except Exception as fault:  # Ray has no class of its own for this
             ray.shutdown()
-            raise Paused(_no_ray(fault, own)) from fault
+            why = " ".join(str(fault).split())[:300]
+            if own:
+                message = f"Ray could not be started on this machine ({why}). When it has room and time, resume."
+            else:
+                address = os.environ["RAY_ADDRESS"]
+                message = f"Ray at {address} (RAY_ADDRESS) could not be joined ({why}). See that it runs, then resume."
+            raise Paused(message) from fault
     return own
-
-
-def _no_ray(fault: Exception, own: bool) -> str:
-    why = " ".join(str(fault).split())[:300]
-    if own:
-        return f"Ray could not be started on this machine ({why}). When it has room and time, resume."
-    address = os.environ["RAY_ADDRESS"]
-    return f"Ray at {address} (RAY_ADDRESS) could not be joined ({why}). See that it runs, then resume."
 
 
 @contextlib.contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Ray puts handlers of its own into the process that calls init; a TERM would end a sweep without a pause."""
+    """Ray's init replaces the process's signal handlers; then a TERM would end a sweep without a pause."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -146,16 +144,20 @@ def _signals_kept() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def slots(asked: Resources) -> Slots:
-    """What each fit gets, and how many fit on the machines that are here or that the cluster may yet start.
+def slots(resources: Resources) -> Slots:
+    """What each fit gets, and how many run at once on the machines that are here or that the cluster may start.
 
     Raises:
         UserError: one fit asks for more than any machine of the cluster has.
     """
-    here, to_come = _machines()
-    kinds = to_come or here
-    gpus = (1.0 if any(kind.gpus for kind in kinds) else 0.0) if asked.gpus == "auto" else float(asked.gpus)
-    cpus = 1.0 if asked.cpus == "auto" else float(asked.cpus)
+    file = os.environ.get("SWEEPER_MACHINES")
+    to_come = promised(Path(file).expanduser()) if file else []
+    known = all(kind.cpus is not None for kind in to_come)  # else a first machine must have come, to be measured
+    came = until(lambda: known or any(kind.cpus for kind in _here()), FIRST_WORKER_S, every_s=1.0)
+    here = _here()
+    kinds = (completed(to_come, here) if came else []) or here
+    gpus = (1.0 if any(kind.gpus for kind in kinds) else 0.0) if resources.gpus == "auto" else float(resources.gpus)
+    cpus = 1.0 if resources.cpus == "auto" else float(resources.cpus)
     now = sum(machine.fits(cpus, gpus) for machine in here)
     most = max(now, sum(kind.fits(cpus, gpus) for kind in kinds))
     if most < 1:
@@ -163,21 +165,11 @@ def slots(asked: Resources) -> Slots:
             f"resources: a fit asks for {cpus:g} CPUs and {gpus:g} GPUs; no machine of this Ray has or will have that "
             f"({'; '.join(map(str, kinds)) or 'there is none'}). Ask for less in 'resources', or give the cluster more."
         )
-    count = most if asked.max_concurrent == "auto" else min(most, int(asked.max_concurrent))
-    threads = max(1, int(cpus)) if asked.threads == "auto" else int(asked.threads)
-    if count > now:  # Tune shows one waiting fit at a time; an autoscaler starts machines for those that it sees
+    count = most if resources.max_concurrent == "auto" else min(most, int(resources.max_concurrent))
+    threads = max(1, int(cpus)) if resources.threads == "auto" else int(resources.threads)
+    if count > now:  # an autoscaler starts machines for the fits that it sees waiting; by default Tune shows it one
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(count)
     return Slots(count, cpus, gpus, "cuda" if gpus else "cpu", threads, bound_by_resources=count == most)
-
-
-def _machines() -> tuple[list[Machines], list[Machines]]:
-    """What is here, and the workers that may come; waits for a first one of a kind that only Ray knows."""
-    file = os.environ.get("SWEEPER_MACHINES")
-    kinds = promised(Path(file).expanduser()) if file else []
-    known = all(kind.cpus is not None for kind in kinds)
-    came = until(lambda: known or any(kind.cpus for kind in _here()), FIRST_WORKER_S, every_s=1.0)
-    here = _here()
-    return here, completed(kinds, here) if came else []
 
 
 def _here() -> list[Machines]:
@@ -188,7 +180,7 @@ def _here() -> list[Machines]:
 
 
 def promised(file: Path) -> list[Machines]:
-    """The workers that the cluster of this file may have at most.
+    """The most workers that the cluster of this file may have.
 
     Raises:
         UserError: the file cannot be read.
@@ -197,7 +189,7 @@ def promised(file: Path) -> list[Machines]:
         values = yaml_text.read(file.read_text(encoding="utf-8"), str(file)).values
     except OSError as fault:
         raise UserError(
-            f"{file} cannot be read: {fault.strerror}. SWEEPER_MACHINES names it; take that away."
+            f"{file} cannot be read: {fault.strerror}. SWEEPER_MACHINES names it: correct or unset that variable."
         ) from None
     head, most = values.get("head_node_type"), int(values.get("max_workers", 0))
     types: Mapping[str, Any] = values.get("available_node_types") or {}
@@ -211,7 +203,7 @@ def promised(file: Path) -> list[Machines]:
 
 
 def completed(kinds: Sequence[Machines], here: Sequence[Machines]) -> list[Machines]:
-    """`kinds`, where one that only Ray knows is taken to be as the largest machine that is here."""
+    """`kinds`, where one that only Ray knows is assumed to be like the largest machine that is here."""
     cpus = max((machine.cpus or 0.0 for machine in here), default=0.0)
     gpus = max((machine.gpus or 0.0 for machine in here), default=0.0)
     return [Machines(kind.count, cpus, gpus) if kind.cpus is None else kind for kind in kinds]

@@ -1,6 +1,6 @@
-"""What travels to an actor: which fit to train (`Order`), and where and with what (`Node`). Both are frozen.
+"""What travels to an actor: which fit to train (`Order`), and where and with what (`Node`).
 
-This module is all that actors and the queue share, so it imports nothing heavy: a worker needs no Optuna.
+Actors and the queue share only this module. It imports nothing heavy: a worker needs no Optuna.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Kind = Literal["fit", "held-out"]
 class Order:
     """One piece of work for an actor: train a fit, or measure a trained one on the held-out split.
 
-    `split_hash` is that of the data which the sweep's fits were trained on so far, None before the first one.
-    After `rungs` epochs the fit reports, because there it is compared with others.
+    `split_hash` identifies the data that earlier fits of the sweep were trained on; None before the first one.
+    The fit reports after each epoch in `rungs`, where it is compared with others.
     """
 
     number: int
@@ -41,7 +41,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Node:
-    """Where an actor works: the sweep's folder there, the lease that it writes under, and its share of the machine."""
+    """Where an actor works: the sweep's folder, the lease token and store it writes with, its share of the machine."""
 
     folder: Path
     token: int | None
@@ -52,7 +52,7 @@ class Node:
     gpus: float
 
     def sweep(self) -> SweepFolder:
-        """The sweep's folder, to be written under the driver's lease."""
+        """The sweep's folder, writable under the driver's lease."""
         return SweepFolder(self.folder, token=self.token, store=self.store)
 
     def __str__(self) -> str:
@@ -60,8 +60,5 @@ class Node:
 
 
 def config(node: Node, order: Order) -> dict[str, Any]:
-    """Both, as Ray Tune carries them: an actor finds them under these two keys.
-
-    Tune spells a config into the name of a scratch folder; there the values are as short as their `str`.
-    """
+    """Both as a config of Ray Tune. Tune puts a config's values into a folder name, so their `str` is short."""
     return {"node": node, "order": order}

@@ -1,12 +1,12 @@
-"""Which fit comes next: proposals of the study cut into fits, and fits gathered into trials.
+"""Which fit comes next: proposals are cut into fits, and the fits' results are gathered into trials.
 
-No Ray here: the executor asks `next`, runs the order somewhere, and says `done`. What a fit came to
-is read from its folder, so it makes no difference whether this process or one before it saw it end.
+No Ray here: the executor asks for the `next` order, runs it somewhere, and says `done`. A fit's result is read from
+its folder, so it does not matter whether this process or an earlier one saw it end.
 
 Three words for an end:
     done     an order is back from its actor, with a result or without one.
-    pruned   a fit is not trained further because others are ahead; its trial ends, without numbers.
-    stopped  the queue gives out no more orders; a resume goes on with what is left.
+    pruned   a fit is not trained further because others are ahead. Its trial ends without numbers.
+    stopped  the queue gives out no more orders. A resume goes on with what is left.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from sweeper.trial import State, Trial
 
 log = logging.getLogger(__name__)
 
-EMPTY_RETRIES = 2  # of an order that comes back without a result though its worker lives
-ENOUGH_TO_JUDGE = 10  # trials that have ended, before their failures are a share
+EMPTY_RETRIES = 2  # of an order that comes back without a result although its worker lives
+ENOUGH_TO_JUDGE = 10  # ended trials: with fewer, the share of failures says little
 
 
 @dataclass
 class _Open:
-    """A trial on its way: the seeds whose results are missing, and the results by seed."""
+    """A trial that has not ended: the seeds whose results are missing, and the results by seed."""
 
     proposal: Proposal
     missing: set[int]
@@ -44,9 +44,9 @@ class _Open:
 
 
 class FitQueue:
-    """Orders for the executor, in a sequence that depends on the study and the folders alone.
+    """Orders for the executor, in a sequence that only the study and the folders determine.
 
-    `begin` comes first. `on_trial` is called with each trial that has ended, `on_stop` once when the queue stops.
+    Call `begin` first. `on_trial` is called with each trial that has ended, `on_stop` once, when the queue stops.
     """
 
     def __init__(
@@ -67,19 +67,20 @@ class FitQueue:
         self._orders: deque[Order] = deque()
         self._out: set[tuple[Kind, int, int]] = set()
         self._pruned: set[tuple[Kind, int, int]] = set()
-        self._retries: Counter[tuple[Kind, int, int, bool]] = Counter()  # the last part: its worker died
+        self._retries: Counter[tuple[Kind, int, int, bool]] = Counter()  # the bool: its worker died
         self._held_out_ordered = False
         self._split_hash: str | None = None
-        # Trials of this attempt only: a person who resumes has seen the failures before it.
+        # Trials of this attempt only: whoever resumes has seen the earlier failures.
         self._failures_in_a_row = self._failures = self._ended = 0
         self.orders_done = 0
         self.notes: list[str] = []
         self.stopped = False
-        self.to_mend: str | None = None  # stopped, because no order can be carried out before a person mends this
-        self.too_many_failures: str | None = None  # stopped, because more failures would cost and teach nothing
+        # Why the queue has stopped: a person must mend this first, or more failures would cost and teach nothing.
+        self.to_mend: str | None = None
+        self.too_many_failures: str | None = None
 
     def begin(self) -> None:
-        """Take up the trials that earlier attempts left open; one whose fits all have results ends here."""
+        """Take up the trials that earlier attempts left open. One whose fits all have results ends here."""
         self._split_hash = self._known_split_hash()
         for proposal in self._study.open_proposals():
             self._take_up(proposal)
@@ -100,8 +101,8 @@ class FitQueue:
     def prunes(self, order: Order, epoch: int, values: Mapping[str, float | None]) -> bool:
         """Whether the fit of `order`, whose metrics after `epoch` epochs are `values`, is not trained further.
 
-        If so, its actor leaves it as it is, and the executor says `done`. The first seed decides for its trial. The
-        other seeds' fits that run beside it end where they next reach a rung, once the trial has ended.
+        If so, the executor lets its actor leave the fit as it is, and says `done`. The first seed decides for its
+        trial. Once the trial has ended, fits of its other seeds end at their next rung.
         """
         if self._halving is None or epoch not in order.rungs:
             return False
@@ -115,10 +116,10 @@ class FitQueue:
         return True
 
     def done(self, order: Order, *, died: bool = False, to_mend: str | None = None) -> None:
-        """The executor is through with `order`; `died` says that its process or machine did not live to its end.
+        """The executor has finished with `order`. `died`: its process or machine died before the order's end.
 
-        An order whose worker died is given out again, `max_retries` times. `to_mend` says why no order can be carried
-        out before a person has mended something. What a stop leaves without a result is ordered by the next attempt.
+        An order whose worker died is given out again, up to `max_retries` times. `to_mend` says what a person must
+        mend before any order can be carried out. What has no result after a stop is ordered by the next attempt.
         """
         self._out.discard(order.key)
         fetch = self._folder.fetch if order.kind == "fit" else self._folder.fetch_held_out
@@ -140,26 +141,26 @@ class FitQueue:
                 self._gather(self._open[order.number], order.seed, result)
 
     def stop(self) -> None:
-        """Give out no more orders; those that are out may end with the epoch that they are in."""
+        """Give out no more orders. Those that are out may end with the epoch they are in."""
         if not self.stopped:
             self.stopped = True
             self._on_stop()
 
     @property
     def running(self) -> int:
-        """How many orders are out."""
+        """The number of orders that are out."""
         return len(self._out)
 
     @property
     def empty(self) -> bool:
-        """True when no order will come any more, whatever the ones still out bring."""
+        """Whether no order will come any more, whatever the orders that are out bring."""
         nothing_left = self._held_out_ordered and not (self._orders or self._out or self._open)
         return self.stopped or nothing_left
 
     # --- trials are opened, and cut into orders
 
     def _refill(self) -> bool:
-        """Order the fits of further proposals until there is an order; False if there is none now."""
+        """Take up proposals until there is an order; False if there is none now."""
         while not self._orders and (proposal := self._study.propose()) is not None:
             self._take_up(proposal)
             if self.stopped:
@@ -169,7 +170,7 @@ class FitQueue:
         return bool(self._orders)
 
     def _take_up(self, proposal: Proposal) -> None:
-        """Open a trial: what has a durable result counts, the rest is ordered."""
+        """Open a trial: gather the results that are there, order the other fits."""
         trial = self._open[proposal.number] = _Open(proposal, set(self._seeds))
         rungs = () if self._halving is None else self._halving.rungs(int(proposal.params["epochs"]))
         for seed in self._seeds:
@@ -183,7 +184,7 @@ class FitQueue:
                 self._gather(trial, seed, result)
 
     def _order_again(self, order: Order, died: bool) -> None:
-        """An order came back with nothing: its worker died, or its storage has a fault. After too many it failed."""
+        """An order came back without a result: its worker died, or its storage is at fault. Too often is a failure."""
         if self.stopped:
             return
         allowed = self._max_retries if died else EMPTY_RETRIES
@@ -194,12 +195,12 @@ class FitQueue:
             if died:
                 log.warning("%s: its worker died; another one goes on (%d of %d)", order, times, allowed)
         elif order.kind == "fit":
-            why = f"its worker died more often than resources.max_retries allows ({allowed})"
-            why = why if died else f"ended {times} times without a result"
+            deaths = f"its worker died more often than resources.max_retries allows ({allowed})"
+            why = deaths if died else f"ended {times} times without a result"
             self._close(self._open[order.number], failed=f"seed {order.seed}: {why}")
 
     def _order_held_out(self) -> None:
-        """The choice is made: order the test numbers of the front, of the baselines, and of each method's points."""
+        """Order test numbers: of the front, the baselines, and each method's points. Nothing is chosen after this."""
         self._held_out_ordered = True
         trials, front = self._study.look()
         of_methods = recommend.measured_per_method(trials, self._study.objectives)
@@ -224,7 +225,7 @@ class FitQueue:
         return result
 
     def _gather(self, trial: _Open, seed: int, result: dict[str, Any]) -> None:
-        """A fit of an open trial has a result. The trial ends with its last one, or the first without numbers."""
+        """A fit of an open trial has a result. The trial ends with the last result, or the first without numbers."""
         trial.results[seed] = result
         trial.missing.discard(seed)
         self._split_hash = self._split_hash or _split_hash(result)
@@ -236,7 +237,7 @@ class FitQueue:
             self._close(trial)
 
     def _close(self, trial: _Open, *, failed: str | None = None, pruned: str | None = None) -> None:
-        """Tell the study, once; the other fits of a trial that failed or was pruned are pointless."""
+        """Tell the study that a trial has ended, once. Its fits that wait are not needed any more."""
         number = trial.proposal.number
         self._orders = deque(order for order in self._orders if order.number != number)
         if number not in self._open:
@@ -252,7 +253,7 @@ class FitQueue:
         self._on_trial(ended)
 
     def _judge(self, trial: Trial) -> None:
-        """Stop where failures are the rule: more of them would cost, and teach nothing."""
+        """Stop the queue if trials fail too often."""
         self._ended += 1
         self._failures += trial.reason is not None
         self._failures_in_a_row = 0 if trial.reason is None else self._failures_in_a_row + 1
@@ -271,7 +272,7 @@ class FitQueue:
     # --- fits that others are ahead of
 
     def _was_to_be_pruned(self, order: Order) -> bool:
-        """Prune a fit that was left just where it is compared, by an attempt that did not live to prune it."""
+        """Prune a fit that stands at a rung, left there by an attempt that died before it could prune it."""
         history = self._folder.fit(order.number, order.seed).history() if order.rungs else []
         if not history or not self.prunes(order, len(history), metrics(history[-1])):
             return False
@@ -286,10 +287,10 @@ class FitQueue:
     # --- the data
 
     def _known_split_hash(self) -> str | None:
-        """That of the data which the sweep's fits were trained on, from one that did not fail."""
+        """Of the data that the sweep's complete trials were trained on."""
         for trial in self._study.trials():
             if trial.state is State.COMPLETE:
-                with contextlib.suppress(Corrupt):  # the next one knows it too
+                with contextlib.suppress(Corrupt):  # the next trial has it too
                     result = self._folder.fit(trial.number, self._seeds[0]).result()
                     if result is not None:
                         return _split_hash(result)

@@ -1,6 +1,6 @@
-"""How a sweep is paused while its trials are trained: the first Ctrl-C or TERM does it gently, the second at once.
+"""How a sweep is paused: at the first Ctrl-C or TERM when the running epochs have ended, at the second at once.
 
-`Interrupts` hears the signals in the driver; `pause` sends them, from another process of the same machine.
+`Interrupts` receives the signals in the driver; `pause` sends them, from another process on the same machine.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ class Interrupts:
         self._acts: list[Callable[[], None]] = []
 
     def then(self, act: Callable[[], None]) -> None:
-        """Do `act` at the first signal; at once if it has come already."""
+        """Call `act` at the first signal, or now if it has come already."""
         self._acts.append(act)
         if self.number is not None:
             act()
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[Interrupts]:
-        """Handle INT and TERM here (in the main thread; elsewhere signals are somebody else's)."""
+        """Inside, INT and TERM are handled here. Only the main thread can do that; in others nothing changes."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.signal(number, self._come) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _come(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:
             raise KeyboardInterrupt
         self.number = number
@@ -57,21 +57,27 @@ class Interrupts:
 
 
 def pause(folder: SweepFolder, *, at_once: bool = False) -> str:
-    """Ask the driver of a sweep to pause; `at_once` does not wait for the epochs that are on their way.
+    """Ask the driver of a sweep to pause, and return a sentence that says what came of it.
 
-    Gives a sentence for who asked. Nothing is lost either way; `at_once` costs an epoch of each fit at most.
+    `at_once` does not wait for the running epochs, and ends the driver by force if it does not react. No result is
+    lost; it costs at most an epoch of each fit.
 
     Raises:
         UserError: there is no such sweep, or its driver is on another machine.
     """
-    holder = _holder(folder)
-    if holder is None:
+    spec = opening.open_spec(folder)
+    lease = Lease(opening.study_url(spec, folder), spec.name)
+    try:
+        holder = lease.holder()
+    finally:
+        lease.close()
+    if holder is None or not holder.alive:
         return f"nobody drives '{folder.name}'; there is nothing to stop."
     if holder.host != here():
         raise UserError(f"'{folder.name}' is driven by {holder}, which is not this machine. Stop it there.")
     os.kill(holder.pid, signal.SIGINT)
     if not at_once:
-        return f"asked {holder} to pause '{folder.name}' when the epochs on their way have ended."
+        return f"asked {holder} to pause '{folder.name}' when the running epochs have ended."
     for number in (signal.SIGINT, signal.SIGKILL):
         if _gone(holder):
             break
@@ -80,16 +86,6 @@ def pause(folder: SweepFolder, *, at_once: bool = False) -> str:
     return f"'{folder.name}' is stopped."
 
 
-def _holder(folder: SweepFolder) -> Holder | None:
-    spec = opening.open_spec(folder)
-    lease = Lease(opening.study_url(spec, folder), spec.name)
-    try:
-        holder = lease.holder()
-    finally:
-        lease.close()
-    return holder if holder is not None and holder.alive else None
-
-
 def _gone(holder: Holder) -> bool:
-    """Whether the driver ended within its grace."""
+    """Whether the driver ends within GRACE_S."""
     return until(lambda: born(holder.pid) != holder.born, GRACE_S)

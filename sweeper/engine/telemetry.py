@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from sweeper.results.results import Results
 from sweeper.state.opening import open_spec, open_study
@@ -27,42 +27,23 @@ GAUGES = {  # name: what it is, and its tags beside the sweep's name
 }
 
 
-class Telemetry:
-    """The gauges of one sweep. `ray` must be joined before the first `tell`."""
-
-    def __init__(self, folder: SweepFolder) -> None:
-        from ray.util.metrics import Gauge
-
-        self._folder, self._spec, self._study = folder, open_spec(folder), open_study(folder)
-        self._gauges = {name: Gauge(name, text, ("sweep", *tags)) for name, (text, tags) in GAUGES.items()}
-
-    def tell(self) -> None:
-        """Set every gauge to what the study says now."""
-        results = Results(self._folder, self._spec, *self._study.look())
-        for state, count in results.counts.items():
-            self._set("sweeper_trials", count, {"state": state})
-        self._set("sweeper_budget", self._spec.budget)
-        self._set("sweeper_fits", sum(trial.seeds for trial in results.trials if trial.state.finished))
-        self._set("sweeper_front", len(results.front))
-        if results.front:
-            self._set("sweeper_hypervolume", results.hypervolume)
-
-    def _set(self, name: str, value: float, tags: Mapping[str, str] | None = None) -> None:
-        self._gauges[name].set(value, {"sweep": self._spec.name, **(tags or {})})
-
-
 @contextlib.contextmanager
 def telling(folder: SweepFolder, *, period_s: float = PERIOD_S) -> Iterator[None]:
-    """Inside, the sweep's gauges are kept up to date; at the end they are set once more."""
+    """Inside, the sweep's gauges are kept up to date; at the end they are set once more. Ray must be joined."""
     over = threading.Event()
 
     def work() -> None:
+        from ray.util.metrics import Gauge
+
         try:
-            telemetry = Telemetry(folder)
-            telemetry.tell()
-            while not over.wait(period_s):
-                telemetry.tell()
-            telemetry.tell()
+            spec, study = open_spec(folder), open_study(folder)
+            gauges = {name: Gauge(name, text, ("sweep", *tags)) for name, (text, tags) in GAUGES.items()}
+            last = False
+            while not last:
+                last = over.is_set()
+                for name, value, tags in _readings(Results(folder, spec, *study.look())):
+                    gauges[name].set(value, {"sweep": spec.name, **tags})
+                over.wait(period_s)
         except Exception as fault:  # a store that is away, a Ray that is gone: the sweep itself will say so
             log.warning("telemetry: %s: %s. The gauges stand still; the sweep goes on.", type(fault).__name__, fault)
 
@@ -73,3 +54,14 @@ def telling(folder: SweepFolder, *, period_s: float = PERIOD_S) -> Iterator[None
     finally:
         over.set()
         thread.join(10.0)
+
+
+def _readings(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
+    """Each gauge's name, value and tags."""
+    for state, count in results.counts.items():
+        yield "sweeper_trials", count, {"state": state}
+    yield "sweeper_budget", results.spec.budget, {}
+    yield "sweeper_fits", sum(trial.seeds for trial in results.trials if trial.state.finished), {}
+    yield "sweeper_front", len(results.front), {}
+    if results.front:
+        yield "sweeper_hypervolume", results.hypervolume, {}

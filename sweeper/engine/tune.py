@@ -1,7 +1,7 @@
-"""How orders reach the actors: the queue as Ray Tune sees it. Thin, and with no state that matters.
+"""How orders reach the actors: the queue as Ray Tune sees it. Nothing here needs to survive a crash.
 
-Tune asks a searcher for trials, a scheduler whether they go on, and calls back in each turn of its loop. Its own
-results and snapshots are not read: what a fit came to is in the fit's folder, and the queue decides.
+Tune asks a searcher for trials and a scheduler whether they go on. Its own results and snapshots are never read: a
+fit's outcome is in its folder, and the queue decides.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOOK_EVERY_S = 5.0
 
 
 def run(queue: FitQueue, folder: SweepFolder, slots: Slots) -> None:
-    """Let Ray Tune carry out orders until the queue has no more. Its attempt is scratch, its result not read."""
+    """Let Ray Tune carry out orders until the queue has no more."""
     node = Node(folder.path, folder.token, folder.store, slots.device, slots.threads, slots.cpus, slots.gpus)
     ahead = 1 if slots.count > 1 and slots.bound_by_resources else 0
     searcher = FitSearcher(queue, node, limit=slots.count, ahead=ahead)
@@ -44,32 +44,31 @@ def run(queue: FitQueue, folder: SweepFolder, slots: Slots) -> None:
             verbose=0,
             callbacks=[RayWatch.here()],
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
-            failure_config=FailureConfig(max_failures=0),  # the queue retries: Tune does not, of an actor that starts
+            failure_config=FailureConfig(max_failures=0),  # the queue retries; Tune would not if an actor cannot start
         ),
     )
-    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # a trial of Tune that died is not one of the sweep
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it calls an order that died a failed trial
     try:
         with telemetry.telling(folder):
             tuner.fit()
-    except RayLost as fault:  # the attempt is over, short of its budget; what was durable is there for the next one
+    except RayLost as fault:  # the attempt ends short of its budget; a resume goes on from what is durable
         log.warning("%s. Nothing that was finished is lost.", fault)
     if searcher.fault is not None:
         raise searcher.fault
 
 
 class FitSearcher(Searcher):
-    """Hands orders to Tune as trial configs, at most `limit` at a time plus `ahead` that wait.
+    """Hands orders to Tune as trial configs: at most `limit` that run, and `ahead` that wait.
 
-    One order in waiting lets Tune keep a finished actor for it, instead of killing the actor and
-    paying its imports again; with a single slot none is needed, and none is given, so that each
-    proposal knows the outcome of the one before.
+    If an order waits, Tune gives it to an actor that has finished, instead of ending that actor and paying for its
+    imports again. With a single slot none waits, so that each proposal knows the outcome of the one before.
     """
 
     def __init__(self, queue: FitQueue, node: Node, *, limit: int, ahead: int) -> None:
         super().__init__(metric=None, mode=None)
         self._queue, self._node, self._most = queue, node, limit + ahead
-        self._orders: dict[str, Order] = {}  # by Tune's own name of the trial
-        self.fault: Exception | None = None  # Tune would swallow it, and wait without end
+        self._orders: dict[str, Order] = {}  # by Tune's name for the trial
+        self.fault: Exception | None = None  # kept here, because Tune would swallow it and wait without end
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next order as a config, None for 'not now', FINISHED for 'no more'."""
@@ -99,7 +98,7 @@ class FitSearcher(Searcher):
             return True
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tune is through with an order. `error` means that its actor died, in training or before it began."""
+        """Tune has finished with an order. `error`: its actor died, in training or before it began."""
         returned = self._orders.pop(trial_id, None)
         if returned is None:
             return
@@ -113,7 +112,7 @@ class FitSearcher(Searcher):
         self._queue.stop()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its searcher into the attempt's scratch, which is never read back: give it nothing."""
+        """Nothing: Tune pickles its searcher into the attempt's scratch, which is never read back."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
@@ -121,7 +120,7 @@ class FitSearcher(Searcher):
         open(checkpoint_path, "w").close()
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: an attempt is never restored, a fresh one is begun."""
+        """Nothing: an attempt is never restored; a resume begins a new one."""
 
 
 class HalvingScheduler(FIFOScheduler):
@@ -133,23 +132,22 @@ class HalvingScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """After each report of a fit."""
-        decision: str = self.STOP if self._searcher.prunes(trial.trial_id, result) else self.CONTINUE
-        return decision
+        return str(self.STOP if self._searcher.prunes(trial.trial_id, result) else self.CONTINUE)
 
     def __getstate__(self) -> dict[str, Any]:
-        """As the searcher's: nothing."""
+        """Nothing, as the searcher's."""
         return {}
 
 
 class RayLost(RuntimeError):
-    """The Ray that this driver is attached to has died; what its fits made durable is there for a resume."""
+    """The Ray that this driver is attached to has died. A resume goes on from what its fits made durable."""
 
 
 class RayWatch(Callback):
-    """Ends an attempt whose own node of Ray is gone: Tune itself would wait for it without end.
+    """Ends an attempt whose own Ray node is gone: Tune would wait for it without end.
 
-    Other nodes may die: Tune moves their fits. Ray's head tells a dead node from a slow one after some 15 s; a dead
-    head (its GCS) ends the driver by itself.
+    Other nodes may die: Tune moves their fits. Ray's head takes some 15 s to tell a dead node from a slow one. If the
+    head itself (its GCS) dies, Ray ends the driver.
     """
 
     def __init__(self, node: str, nodes: Callable[[], Sequence[dict[str, Any]]], every_s: float = LOOK_EVERY_S) -> None:
@@ -158,7 +156,7 @@ class RayWatch(Callback):
 
     @classmethod
     def here(cls) -> RayWatch:
-        """Of the node that this process is attached to."""
+        """For the node that this process is attached to."""
         return cls(ray.get_runtime_context().get_node_id(), ray.nodes)
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:

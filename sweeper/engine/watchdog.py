@@ -1,8 +1,8 @@
-"""An epoch has a time limit: one that hangs fails its fit, and its process ends, since nothing else ends a hang.
+"""The time limit of an epoch. An epoch that hangs fails its fit and ends its process: nothing else ends a hang.
 
-There are two lines. A thread notices, says where the fit hangs, and ends the process. Where the hang holds the
-interpreter's lock no thread of Python runs; then `faulthandler`, which needs no lock, writes the stack to a file
-and ends the process, and the next actor that gets the order finds the file.
+There are two lines of defence. A thread notices the hang, reports the stack, and ends the process. If the hang holds
+the interpreter's lock, no Python thread runs: then `faulthandler`, which needs no lock, writes the stack to a file and
+ends the process. The next actor that gets the order reads the file.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from pathlib import Path
 from sweeper.errors import UserError
 
 BEAT_S = 2.0
-EXIT = 75  # the process's, after a hang: try the next order in a fresh one
-_GRACE_S = 60.0  # of the second line, at most
+EXIT = 75  # the exit code after a hang: "try again"
+_GRACE_S = 60.0  # how much later than the first line the second acts, at most
 
 
 class Watchdog:
-    """Watches one piece of work at a time, of the thread that asks for it.
+    """Watches one piece of work at a time.
 
-    `beat` is called every `BEAT_S` seconds with the seconds since the work began; `hangs` when it takes longer
-    than `limit_s` (None: no limit), with the stack of the thread that works. Then the process ends.
+    `beat` is called every `BEAT_S` seconds with the seconds since the work began. When it takes longer than `limit_s`
+    (None: no limit), `hangs` is called with the stack of the working thread. Then the process ends.
     """
 
     def __init__(self, limit_s: float | None, *, beat: Callable[[float], None], hangs: Callable[[str], object]) -> None:
         self._limit_s, self._beat, self._hangs = limit_s, beat, hangs
         self._began: float | None = None
-        self._worker = 0  # the thread's number
+        self._worker = 0  # the id of the working thread
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     @contextlib.contextmanager
     def watching(self, stuck: Path) -> Iterator[None]:
-        """Watch what is done inside; `stuck` is where the second line writes."""
+        """Watch the work inside. `stuck` is where the second line writes the stack."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
             self._thread.start()
@@ -49,7 +49,7 @@ class Watchdog:
             try:
                 yield
             finally:
-                with self._lock:  # while the thread reports a hang, the work that hung waits here for the end
+                with self._lock:  # if a hang is being reported, wait here: the process is about to end
                     self._began = None
 
     @contextlib.contextmanager
@@ -70,7 +70,7 @@ class Watchdog:
         pause_s = BEAT_S if self._limit_s is None else min(BEAT_S, self._limit_s / 4)
         while True:
             time.sleep(pause_s)
-            # Of a full disk, or a sweep that another driver took over, the work finds out by itself.
+            # A full disk, or a sweep that another driver took over: the work itself will report it.
             with self._lock, contextlib.suppress(OSError, UserError):
                 if self._began is None:
                     continue

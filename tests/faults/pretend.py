@@ -25,7 +25,8 @@ from safetensors.numpy import save
 
 from sweeper.cli import screen
 from sweeper.engine import driver
-from sweeper.engine.executor import Execute, Executor
+from sweeper.engine.attempt import Execute
+from sweeper.engine.driver import Executor
 from sweeper.engine.order import Order
 from sweeper.engine.queue import FitQueue
 from sweeper.spec import loading

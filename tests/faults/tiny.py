@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from sweeper.engine import actor as actors
 from sweeper.engine import attempt, driver
 from sweeper.engine.actor import FitActor
-from sweeper.engine.executor import Execute
+from sweeper.engine.attempt import Execute
 from sweeper.engine.order import Node, config
 from sweeper.engine.queue import FitQueue
 from sweeper.record import pictures

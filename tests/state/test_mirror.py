@@ -18,8 +18,8 @@ from pyarrow.fs import FileSystem
 
 from sweeper import patience
 from sweeper.engine import driver
+from sweeper.engine.attempt import Execute
 from sweeper.engine.driver import Outcome
-from sweeper.engine.executor import Execute
 from sweeper.errors import Paused, UserError
 from sweeper.spec import amending, loading
 from sweeper.spec.model import SweepSpec
