@@ -80,7 +80,7 @@ def sentence(trials: Sequence[Trial], members: Sequence[int], sample: Sample, ba
     ahead = [t.number for t, point_M in zip(others, points_TM, strict=True) if pareto.dominates(point_M, base_M)]
     if not ahead:
         beyond = sum(not pareto.dominates(base_M, point_M) for point_M in points_TM)
-        return f"No front member dominates plain {baseline} ({numbers}); {beyond} extend the front beyond it."
+        return f"No front member is better than plain {baseline} ({numbers}) in everything; {beyond} give up one objective for another."
     chances = luck(sample, base.number, ahead)
     labels = {t.number: f"#{t.number} {t.label}" for t in trials}
     return _said(chances, len(ahead), len(members), f"plain {baseline} ({numbers})", labels, sample)
