@@ -79,8 +79,9 @@ def sentence(trials: Sequence[Trial], members: Sequence[int], sample: Sample, ba
     base_M, *points_TM = points([base, *others], sample.objectives)
     ahead = [t.number for t, point_M in zip(others, points_TM, strict=True) if pareto.dominates(point_M, base_M)]
     if not ahead:
-        beyond = sum(not pareto.dominates(base_M, point_M) for point_M in points_TM)
-        return f"No front member is better than plain {baseline} ({numbers}) in everything; {beyond} give up one objective for another."
+        trades = sum(not pareto.dominates(base_M, point_M) for point_M in points_TM)
+        none = f"No front member is better than plain {baseline} ({numbers}) in everything"
+        return f"{none}; members that trade one objective for another: {trades}."
     chances = luck(sample, base.number, ahead)
     labels = {t.number: f"#{t.number} {t.label}" for t in trials}
     return _said(chances, len(ahead), len(members), f"plain {baseline} ({numbers})", labels, sample)

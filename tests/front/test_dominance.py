@@ -114,6 +114,6 @@ def test_with_one_seed_a_lead_is_said_to_be_of_unknown_worth() -> None:
 def test_a_front_that_only_goes_beyond_the_baseline_and_a_sweep_without_one_are_told_so() -> None:
     text = told([(0.5, 0.5), (0.9, 0.1)], 3)
     assert text.startswith("No front member is better than plain lora (accuracy")
-    assert text.endswith(" in everything; 1 give up one objective for another.")
+    assert text.endswith(" in everything; members that trade one objective for another: 1.")
     drawn = sweeps.measured(np.random.default_rng(0), ALIKE, 3)
     assert dominance.sentence([], [], drawn) == "No finished 'lora' baseline to compare with."
