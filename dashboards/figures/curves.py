@@ -11,7 +11,7 @@ import pandas as pd
 
 from dashboards.ink.chart import WIDE, Chart, Panel, ReferenceLine, Scale, Series
 from dashboards.ink.style import Look, looks
-from dashboards.ink.wording import direction, readable
+from dashboards.ink.wording import direction, readable, setting
 
 FEW = 8  # up to so many values of a parameter each is a point of the line; more are put into bins
 BINS = 5
@@ -19,7 +19,10 @@ BINS = 5
 
 @dataclass(frozen=True)
 class MethodCurve:
-    """One method and metric: each trial's own value, and the line through them with its spread."""
+    """One method and metric: each trial's own value, and the line through one trial for each value of the parameter.
+
+    `fixed` says at which values of the other parameters the line's trials were made; empty: each is the best there.
+    """
 
     method: str
     metric: str
@@ -28,11 +31,12 @@ class MethodCurve:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     binned: bool = False
+    fixed: str = ""
 
 
 @dataclass(frozen=True)
 class CurveNumbers:
-    """`level` holds the mean of the methods that do not have the parameter, by metric and method."""
+    """`level` holds the best trial of the methods that do not have the parameter, by metric and method."""
 
     parameter: str
     metrics: Mapping[str, str]
@@ -41,55 +45,63 @@ class CurveNumbers:
     log: bool
 
 
-def curve_numbers(trials: pd.DataFrame, parameter: str, metrics: Mapping[str, str]) -> CurveNumbers:
-    """From the complete rows of `trials` (state, label, method, the parameter, each metric and its `_std`).
+def curve_numbers(
+    trials: pd.DataFrame, parameter: str, metrics: Mapping[str, str], parameters: Sequence[str] = ()
+) -> CurveNumbers:
+    """From the complete rows of `trials` (state, label, method, `parameters`, each metric and its `_std`).
 
-    Where a method was tried at few values, a point of its line is the mean over the trials there, and
-    its bar their standard deviation (of one trial: over its seeds). Where a search took many, the
-    trials are put into bins of equal number.
+    A method's line holds its other `parameters` fixed at those of its best trial, where such trials are there for every
+    value of `parameter`. Elsewhere it goes through the best trial of each value (of many values: of each of a few bins
+    of equally many trials). Best is by the first of `metrics`. Bars: standard deviation over the seeds.
     """
     known = trials[(trials["state"] == "complete")]
+    first, sense = next(iter(metrics.items()))
+    others = [name for name in parameters if name not in (parameter, "method") and name in known]
     curves, level = [], {}
-    for metric in metrics:
-        for method, rows in known.dropna(subset=[metric]).groupby("method"):
-            with_it = rows.dropna(subset=[parameter]) if parameter in rows else rows.iloc[:0]
+    for method, rows in known.dropna(subset=[first]).groupby("method"):
+        ranked = rows.sort_values(first, ascending=sense == "min", kind="stable")
+        with_it = ranked.dropna(subset=[parameter]) if parameter in ranked else ranked.iloc[:0]
+        if len(with_it):
+            line, fixed, binned = _line(with_it, parameter, others)
+        for metric in metrics:
             if len(with_it):
-                curves.append(_curve(with_it, str(method), parameter, metric))
+                curves.append(_curve(with_it, line, str(method), parameter, metric, fixed, binned))
             else:
-                level[metric, str(method)] = float(rows[metric].mean())
+                level[metric, str(method)] = float(ranked[metric].iloc[0])
     values = [x for curve in curves for x, _, _ in curve.trials]
     log = bool(values) and min(values) > 0 and max(values) / min(values) >= 8
     return CurveNumbers(parameter, dict(metrics), tuple(curves), level, log)
 
 
-def _curve(rows: pd.DataFrame, method: str, parameter: str, metric: str) -> MethodCurve:
-    rows = rows.sort_values(parameter)
-    values = rows[parameter].astype(float)
-    binned = values.nunique() > FEW
-    bins = np.array_split(np.arange(len(rows)), BINS) if binned else [
-        np.flatnonzero(values.to_numpy() == value) for value in values.unique()
-    ]  # fmt: skip
-    parts = [rows.iloc[at] for at in bins]
+def _line(ranked: pd.DataFrame, parameter: str, others: Sequence[str]) -> tuple[pd.DataFrame, str, bool]:
+    """The trials that the line goes through, best first in `ranked`; what they have in common; whether from bins."""
+    values = ranked[parameter].nunique()
+    varied = [name for name in others if ranked[name].nunique(dropna=False) > 1]
+    best = ranked.iloc[0]
+    like_best = ranked[(ranked[varied].eq(best[varied]) | (ranked[varied].isna() & best[varied].isna())).all(axis=1)]
+    if varied and like_best[parameter].nunique() == values:
+        fixed = ", ".join(f"{name} {setting(best[name])}" for name in varied)
+        return like_best.drop_duplicates(parameter).sort_values(parameter), fixed, False
+    if values <= FEW:
+        return ranked.drop_duplicates(parameter).sort_values(parameter), "", False
+    bins = pd.Series(np.arange(len(ranked)) * BINS // len(ranked), ranked.sort_values(parameter).index)
+    return ranked.assign(bin=bins).drop_duplicates("bin").sort_values(parameter), "", True
+
+
+def _curve(
+    rows: pd.DataFrame, line: pd.DataFrame, method: str, parameter: str, metric: str, fixed: str, binned: bool
+) -> MethodCurve:
+    spread = line[f"{metric}_std"] if f"{metric}_std" in line else [math.nan] * len(line)
     return MethodCurve(
         method,
         metric,
-        tuple(zip(values, rows[metric].astype(float), rows["label"].astype(str), strict=True)),
-        tuple(_middle(part[parameter].astype(float)) for part in parts),
-        tuple(float(part[metric].mean()) for part in parts),
-        tuple(_spread(part, metric) for part in parts),
+        tuple(zip(rows[parameter].astype(float), rows[metric].astype(float), rows["label"].astype(str), strict=True)),
+        tuple(line[parameter].astype(float)),
+        tuple(line[metric].astype(float)),
+        tuple(map(float, spread)),
         binned,
+        fixed,
     )
-
-
-def _middle(values: pd.Series) -> float:
-    """The geometric mean where it exists: these parameters are searched on a logarithmic scale."""
-    return float(np.exp(np.log(values).mean())) if (values > 0).all() else float(values.mean())
-
-
-def _spread(part: pd.DataFrame, metric: str) -> float:
-    if len(part) > 1:
-        return float(part[metric].std(ddof=1))
-    return float(part[f"{metric}_std"].iloc[0]) if f"{metric}_std" in part else math.nan
 
 
 def curve_chart(numbers: CurveNumbers) -> Chart:
@@ -112,11 +124,11 @@ def curve_chart(numbers: CurveNumbers) -> Chart:
 
 
 def _ticks(numbers: CurveNumbers) -> tuple[float, ...]:
-    """Powers of two for what spans less than three decades, as ranks are written; powers of ten otherwise."""
+    """Powers of two for ranks, from 1 over less than three decades; powers of ten otherwise."""
     values = [x for curve in numbers.curves for x, _, _ in curve.trials]
     if not numbers.log:
         return ()
-    base = 2 if max(values) / min(values) < 1000 else 10
+    base = 2 if min(values) >= 1 and max(values) / min(values) < 1000 else 10
     low, high = math.floor(math.log(min(values), base) + 1e-9), math.ceil(math.log(max(values), base) - 1e-9)
     return tuple(float(base) ** power for power in range(low, high + 1))
 
@@ -125,17 +137,21 @@ def _series(curve: MethodCurve, look: Look) -> Sequence[Series]:
     xs, ys, names = zip(*curve.trials, strict=True)
     hover = [f"{name}\n{curve.metric} {y:.4f}" for name, y in zip(names, ys, strict=True)]
     faint = Series(curve.method, xs, ys, look=look, hover=hover, size=6, opacity=0.35, key=False)
-    means = [f"{curve.method}, mean {y:.4f}" for y in curve.mean]
+    means = [f"{curve.method} {y:.4f}" for y in curve.mean]
     line = Series(curve.method, curve.x, curve.mean, "line", look, error=curve.std, hover=means, size=7)
-    return [faint, line] if curve.binned else [line]
+    return [faint, line] if len(curve.trials) > len(curve.x) else [line]
 
 
 def _caption(numbers: CurveNumbers) -> str:
-    binned = any(curve.binned for curve in numbers.curves)
-    how = (
-        "Lines: means over bins of equally many trials, bars their standard deviation; faint: the trials."
-        if binned
-        else "Points: means over the trials with this value, bars their standard deviation (of one trial: over seeds)."
-    )
-    across = " Dashed: the mean of a method that has no such parameter." if numbers.level else ""
-    return f"{how}{across} Trials of a search also differ in their other parameters."
+    first = readable(next(iter(numbers.metrics)))
+    fixed = {curve.method: curve.fixed for curve in numbers.curves if curve.fixed}
+    each = "each bin of equally many trials" if any(curve.binned for curve in numbers.curves) else "each value"
+    parts = ["Bars: standard deviation over the seeds; faint: the other trials."]
+    if fixed:
+        parts.append("At fixed settings: " + "; ".join(f"{method} at {what}" for method, what in fixed.items()) + ".")
+    if any(not curve.fixed and len(curve.trials) > len(curve.x) for curve in numbers.curves):
+        others = "Other lines" if fixed else "Lines"
+        parts.append(f"{others}: the trial of {each} with the best {first}, so where more were tried it looks better.")
+    if numbers.level:
+        parts.append(f"Dashed: a method without this parameter, its trial with the best {first}.")
+    return " ".join(parts)

@@ -16,7 +16,7 @@ from dashboards.ink.chart import COLUMN, Chart
 from dashboards.ink.wording import decimal, interval
 from sweeper.front.intervals import of_share, shared_variance
 from sweeper.front.recommend import Rule
-from sweeper.report import papers
+from sweeper.report import papers, papers_figures
 from sweeper.results.results import Results
 from trainables.metrics import Answers
 
@@ -29,6 +29,7 @@ def sections(results: Results, by: Rule | str, named: Mapping[int, str]) -> list
         Section("Calibration", tuple(_calibration(results))),
         Section("What it depends on", tuple(_dependence(results))),
         Section("How the search went", tuple(_search(results))),
+        Section("The papers' figures", tuple(papers_figures.pictures(results, papers.points(results, by).numbers))),
     ]
     return [section for section in all_sections if section.blocks]
 
@@ -137,7 +138,7 @@ def _curve(parameter: str) -> Callable[[Results], Chart | None]:
         frame = results.trials_table
         if parameter not in frame or frame.loc[frame["state"] == "complete", parameter].nunique() < 2:
             return None
-        return curves.curve_chart(curves.curve_numbers(frame, parameter, results.spec.objectives))
+        return curves.curve_chart(curves.curve_numbers(frame, parameter, results.spec.objectives, _parameters(results)))
 
     return draw
 

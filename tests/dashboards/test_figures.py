@@ -15,7 +15,18 @@ import pandas as pd
 import pytest
 
 from dashboards.document import writers
-from dashboards.figures import bars, curves, exposure, front, growth, importance, parallel, reliability, surface
+from dashboards.figures import (
+    bars,
+    curves,
+    exposure,
+    front,
+    growth,
+    importance,
+    parallel,
+    reliability,
+    subgroups,
+    surface,
+)
 from dashboards.ink import paper, screen
 from dashboards.ink.chart import COLUMN, SCREEN, Chart
 from dashboards.ink.labels import CHARACTER, LINE, Box, place
@@ -327,26 +338,85 @@ def test_a_trial_off_the_front_attains_nothing() -> None:
         surface.surface_numbers(both, SENSES, [7])
 
 
-def test_few_values_of_a_parameter_are_the_points_of_a_line_each_the_mean_there() -> None:
+def test_where_other_settings_vary_too_the_line_is_the_best_trial_of_each_value() -> None:
     trials = table(
-        row(0, 0.8, 0.3, rank=8), row(1, 0.9, 0.3, rank=8), row(2, 0.7, 0.3, rank=16),
-        row(3, 0.6, 0.5, rank=math.nan, method="fft"),
+        row(0, 0.8, 0.3, rank=8), row(1, 0.9, 0.2, rank=8), row(2, 0.7, 0.3, rank=16),
+        row(3, 0.6, 0.5, rank=math.nan, method="fft"), row(4, 0.5, 0.1, rank=math.nan, method="fft"),
     )  # fmt: skip
-    numbers = curves.curve_numbers(trials, "rank", {"accuracy": "max"})
+    numbers = curves.curve_numbers(trials, "rank", SENSES)
+    accuracy, delta_f1 = numbers.curves
+    assert (accuracy.x, accuracy.mean, accuracy.std) == ((8, 16), (0.9, 0.7), (0.01, 0.01))
+    assert delta_f1.mean == (0.2, 0.3), "the same trials: the most accurate"
+    assert numbers.level == {("accuracy", "fft"): 0.6, ("delta_f1", "fft"): 0.5}
+    assert "the trial of each value with the best accuracy" in curves.curve_chart(numbers).caption
+
+
+def test_where_a_grid_was_searched_the_line_holds_the_other_settings_fixed() -> None:
+    """The best is rank 16 at lambda 1; at rank 8 lambda 0.1 was better, but the line stays at lambda 1."""
+    trials = table(
+        row(0, 0.80, 0.3, rank=8) | {"lambda": 0.1}, row(1, 0.75, 0.3, rank=8) | {"lambda": 1.0},
+        row(2, 0.70, 0.3, rank=16) | {"lambda": 0.1}, row(3, 0.90, 0.3, rank=16) | {"lambda": 1.0},
+    )  # fmt: skip
+    numbers = curves.curve_numbers(trials, "rank", {"accuracy": "max"}, ["method", "rank", "lambda"])
     (curve,) = numbers.curves
-    assert curve.x == pytest.approx((8, 16))
-    assert curve.mean == pytest.approx((0.85, 0.7))
-    assert curve.std == pytest.approx((math.sqrt(0.005), 0.01))  # over the two trials; of the one, over its seeds
-    assert numbers.level == {("accuracy", "fft"): 0.6}
+    assert curve.mean == (0.75, 0.9)
+    assert "fairlora at lambda 1." in curves.curve_chart(numbers).caption
 
 
 def test_many_values_are_put_into_bins_of_equal_number_and_ticks_are_powers_of_two() -> None:
     trials = table(*[row(n, n / 100, 0.3, rank=n) for n in range(4, 64)])
     numbers = curves.curve_numbers(trials, "rank", {"accuracy": "max"})
     (curve,) = numbers.curves
-    assert len(curve.x) == curves.BINS
-    assert curve.mean[0] == pytest.approx(np.mean(range(4, 16)) / 100)
+    assert curve.x == (15, 27, 39, 51, 63), "the best of each twelve"
     assert curves.curve_chart(numbers).panels[0].x.ticks == (4, 8, 16, 32, 64)
+
+
+def subgroup(number: int, seed: int, kind: str, name: str, n: int, **measures: float) -> dict[str, Any]:
+    return {"number": number, "seed": seed, "kind": kind, "name": name, "n": n, **measures}
+
+
+def test_the_variance_of_the_classes_losses_is_taken_for_each_seed() -> None:
+    """Losses 1 and 3: variance 1; losses 2 and 6: 4. Mean 2.5, standard deviation 3 / sqrt 2; worst class 3 and 6."""
+    rows = pd.DataFrame(
+        [
+            subgroup(5, 0, "class", "a", 9, loss=1.0), subgroup(5, 0, "class", "b", 1, loss=3.0),
+            subgroup(5, 1, "class", "a", 9, loss=2.0), subgroup(5, 1, "class", "b", 1, loss=6.0),
+        ]
+    )  # fmt: skip
+    variance, worst = subgroups.loss_numbers(rows, {5: "lora"}).measures.values()
+    assert (variance[0].y, variance[0].half) == ((2.5,), pytest.approx((3 / math.sqrt(2),)))
+    assert worst[0].y == (4.5,)
+
+
+def many_subgroups() -> pd.DataFrame:
+    """Trial 1 on two groups with two seeds, trial 2 with one; the larger group comes first in the table."""
+    return pd.DataFrame(
+        [
+            subgroup(1, 0, "attribute", "many", 90, accuracy=0.8, eod=0.1, loss=1.0),
+            subgroup(1, 0, "attribute", "few", 10, accuracy=0.5, eod=0.1, loss=1.0),
+            subgroup(1, 1, "attribute", "many", 90, accuracy=0.9, eod=0.2, loss=1.0),
+            subgroup(1, 1, "attribute", "few", 10, accuracy=0.6, eod=0.2, loss=1.0),
+            subgroup(2, 0, "attribute", "many", 90, accuracy=0.7, eod=0.3, loss=1.0),
+        ]
+    )
+
+
+def test_groups_are_sorted_by_size_and_their_means_have_the_interval_given() -> None:
+    numbers = subgroups.size_numbers(many_subgroups(), {1: "lora", 2: "fft"}, "attribute", ("accuracy", "eod"), len)
+    lora, fft = numbers.measures["accuracy"]
+    assert numbers.ticks == ("few\nn = 10", "many\nn = 90")
+    assert lora.y == pytest.approx((0.55, 0.85))
+    assert lora.half == (2, 2)
+    assert math.isnan(fft.y[0])
+    assert fft.y[1] == 0.7
+
+
+def test_against_rank_each_group_has_a_line_and_the_head_alone_is_rank_0() -> None:
+    numbers = subgroups.rank_numbers(many_subgroups(), {1: 8, 2: 0}, "attribute", ("accuracy",), len)
+    few, many = numbers.measures["accuracy"]
+    assert numbers.ticks == ("0", "8")
+    assert many.y == pytest.approx((0.7, 0.85))
+    assert math.isnan(few.y[0])
 
 
 def test_of_a_metric_that_should_be_low_the_bar_is_one_minus_it() -> None:
@@ -453,6 +523,13 @@ def every_chart() -> dict[str, Chart]:
         "parallel": parallel.parallel_chart(parallel.parallel_numbers(five(), ["rank"], SENSES)),
         "roc": exposure.roc_chart(
             exposure.roc_numbers({"lira": {"others": 100, "roc": {"fpr": [0.01, 0.1, 1.0], "tpr": [0.0, 0.3, 1.0]}}})
+        ),
+        "losses": subgroups.loss_chart(subgroups.loss_numbers(many_subgroups().assign(kind="class"), {1: "lora"})),
+        "sizes": subgroups.size_chart(
+            subgroups.size_numbers(many_subgroups(), {1: "lora", 2: "fft"}, "attribute", ("accuracy",), len), "Bars."
+        ),
+        "ranks": subgroups.rank_chart(
+            subgroups.rank_numbers(many_subgroups(), {1: 8, 2: 0}, "attribute", ("accuracy",), len), "Bars."
         ),
         "calibration": reliability.reliability_chart(
             reliability.reliability_numbers(bins((1, "all", "all", 8, 10, 6, 5.5)), {1: "knee"})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,11 +17,12 @@ from dashboards.document import tables, writers
 from dashboards.document.document import CodeBlock, DataTable, Document, Section, Text, plain
 from sweeper.cli import main
 from sweeper.errors import UserError
-from sweeper.report import export, sweep_report
+from sweeper.report import export, papers_figures, sweep_report
 from sweeper.results.results import Results
 from sweeper.state.sweep_folder import SweepFolder
 from tests import finished, hostile
 from trainables import files
+from trainables.metrics import Answers
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,23 @@ def test_a_method_that_was_not_measured_on_test_is_named(tmp_path: Path) -> None
     shutil.rmtree(path / "held-out" / "00001")  # plain full fine-tuning
     made = sweep_report.document(sweep_report.gather(Results.open(SweepFolder(path))))
     assert "Not measured on the test split: the points of fft." in words(section(made, "On the test split"))
+
+
+def test_the_papers_figures_are_in_the_report(document: Document) -> None:
+    shown = [block.name for block in section(document, "The papers' figures").blocks]
+    assert {"variance of per-class loss", "lora and fft, confidence", "groups by size"} <= set(shown)
+
+
+def test_the_odds_of_a_group_are_those_against_all_others() -> None:
+    """a: TPR 1/2, FPR 0; b and c together: TPR 1, FPR 1/2. c has no negatives: its FPR is unknown."""
+    answers = Answers(
+        labels_N=np.array([1, 1, 0, 1, 0, 0, 1]), predicted_N=np.array([1, 0, 0, 1, 1, 0, 1]), classes=("no", "yes"),
+        attributes_N=np.array([0, 0, 0, 1, 1, 1, 2]), attributes=("a", "b", "c"),
+    )  # fmt: skip
+    eods = papers_figures.odds_against_others(answers)
+    assert eods["a"] == 0.5
+    assert eods["b"] == 0.5
+    assert math.isnan(eods["c"])
 
 
 class References(HTMLParser):

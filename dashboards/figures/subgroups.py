@@ -1,0 +1,167 @@
+"""Groups of the data, method by method: the papers' figures of losses, intervals, ranks and sizes.
+
+FairLoRA, figures 1, 2b, 11 and 12 (variance of the classes' losses); On Fairness of LoRA, figures 2, 6 and 7.
+
+Rows of groups, one per fit and group: number, seed, kind, name, n, loss, accuracy and, where there is one, eod.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from dashboards.ink.chart import WIDE, Chart, Panel, Scale, Series
+from dashboards.ink.style import looks
+from dashboards.ink.wording import direction
+
+HalfWidth = Callable[[Sequence[float]], float]  # of an interval of the mean, from one value a seed; nan where unknown
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method's or group's values, and the half-length of their bars."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    half: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SubgroupNumbers:
+    """For each measure its lines, over the positions that `ticks` name."""
+
+    measures: Mapping[str, tuple[Line, ...]]
+    ticks: tuple[str, ...]
+
+
+def loss_numbers(rows: pd.DataFrame, chosen: Mapping[int, str]) -> SubgroupNumbers:
+    """Of the points `chosen` (number: name): the variance over the classes of their mean losses, and the mean loss.
+
+    Each is taken for every seed, then averaged; bars are one standard deviation over the seeds.
+    """
+    classes = rows[(rows["kind"] == "class") & (rows["n"] > 0)].astype({"loss": float})
+    by_fit = classes.groupby(["number", "seed"])["loss"]
+    spread = {"variance of the classes' losses": by_fit.var(ddof=0), "loss of the worst class": by_fit.max()}
+    measures = {}
+    for measure, values in spread.items():
+        by_trial = values.groupby("number")
+        means, stds = by_trial.mean(), by_trial.std()
+        measures[measure] = tuple(
+            Line(name, (float(place),), (float(means[number]),), (float(stds[number]),))
+            for place, (number, name) in enumerate(chosen.items())
+            if number in means
+        )
+    return SubgroupNumbers(measures, tuple(chosen.values()))
+
+
+def loss_chart(numbers: SubgroupNumbers) -> Chart:
+    """One mark for each method."""
+    caption = (
+        "Validation split; each method's point, mean over the seeds, bars their standard deviation. Lower is fairer."
+    )
+    styles = looks(list(numbers.ticks))
+    panels = []
+    for measure, lines in numbers.measures.items():
+        series = tuple(
+            Series(line.name, line.x, line.y, "points", styles[line.name], error=line.half, size=10, key=False)
+            for line in lines
+        )
+        across = Scale(low=-0.6, high=len(numbers.ticks) - 0.4, names=numbers.ticks)
+        panels.append(Panel(across, Scale(measure), series))
+    return Chart(tuple(panels), caption, WIDE)
+
+
+def group_order(rows: pd.DataFrame, kind: str) -> list[tuple[str, int]]:
+    """Name and number of examples of the groups of `kind` that have any, the smallest first."""
+    own = rows[(rows["kind"] == kind) & (rows["n"] > 0)].drop_duplicates("name")
+    return [(str(name), int(n)) for name, n in own.sort_values("n", kind="stable")[["name", "n"]].to_numpy()]
+
+
+def size_numbers(
+    rows: pd.DataFrame, chosen: Mapping[int, str], kind: str, measures: Sequence[str], half: HalfWidth
+) -> SubgroupNumbers:
+    """Each measure by group of `kind`, the smallest first: one line for each of `chosen`."""
+    own, order = rows[rows["kind"] == kind], group_order(rows, kind)
+    names = [name for name, _ in order]
+    return SubgroupNumbers(
+        {
+            measure: tuple(
+                _line(name, own[own["number"] == number], names, measure, half) for number, name in chosen.items()
+            )
+            for measure in _known(rows, kind, measures)
+        },
+        tuple(f"{name}\nn = {n:,}" for name, n in order),
+    )
+
+
+def _known(rows: pd.DataFrame, kind: str, measures: Sequence[str]) -> list[str]:
+    own = rows[rows["kind"] == kind]
+    return [measure for measure in measures if measure in own and own[measure].notna().any()]
+
+
+def _line(name: str, own: pd.DataFrame, groups: Sequence[object], measure: str, half: HalfWidth) -> Line:
+    values = [own.loc[own["name"] == group, measure].dropna().astype(float).tolist() for group in groups]
+    return Line(
+        name,
+        tuple(map(float, range(len(groups)))),
+        tuple(sum(each) / len(each) if each else math.nan for each in values),
+        tuple(half(each) for each in values),
+    )
+
+
+def size_chart(numbers: SubgroupNumbers, interval: str) -> Chart:
+    """One panel for each measure, one bar for each group and method; `interval` says what the error bars are."""
+    return Chart(
+        _panels(numbers, Scale(names=numbers.ticks), "bars"),
+        f"Validation split, the smallest group first; n: its examples. EOD: against all other groups. {interval}",
+        WIDE,
+    )
+
+
+def rank_numbers(
+    rows: pd.DataFrame, ranks: Mapping[int, int], kind: str, measures: Sequence[str], half: HalfWidth
+) -> SubgroupNumbers:
+    """Each measure against the rank (number of the trial: rank): one line for each group of `kind`."""
+    places = sorted(set(ranks.values()))
+    own = rows[(rows["kind"] == kind) & rows["number"].isin(list(ranks))]
+    by_rank = own.assign(group=own["name"], name=own["number"].map(ranks))
+    return SubgroupNumbers(
+        {
+            measure: tuple(
+                _line(group, by_rank[by_rank["group"] == group], places, measure, half)
+                for group, _ in group_order(own, kind)
+            )
+            for measure in _known(rows, kind, measures)
+        },
+        tuple(map(str, places)),
+    )
+
+
+def rank_chart(numbers: SubgroupNumbers, interval: str) -> Chart:
+    """One panel for each measure, one line for each group."""
+    return Chart(
+        _panels(numbers, Scale("rank (0: the head alone)", names=numbers.ticks), "line"),
+        f"Validation split; for each rank its most accurate trial. EOD: against all other groups. {interval}",
+        WIDE,
+    )
+
+
+def _panels(numbers: SubgroupNumbers, across: Scale, draw: Literal["bars", "line"]) -> tuple[Panel, ...]:
+    styles = looks(list(dict.fromkeys(line.name for lines in numbers.measures.values() for line in lines)))
+    return tuple(
+        Panel(
+            across,
+            Scale(direction(measure, "max" if measure == "accuracy" else "min"), 0, 1.02),
+            tuple(
+                Series(line.name, line.x, line.y, draw, styles[line.name], error=line.half,
+                       hover=[f"{line.name}\n{measure} {y:.4f}" for y in line.y])
+                for line in lines
+            ),
+        )
+        for measure, lines in numbers.measures.items()
+    )  # fmt: skip
