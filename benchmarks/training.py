@@ -37,7 +37,8 @@ from data import CORES
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables import data
-from trainables.data.images.cache import Transform, decoded
+from trainables.data.images.cache import decoded
+from trainables.data.images.transform import Transform
 from trainables.methods import METHODS
 from trainables.methods.base import GroupInfo
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from trainables import adapters, backbones, data
 from trainables.arrays import Floats, Ints
 from trainables.data.base import Dataset
-from trainables.data.images.cache import Images, Transform
+from trainables.data.images.cache import Images
+from trainables.data.images.transform import Transform
 from trainables.errors import UserError
 from trainables.methods import METHODS
 from trainables.methods.base import GroupInfo

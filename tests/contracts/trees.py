@@ -19,25 +19,14 @@ SIZE = (32, 32)
 
 def few(dataset: Dataset) -> Dataset:
     """The first examples of each cell of each split; the embedded digits are 1,197 images otherwise."""
-    rows = {name: _first_of_each_cell(part) for name, part in dataset.splits.items()}
-    return replace(
-        dataset,
-        splits={name: _only(part, rows[name]) for name, part in dataset.splits.items()},
-        ids={name: tuple(ids[i] for i in rows[name]) for name, ids in dataset.ids.items()},
-    )
+    splits = {name: part.part(_first_of_each_cell(part)) for name, part in dataset.splits.items()}
+    return replace(dataset, splits=splits)
 
 
-def _first_of_each_cell(part: Split) -> list[int]:
+def _first_of_each_cell(part: Split) -> np.ndarray:
     attributes_N = np.zeros(len(part), int) if part.attributes_N is None else part.attributes_N
     cells = list(zip(part.labels_N.tolist(), attributes_N.tolist(), strict=True))
-    return [i for i, cell in enumerate(cells) if cells[:i].count(cell) < PER_CELL]
-
-
-def _only(part: Split, rows: list[int]) -> Split:
-    attributes_N = None if part.attributes_N is None else part.attributes_N[rows]
-    return replace(
-        part, paths=tuple(part.paths[i] for i in rows), labels_N=part.labels_N[rows], attributes_N=attributes_N
-    )
+    return np.array([i for i, cell in enumerate(cells) if cells[:i].count(cell) < PER_CELL])
 
 
 def _waterbirds(root: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from PIL import Image
 from tests.data.trees import VARIANTS, home, ids, picture, told
 from trainables import data
 from trainables.data.base import SPLITS, Dataset
-from trainables.data.images.cache import Transform, decoded
+from trainables.data.images.cache import decoded
+from trainables.data.images.transform import Transform
 from trainables.errors import UserError
 from trainables.task import DataConfig
 
@@ -74,7 +75,7 @@ def test_a_fifth_of_each_class_of_trainval_can_be_the_validation_and_test_stays(
     assert dataset.groups("train", "class").counts_G.tolist() == [8] * len(VARIANTS)
     assert dataset.groups("val", "class").counts_G.tolist() == [2] * len(VARIANTS)
     assert ids(dataset, "train") | ids(dataset, "val") == ids(official, "train") | ids(official, "val")
-    assert dataset.ids["test"] == official.ids["test"]
+    assert dataset.ids("test") == official.ids("test")
     assert told(dataset) == told(official)
     assert Counter(home(dataset).values()) == {"train": 48, "val": 12, "test": 30}
 

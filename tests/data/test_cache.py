@@ -17,7 +17,8 @@ from timm.data.transforms_factory import create_transform
 from tests.data.trees import picture
 from trainables.data.base import SPLITS, Dataset, Split
 from trainables.data.images import cache, draft
-from trainables.data.images.cache import Images, Transform, decoded
+from trainables.data.images.cache import Images, decoded
+from trainables.data.images.transform import Transform
 from trainables.errors import UserError
 from trainables.task import DataConfig, cache_root
 
@@ -229,7 +230,7 @@ def test_a_torn_array_is_built_again_and_says_so(dataset: Dataset, tear: object)
     found = decoded(dataset, "train", SMALL)
     assert (found.images_NCHW == pixels(dataset, "train", SMALL)).all()
     assert found.hash == first
-    assert [note for note in found.notes if note.startswith("decoded images were torn and are built again")]
+    assert [note for note in found.notes if note.startswith("decoded images were damaged and are built again")]
     assert decoded(dataset, "train", SMALL).notes == ()
 
 

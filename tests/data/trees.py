@@ -42,14 +42,19 @@ def table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -
 
 
 def ids(dataset: Dataset, split: str) -> set[str]:
-    return set(dataset.ids[split])
+    return set(dataset.ids(split))
+
+
+def listed(dataset: Dataset) -> list[tuple[str, ...]]:
+    """The ids of every split, in order."""
+    return [dataset.ids(split) for split in SPLITS]
 
 
 def home(dataset: Dataset) -> dict[str, str]:
     """id -> split; an id in two splits fails."""
     for a, b in combinations(SPLITS, 2):
         assert not ids(dataset, a) & ids(dataset, b)
-    return {name: split for split in SPLITS for name in dataset.ids[split]}
+    return {name: split for split in SPLITS for name in dataset.ids(split)}
 
 
 def told(dataset: Dataset) -> dict[str, tuple[str, str]]:
@@ -60,5 +65,5 @@ def told(dataset: Dataset) -> dict[str, tuple[str, str]]:
             dataset.attributes[part.attributes_N[i]] if part.attributes_N is not None else "",
         )
         for split, part in dataset.splits.items()
-        for i, name in enumerate(dataset.ids[split])
+        for i, name in enumerate(dataset.ids(split))
     }

@@ -6,8 +6,7 @@ Shapes: N examples, C classes, A attribute values, G groups.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +50,29 @@ def partition(
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a dataset. `paths` are absolute; labels and attributes index the dataset's names."""
+    """One part of a dataset. `paths` are absolute; labels and attributes index the dataset's names.
+
+    `ids` are the examples' names within the dataset, where these are not their paths below its root.
+    """
 
     name: str
     paths: tuple[Path, ...]
     labels_N: Ints
     attributes_N: Ints | None = None
+    ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def part(self, rows_K: Ints) -> Split:
+        """The examples `rows_K` alone, in that order."""
+        return Split(
+            name=self.name,
+            paths=tuple(self.paths[i] for i in rows_K),
+            labels_N=self.labels_N[rows_K],
+            attributes_N=None if self.attributes_N is None else self.attributes_N[rows_K],
+            ids=tuple(self.ids[i] for i in rows_K) if self.ids else (),
+        )
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,6 @@ class Dataset:
     bad: tuple[BadRecord, ...] = ()
     notes: tuple[str, ...] = ()
     licence: str = "unknown"
-    ids: dict[str, tuple[str, ...]] = field(default_factory=dict)
     crop_bottom: int = 0
 
     def groups(self, split: str, kind: str) -> Groups:
@@ -104,14 +116,19 @@ class Dataset:
         except ValueError as error:
             raise ValueError(f"dataset {self.name} {error}") from None
 
+    def ids(self, split: str) -> tuple[str, ...]:
+        """The names of the examples of `split`: paths below `root`, where it has no others."""
+        part = self.splits[split]
+        return part.ids or tuple(path.relative_to(self.root).as_posix() for path in part.paths)
+
     @property
     def split_hash(self) -> str:
         """16 hex digits over every record of every split: the identity of what is trained and measured on."""
         digest = hashlib.sha256()
         for name in SPLITS:
             part = self.splits[name]
-            names: Sequence[str] = self.ids.get(name) or [str(p.relative_to(self.root)) for p in part.paths]
-            attributes = part.attributes_N if part.attributes_N is not None else np.full(len(part), -1)
-            for row in zip(names, part.labels_N, attributes, strict=True):
-                digest.update(f"{name}\x1f{row[0]}\x1f{row[1]}\x1f{row[2]}\x1e".encode())
+            attributes_N = part.attributes_N if part.attributes_N is not None else np.full(len(part), -1)
+            for id_, label, attribute in zip(self.ids(name), part.labels_N, attributes_N, strict=True):
+                # Separators that no name holds: two datasets cannot run together into the same text.
+                digest.update(f"{name}\x1f{id_}\x1f{label}\x1f{attribute}\x1e".encode())
         return digest.hexdigest()[:16]

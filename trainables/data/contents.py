@@ -11,6 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,25 +35,41 @@ def digests(root: Path, paths: Sequence[Path]) -> list[str | None]:
     """
     memory = cache_root() / "digests" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:20]}.json"
     known = _remembered(memory)
-    found = _each(lambda path: _digest(path, known.get(str(path))), paths)
-    told = {str(path): entry for path, entry in zip(paths, found, strict=True) if entry is not None}
-    if told.items() - known.items():
-        with contextlib.suppress(OSError):  # where nothing can be kept, it is read again
+    entries = _each(lambda path: _digest(path, known.get(str(path))), paths)
+    present = {str(path): entry for path, entry in zip(paths, entries, strict=True) if entry is not None}
+    if present.items() - known.items():
+        with contextlib.suppress(OSError):  # a memory that cannot be kept costs time only: the files are read again
             memory.parent.mkdir(parents=True, exist_ok=True)
-            write_text(memory, json.dumps(known | told))
-    return [entry and entry[2] for entry in found]
+            write_text(memory, json.dumps(known | present))
+    return [entry and entry[2] for entry in entries]
 
 
 def unreadable(paths: Sequence[Path]) -> list[str | None]:
     """Why each file is not an image that decodes to its last byte; None where it is one."""
     Image.preinit()  # before the threads, which would all do it
-    return _each(_problem, paths)
+    return _each(lambda path: decoding_problem(path, lambda image: image.load()), paths)
 
 
-def identical(found: Sequence[str | None]) -> list[list[int]]:
+def decoding_problem(file: Path | BytesIO, use: Callable[[Image.Image], object]) -> str | None:
+    """Why `use` could not have the image in `file`, in words; None where it could."""
+    try:
+        with Image.open(file) as image:
+            use(image)
+    except MemoryError:  # says something about this machine, not about the file
+        raise
+    except FileNotFoundError:
+        return "no such file"
+    except UnidentifiedImageError:
+        return "is not an image that Pillow can read"
+    except Exception as error:  # damaged bytes make Pillow raise nearly anything
+        return f"cannot be decoded: {type(error).__name__}: {error}"
+    return None
+
+
+def identical(digests: Sequence[str | None]) -> list[list[int]]:
     """The positions that share a digest, two or more in each list, in order."""
     together: dict[str, list[int]] = defaultdict(list)
-    for i, digest in enumerate(found):
+    for i, digest in enumerate(digests):
         if digest is not None:
             together[digest].append(i)
     return [positions for positions in together.values() if len(positions) > 1]
@@ -71,29 +88,14 @@ def _remembered(memory: Path) -> dict[str, _Entry]:
 
 def _digest(path: Path, known: _Entry | None) -> _Entry | None:
     try:
-        found = path.stat()
-        if known and known[:2] == (found.st_size, found.st_mtime_ns):
+        stat = path.stat()
+        if known and known[:2] == (stat.st_size, stat.st_mtime_ns):
             return known
-        return found.st_size, found.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+        return stat.st_size, stat.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()[:32]
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}. Mend that and start again.") from error
-
-
-def _problem(path: Path) -> str | None:
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except MemoryError:
-        raise
-    except FileNotFoundError:
-        return "no such file"
-    except UnidentifiedImageError:
-        return "is not an image that Pillow can read"
-    except Exception as error:  # damaged bytes make Pillow raise nearly anything
-        return f"cannot be decoded: {type(error).__name__}: {error}"
-    return None
 
 
 def _each(function: Callable[[Path], _T], paths: Sequence[Path]) -> list[_T]:

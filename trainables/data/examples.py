@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from trainables.data.base import SPLITS, BadRecord, Split
 from trainables.data.contents import identical
 from trainables.errors import UserError, few, nearest
 from trainables.task import DataConfig
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -27,26 +30,39 @@ class Example:
     split: str | None = None
 
 
-def find_root(config: DataConfig, *, folders: Sequence[str], marker: str, fetch: str) -> Path:
-    """The folder that holds `marker`: `data.root` itself, or the first of `folders` below it.
+def find_root(
+    config: DataConfig, *, folders: Sequence[str], holds: Callable[[Path], bool], lacks: str, fetch: str
+) -> Path:
+    """The folder that `holds` the dataset: `data.root` itself, or the first of `folders` below it.
 
     Raises:
-        UserError: no root is given, it does not exist, or the marker is nowhere; says what to fetch.
+        UserError: no root is given, it does not exist, or no folder holds it: it `lacks` that; says what to fetch.
     """
     if config.root is None:
         raise UserError(f"data.root is missing, and {config.name} needs your own copy. {fetch}")
     root = config.root.expanduser().resolve()
     if not root.is_dir():
         raise UserError(f"data.root is '{config.root}', which is not a folder. {fetch}")
-    for folder in (root, *(root / name for name in folders)):
-        if (folder / marker).is_file():
+    for folder in candidates(root, folders):
+        if folder.is_dir() and holds(folder):
             return folder
-    tried = ", ".join([marker, *(f"{name}/{marker}" for name in folders)])
-    raise UserError(f"data.root is '{config.root}', and none of these is in it: {tried}. {fetch}")
+    raise UserError(f"data.root is '{config.root}', and {lacks}. {fetch}")
 
 
-def read_table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file with their line numbers; columns are found by name, unknown ones are ignored.
+def find_file(config: DataConfig, name: str, *, folders: Sequence[str], fetch: str) -> Path:
+    """The folder that holds the file `name`, as `find_root` finds it."""
+    tried = ", ".join([name, *(f"{folder}/{name}" for folder in folders)])
+    lacks = f"none of these is in it: {tried}"
+    return find_root(config, folders=folders, holds=lambda root: (root / name).is_file(), lacks=lacks, fetch=fetch)
+
+
+def candidates(root: Path, folders: Sequence[str]) -> list[Path]:
+    """Where a dataset may lie: in `root`, or in a folder below it that its archive unpacks to."""
+    return [root, *(root / name for name in folders)]
+
+
+def read_table(path: Path, required: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file with their places (`index.csv:12`); columns are found by name, others are ignored.
 
     A field that a short row lacks is "".
 
@@ -56,23 +72,41 @@ def read_table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="", strict=True)
-            _require_columns(path, reader.fieldnames or (), required)
+            if missing := [name for name in required if name not in (reader.fieldnames or ())]:
+                raise UserError(_missing_columns(path, missing, reader.fieldnames or (), required))
             for row in reader:
-                yield reader.line_num, {name: row[name].strip() for name in row if name}
+                yield f"{path.name}:{reader.line_num}", {name: row[name].strip() for name in row if name}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a CSV file in UTF-8: {error}.") from error
 
 
-def _require_columns(path: Path, given: Sequence[str], required: Sequence[str]) -> None:
-    missing = [name for name in required if name not in given]
-    if not missing:
-        return
+def _missing_columns(path: Path, missing: Sequence[str], given: Sequence[str], required: Sequence[str]) -> str:
     close = {name: nearest(name, given) for name in missing}
     guesses = "".join(f" Is '{guess}' meant to be '{name}'?" for name, guess in close.items() if guess)
-    raise UserError(
+    return (
         f"{path}:1: column {', '.join(missing)} is missing; the header has: {', '.join(given) or 'nothing'}."
         f"{guesses} Needed: {', '.join(required)}."
     )
+
+
+def parsed(rows: Iterable[tuple[str, R]], parse: Callable[[str, R], Example]) -> tuple[list[Example], list[BadRecord]]:
+    """The examples that `parse` makes of rows and their places, the first of each id; and records of all others.
+
+    `parse` raises ValueError on a bad row; the message says what is wrong with it.
+    """
+    first: dict[str, Example] = {}
+    bad, repeated = [], []
+    for place, row in rows:
+        try:
+            example = parse(place, row)
+        except ValueError as error:
+            bad.append(BadRecord(place, str(error)))
+            continue
+        if example.id in first:
+            repeated.append(BadRecord(place, f"lists {example.id} again, first in {first[example.id].place}"))
+        else:
+            first[example.id] = example
+    return list(first.values()), [*bad, *repeated]
 
 
 def inside(root: Path, name: str) -> Path:
@@ -92,8 +126,8 @@ def inside(root: Path, name: str) -> Path:
 
 def splits(
     source: object, examples: Iterable[Example], classes: Sequence[str], attributes: Sequence[str] = ()
-) -> tuple[dict[str, Split], dict[str, tuple[str, ...]]]:
-    """The three splits and their ids, in the order of the ids: that of rows, files and folders changes nothing.
+) -> dict[str, Split]:
+    """The three splits, each in the order of its ids: that of rows, files and folders changes nothing.
 
     Raises:
         UserError: a split has no examples.
@@ -105,34 +139,31 @@ def splits(
         if not part:
             raise UserError(f"{source}: split {name} has no examples. All of {', '.join(SPLITS)} are needed.")
     label_of, attribute_of = ({name: i for i, name in enumerate(names)} for names in (classes, attributes))
-    return (
-        {name: _split(name, part, label_of, attribute_of) for name, part in parts.items()},
-        {name: tuple(example.id for example in part) for name, part in parts.items()},
-    )
+    return {name: _split(name, part, label_of, attribute_of) for name, part in parts.items()}
 
 
-def only_present(examples: Sequence[Example]) -> tuple[list[Example], list[BadRecord]]:
-    """Those whose file is there, and a record for each of the others."""
-    there = [example.path.is_file() for example in examples]
-    missing = (example for example, found in zip(examples, there, strict=True) if not found)
-    bad = [BadRecord(example.place, f"no such file: {example.id}") for example in missing]
-    return [example for example, found in zip(examples, there, strict=True) if found], bad
+def present(
+    examples: Iterable[Example], bad: Sequence[BadRecord], config: DataConfig, source: object
+) -> tuple[list[Example], tuple[BadRecord, ...]]:
+    """The examples whose file is there; and `bad`, with a record for each of the others.
 
-
-def only_once(examples: Iterable[Example]) -> tuple[list[Example], list[BadRecord]]:
-    """The first of each id, and a record for each repetition."""
-    first: dict[str, Example] = {}
-    bad = []
+    Raises:
+        UserError: as `settle` does.
+    """
+    there: list[Example] = []
+    missing = []
     for example in examples:
-        if example.id in first:
-            bad.append(BadRecord(example.place, f"lists {example.id} again, first in {first[example.id].place}"))
+        if example.path.is_file():
+            there.append(example)
         else:
-            first[example.id] = example
-    return list(first.values()), bad
+            missing.append(BadRecord(example.place, f"no such file: {example.id}"))
+    dropped = sum(record.dropped for record in [*bad, *missing])
+    settle([*bad, *missing], len(there) + dropped, config, source)
+    return there, (*bad, *missing)
 
 
 def settle(bad: Sequence[BadRecord], total: int, config: DataConfig, source: object) -> None:
-    """Lets a few dropped records pass where the config says `skip`, and refuses all others.
+    """Lets a few dropped records pass where the config says `skip`, and refuses more.
 
     Raises:
         UserError: `on_bad` is `fail` and any record was dropped, or more than `max_bad` of all were.
@@ -152,17 +183,16 @@ def settle(bad: Sequence[BadRecord], total: int, config: DataConfig, source: obj
 
 def conflicts(examples: Sequence[Example], digests: Sequence[str | None]) -> list[BadRecord]:
     """Files with the same bytes that are said to show different things. They are kept, all in one split."""
-    groups = ([examples[i] for i in positions] for positions in identical(digests))
-    return [record for group in groups for record in _conflict(sorted(group, key=lambda example: example.id))]
-
-
-def _conflict(group: list[Example]) -> Iterable[BadRecord]:
-    said = {"label": {e.label for e in group}, "attribute": {str(e.attribute) for e in group}}
-    differing = [f"{what} ({', '.join(sorted(values))})" for what, values in said.items() if len(values) > 1]
-    if differing:
-        others = ", ".join(few(example.id for example in group[1:]))
-        problem = f"has the same bytes as {others}, and they disagree on {' and '.join(differing)}; kept, in one split"
-        yield BadRecord(group[0].place, problem, dropped=False)
+    records = []
+    for positions in identical(digests):
+        copies = sorted((examples[i] for i in positions), key=lambda example: example.id)
+        given = {"label": {e.label for e in copies}, "attribute": {str(e.attribute) for e in copies}}
+        differing = [f"{what} ({', '.join(sorted(values))})" for what, values in given.items() if len(values) > 1]
+        if differing:
+            others, facts = ", ".join(few(copy.id for copy in copies[1:])), " and ".join(differing)
+            problem = f"has the same bytes as {others}, and they disagree on {facts}; kept, in one split"
+            records.append(BadRecord(copies[0].place, problem, dropped=False))
+    return records
 
 
 def _split(name: str, part: list[Example], label_of: dict[str, int], attribute_of: dict[str, int]) -> Split:
@@ -172,4 +202,5 @@ def _split(name: str, part: list[Example], label_of: dict[str, int], attribute_o
         paths=tuple(example.path for example in part),
         labels_N=np.array([label_of[example.label] for example in part], dtype=np.int64),
         attributes_N=None if attributes is None else np.array(attributes, dtype=np.int64),
+        ids=tuple(example.id for example in part),
     )

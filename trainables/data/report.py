@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "classes": list(dataset.classes),
         "attributes": list(dataset.attributes),
         "splits": {split: _counts(dataset, split) for split in SPLITS},
-        "bad": [{"place": b.place, "problem": b.problem, "dropped": b.dropped} for b in dataset.bad],
+        "bad": [asdict(record) for record in dataset.bad],
         "notes": list(dataset.notes),
         "licence": dataset.licence,
         "crop_bottom": dataset.crop_bottom,
@@ -37,10 +38,9 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 def tell(dataset: Dataset) -> str:
     """The same for people: a few lines."""
-    told = describe(dataset)
-    lines = [f"{told['name']}: {len(dataset.classes)} classes, split hash {told['split_hash']}"]
+    lines = [f"{dataset.name}: {len(dataset.classes)} classes, split hash {dataset.split_hash}"]
     for split in SPLITS:
-        counts = told["splits"][split]
+        counts = _counts(dataset, split)
         groups = counts.get("cell") or counts["class"]
         lines.append(f"  {split} {counts['n']:,}: " + ", ".join(f"{name} {n:,}" for name, n in groups.items()))
     dropped = [record for record in dataset.bad if record.dropped]
@@ -76,10 +76,9 @@ def _rows(dataset: Dataset, contents: bool) -> Iterator[tuple[str, ...]]:
         part = dataset.splits[split]
         images = [file.relative_to(dataset.root).as_posix() for file in part.paths]
         hashes = digests(dataset.root, part.paths) if contents else [None] * len(part)
-        attributes = (
-            [""] * len(part) if part.attributes_N is None else [dataset.attributes[i] for i in part.attributes_N]
-        )
         labels = [dataset.classes[i] for i in part.labels_N]
-        ids = dataset.ids.get(split) or images
-        for id_, label, attribute, image, digest in zip(ids, labels, attributes, images, hashes, strict=True):
-            yield split, id_, label, attribute, image, digest or ""
+        attributes = [""] * len(part)
+        if part.attributes_N is not None:
+            attributes = [dataset.attributes[i] for i in part.attributes_N]
+        for row in zip(dataset.ids(split), labels, attributes, images, hashes, strict=True):
+            yield split, *row[:-1], row[-1] or ""

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from trainables.data.base import SPLITS, BadRecord, Dataset
-from trainables.data.examples import Example, find_root, inside, only_once, only_present, settle, splits
+from trainables.data.base import SPLITS, Dataset
+from trainables.data.examples import Example, find_file, inside, parsed, present, splits
 from trainables.data.splitting import stratified
 from trainables.errors import UserError
 from trainables.task import DataConfig
@@ -36,66 +36,45 @@ def load(config: DataConfig) -> Dataset:
     Raises:
         UserError: no copy is there, a list is missing or not text, a split is empty, or too many lines are bad.
     """
-    root = find_root(config, folders=FOLDERS, marker=NAMES, fetch=_FETCH)
+    root = find_file(config, NAMES, folders=FOLDERS, fetch=_FETCH)
     classes = tuple(dict.fromkeys(line for _, line in _lines(root / NAMES)))
-    listed, bad = _read(root, frozenset(classes))
+
+    def parse(place: str, row: tuple[str, str]) -> Example:
+        split, line = row
+        id_, _, label = line.partition(" ")
+        label = label.strip()
+        if label not in classes:
+            raise ValueError(f"label is '{label}', which {NAMES} does not list")
+        return Example(place, id_, inside(root / IMAGES, f"{id_}.jpg"), label, split=split)
+
+    # Of an id that is in two lists the first line counts. From test to train: nothing of test is trained on.
+    lists = ((split, root / f"images_variant_{split}.txt") for split in reversed(SPLITS))
+    listed, bad = parsed(((place, (split, line)) for split, path in lists for place, line in _lines(path)), parse)
     if config.validation == "from-trainval":
-        listed = _redivided(listed)
-    found, missing = only_present(listed)
-    bad += missing
-    settle(bad, len(found) + len(bad), config, root)
-    parts, ids = splits(root, found, classes)
+        both = [example for example in listed if example.split != "test"]
+        part_of = stratified([e.id for e in both], [e.label for e in both], VALIDATION_SHARES)
+        listed = [replace(example, split=part_of.get(example.id, "test")) for example in listed]
+    examples, all_bad = present(listed, bad, config, root)
     return Dataset(
         name=config.name,
         root=root,
         classes=classes,
         attributes=(),
-        splits=parts,
-        bad=tuple(bad),
+        splits=splits(root, examples, classes),
+        bad=all_bad,
         notes=tuple(_notes(config)),
         licence="non-commercial research; the photographers keep the copyright",
-        ids=ids,
         crop_bottom=BANNER if config.crop_banner else 0,
     )
 
 
-def _read(root: Path, classes: frozenset[str]) -> tuple[list[Example], list[BadRecord]]:
-    """The three lists. An id that is in two of them stays in the later one: nothing of test is trained on."""
-    examples: list[Example] = []
-    bad: list[BadRecord] = []
-    for split in reversed(SPLITS):
-        table = root / f"images_variant_{split}.txt"
-        for number, line in _lines(table):
-            place = f"{table.name}:{number}"
-            try:
-                examples.append(_parse(root, place, line, classes, split))
-            except ValueError as error:
-                bad.append(BadRecord(place, str(error)))
-    once, repeated = only_once(examples)
-    return once, [*bad, *repeated]
-
-
-def _parse(root: Path, place: str, line: str, classes: frozenset[str], split: str) -> Example:
-    id_, _, label = line.partition(" ")
-    label = label.strip()
-    if label not in classes:
-        raise ValueError(f"label is '{label}', which {NAMES} does not list")
-    return Example(place, id_, inside(root / IMAGES, f"{id_}.jpg"), label, split=split)
-
-
-def _redivided(listed: list[Example]) -> list[Example]:
-    both = [example for example in listed if example.split != "test"]
-    part_of = stratified([e.id for e in both], [e.label for e in both], VALIDATION_SHARES)
-    return [replace(example, split=part_of.get(example.id, "test")) for example in listed]
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that say something, with their numbers from 1."""
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines that are not blank, with their places (`variants.txt:3`)."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as text in UTF-8: {error}. {_FETCH}") from error
-    return ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+    return ((f"{path.name}:{number}", line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
 def _notes(config: DataConfig) -> Iterator[str]:

@@ -12,11 +12,12 @@ file's bytes, so that copies of an image stay together and a new image moves no 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from trainables.data.base import SPLITS, BadRecord, Dataset
-from trainables.data.examples import Example, conflicts, inside, only_once, only_present, read_table, settle, splits
+from trainables.data.examples import Example, conflicts, inside, parsed, present, read_table, splits
 from trainables.data.splitting import SHARES, by_content
 from trainables.errors import UserError
 from trainables.task import Columns, DataConfig
@@ -39,7 +40,8 @@ def load_table(config: DataConfig) -> Dataset:
     """
     table = _table(config)
     columns = _columns(table, config.columns)
-    examples, bad = _rows(table, columns)
+    rows = read_table(table, (columns.image, columns.label))
+    examples, bad = parsed(rows, partial(_example, table.parent, columns))
     return _dataset(config, table.parent, table, examples, bad, has_attribute=columns.attribute is not None)
 
 
@@ -52,7 +54,16 @@ def load_folder(config: DataConfig) -> Dataset:
     root = _existing(config)
     if not root.is_dir():
         raise UserError(f"data.root is '{config.root}', a file. For a table of images, set data.name to 'csv'.")
-    examples, bad = _files(root)
+    level = split_level(root)
+    tops: list[tuple[str | None, Path]] = [*level.items()] if level else [(None, root)]
+    examples = []
+    for split, top in tops:
+        for folder in folders(top):
+            for path in _images(folder, deep=True):
+                name = path.relative_to(root).as_posix()
+                examples.append(Example(name, name, path, folder.name, split=split))
+    stray = (path for folder in (root, *level.values()) for path in _images(folder, deep=False))
+    bad = [BadRecord(path.relative_to(root).as_posix(), "lies in no class's folder") for path in stray]
     return _dataset(config, root, root, examples, bad, has_attribute=False)
 
 
@@ -75,31 +86,26 @@ def split_level(root: Path) -> dict[str, Path]:
 def _dataset(
     config: DataConfig, root: Path, source: Path, examples: list[Example], bad: list[BadRecord], *, has_attribute: bool
 ) -> Dataset:
-    once, repeated = only_once(examples)
-    found, missing = only_present(once)
-    bad = [*bad, *repeated, *missing]
-    settle(bad, len(found) + len(bad), config, source)
-    classes = _sorted({example.label for example in once})
+    there, all_bad = present(examples, bad, config, source)
+    classes = _sorted({example.label for example in examples})
     if len(classes) < 2:
         raise UserError(f"{source}: there is {len(classes)} class in it. At least two are needed.")
-    attributes = _sorted({str(example.attribute) for example in once}) if has_attribute else ()
-    complete, clashes, notes = _completed(root, found)
-    parts, ids = splits(source, complete, classes, attributes)
+    attributes = _sorted({str(example.attribute) for example in examples}) if has_attribute else ()
+    complete, clashes, notes = _completed(root, there)
     return Dataset(
         name=config.name,
         root=root,
         classes=classes,
         attributes=attributes,
-        splits=parts,
-        bad=(*bad, *clashes),
+        splits=splits(source, complete, classes, attributes),
+        bad=(*all_bad, *clashes),
         notes=notes,
         licence="the user's own",
-        ids=ids,
     )
 
 
 def _completed(root: Path, examples: list[Example]) -> tuple[list[Example], list[BadRecord], tuple[str, ...]]:
-    """The examples with the splits that nobody gave cut from train, what the cut found, and a note on it."""
+    """The examples, with splits that are not given cut from train; copies that disagree; and a note on the cut."""
     given = {example.split for example in examples if example.split}
     absent = [split for split in SPLITS if split not in given]
     if not absent or (given and "train" in absent):
@@ -129,82 +135,44 @@ def _table(config: DataConfig) -> Path:
     raise UserError(f"data.root is '{config.root}', a folder with these tables: {there}. Set it to the one CSV file.")
 
 
-def _columns(table: Path, asked: Columns) -> Columns:
-    """With attribute and split settled: a column of the table, or None."""
-    named = [name for name in (asked.image, asked.label, asked.attribute, asked.split) if name]
+def _columns(table: Path, columns: Columns) -> Columns:
+    """`columns`, with a column of the table or None for attribute and split."""
+    named = [name for name in (columns.image, columns.label, columns.attribute, columns.split) if name]
     first = next(read_table(table, named), None)
     if first is None:
         raise UserError(f"{table} has no rows.")
-    header = first[1]
-    usual = {name: name for name in ("attribute", "split") if name in header}
-    return asked.model_copy(
-        update={
-            "attribute": asked.attribute or usual.get("attribute"),
-            "split": asked.split or usual.get("split"),
-        }
-    )
+    usual = {name: name for name in ("attribute", "split") if name in first[1]}
+    return columns.model_copy(update=usual | columns.model_dump(exclude_none=True))
 
 
-def _rows(table: Path, columns: Columns) -> tuple[list[Example], list[BadRecord]]:
-    examples: list[Example] = []
-    bad: list[BadRecord] = []
-    for line, record in read_table(table, (columns.image, columns.label)):
-        place = f"{table.name}:{line}"
-        try:
-            examples.append(_parse(table.parent, place, record, columns))
-        except ValueError as error:
-            bad.append(BadRecord(place, str(error)))
-    return examples, bad
-
-
-def _parse(root: Path, place: str, record: dict[str, str], columns: Columns) -> Example:
+def _example(root: Path, columns: Columns, place: str, record: dict[str, str]) -> Example:
     path = inside(root, record[columns.image])
     for column in (columns.label, columns.attribute):
         if column and not record[column]:
             raise ValueError(f"{column} is empty")
+    split = record[columns.split] if columns.split else None
+    if split is not None and split.casefold() not in _SPLIT_OF:
+        raise ValueError(f"split is '{split}'. Use one of: {', '.join(SPLITS)}")
     return Example(
         place=place,
         id=path.relative_to(root).as_posix(),
         path=path,
         label=record[columns.label],
         attribute=record[columns.attribute] if columns.attribute else None,
-        split=_part(record[columns.split]) if columns.split else None,
+        split=None if split is None else _SPLIT_OF[split.casefold()],
     )
-
-
-def _part(text: str) -> str:
-    found = _SPLIT_OF.get(text.casefold())
-    if found is None:
-        raise ValueError(f"split is '{text}'. Use one of: {', '.join(SPLITS)}")
-    return found
 
 
 # --- folders
 
 
-def _files(root: Path) -> tuple[list[Example], list[BadRecord]]:
-    level = split_level(root)
-    tops: list[tuple[str | None, Path]] = [*level.items()] if level else [(None, root)]
-    examples = [example for split, top in tops for example in _classes(root, top, split)]
-    stray = (path for path in dict.fromkeys([root, *level.values()]) for path in _images(path, deep=False))
-    bad = [BadRecord(path.relative_to(root).as_posix(), "lies in no class's folder") for path in stray]
-    return examples, bad
-
-
-def _classes(root: Path, top: Path, split: str | None) -> Iterator[Example]:
-    for folder in folders(top):
-        for path in _images(folder, deep=True):
-            name = path.relative_to(root).as_posix()
-            yield Example(name, name, path, folder.name, split=split)
-
-
 def folders(top: Path) -> list[Path]:
-    """Those in `top`, by name; hidden ones are the system's."""
+    """Those in `top`, by name; hidden ones are the system's, not the user's."""
     return sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _images(folder: Path, *, deep: bool) -> Iterator[Path]:
-    """By their endings; hidden files are the system's, not the user's. Links to folders are not followed."""
+    """Visible files, by their endings. Links to folders are not followed: one may lead back to where it lies."""
     for here, inner, names in os.walk(folder):
         inner[:] = sorted(name for name in inner if deep and not name.startswith("."))
         for name in sorted(names):
@@ -212,14 +180,13 @@ def _images(folder: Path, *, deep: bool) -> Iterator[Path]:
                 yield Path(here, name)
 
 
-# --- both
+# --- tables and folders
 
 
 def _existing(config: DataConfig) -> Path:
     if config.root is None:
-        raise UserError(
-            f"data.root is missing. Set it to your {'table' if config.name == 'csv' else 'folder'} of images."
-        )
+        kind = "table" if config.name == "csv" else "folder"
+        raise UserError(f"data.root is missing. Set it to your {kind} of images.")
     root = config.root.expanduser().resolve()
     if not root.exists():
         raise UserError(f"data.root is '{config.root}', which does not exist.")
@@ -228,5 +195,5 @@ def _existing(config: DataConfig) -> Path:
 
 def _sorted(names: Iterable[str]) -> tuple[str, ...]:
     """By value where all are whole numbers, so that 10 comes after 9."""
-    found: Sequence[str] = sorted(names)
-    return tuple(sorted(found, key=int) if all(name.isdecimal() for name in found) else found)
+    ordered = sorted(names)
+    return tuple(sorted(ordered, key=int) if all(name.isdecimal() for name in ordered) else ordered)

@@ -125,39 +125,41 @@ def _whole(home: Path) -> bool:
 
 
 def _fill(home: Path) -> None:
+    from sklearn.datasets import load_sample_image
+
     digits, _ = _digits()
-    photos = _photos()
+    photos = [load_sample_image(f"{place}.jpg") for place in PLACES]  # [427, 640, 3] each
     for split in SPLITS:
         (home / split).mkdir()
     with (home / waterbirds.TABLE).open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(_COLUMNS)
-        for number, row in enumerate(_rows()):
-            image = _compose(digits[row.index], _crop(photos[row.place], row))
+        for number, row in enumerate(_rows()):  # crops lie within the split's strip of columns
+            photo, (start, end) = photos[row.place], STRIPS[row.split]
+            top = _draw(photo.shape[0] - SIZE + 1, "top", row.index, row.place)
+            left = start + _draw(end - start - SIZE + 1, "left", row.index, row.place)
+            image = _compose(digits[row.index], photo[top : top + SIZE, left : left + SIZE])
             Image.fromarray(image).save(home / row.file, format="PNG")
-            photo = f"{PLACES[row.place]}.jpg"
-            table.writerow((number, row.file, row.label, SPLITS.index(row.split), row.place, photo, row.digit))
+            codes = (row.label, SPLITS.index(row.split), row.place)
+            table.writerow((number, row.file, *codes, f"{PLACES[row.place]}.jpg", row.digit))
 
 
-@functools.cache
-def _rows() -> tuple[_Row, ...]:
+def _rows() -> Iterator[_Row]:
+    """Train: the first 95 % of each class, in drawn order, stand on the class's own background, the rest on the other.
+
+    Val and test: each digit stands on both.
+    """
     _, targets = _digits()
     parts = _partition()
-    train = _train_rows([(i, int(targets[i])) for i in parts["train"]])
-    held_out = (
-        _Row(split, i, int(targets[i]), place) for split in ("val", "test") for i in parts[split] for place in (0, 1)
-    )
-    return (*train, *held_out)
-
-
-def _train_rows(members: list[tuple[int, int]]) -> Iterator[_Row]:
-    """Each class apart: its first 95 % in drawn order stand on their own background, the rest on the other."""
     for label in (0, 1):
-        own = [(i, digit) for i, digit in members if (digit in RARE) == label]
-        own.sort(key=lambda member: _draw(2**64, "place", member[0]))
+        own = [i for i in parts["train"] if (targets[i] in RARE) == label]
+        own.sort(key=lambda i: _draw(2**64, "place", i))
         agreeing = round(AGREEMENT * len(own))
-        for position, (i, digit) in enumerate(own):
-            yield _Row("train", i, digit, label if position < agreeing else 1 - label)
+        for position, i in enumerate(own):
+            yield _Row("train", i, int(targets[i]), label if position < agreeing else 1 - label)
+    for split in ("val", "test"):
+        for i in parts[split]:
+            yield from (_Row(split, i, int(targets[i]), place) for place in (0, 1))
 
 
 @functools.cache
@@ -172,13 +174,6 @@ def _partition() -> dict[str, tuple[int, ...]]:
             left = left[count:]
         parts["train"] += left
     return {part: tuple(sorted(members)) for part, members in parts.items()}
-
-
-def _crop(photo: Pixels, row: _Row) -> Pixels:
-    start, end = STRIPS[row.split]
-    top = _draw(photo.shape[0] - SIZE + 1, "top", row.index, row.place)
-    left = start + _draw(end - start - SIZE + 1, "left", row.index, row.place)
-    return photo[top : top + SIZE, left : left + SIZE]
 
 
 def _compose(digit: Floats, background: Pixels) -> Pixels:
@@ -200,10 +195,3 @@ def _digits() -> tuple[Floats, Ints]:
 
     bunch = load_digits()
     return bunch.images, bunch.target.astype(np.int64)
-
-
-def _photos() -> tuple[Pixels, ...]:
-    """The two photos [427, 640, 3], in the order of `PLACES`."""
-    from sklearn.datasets import load_sample_image
-
-    return tuple(load_sample_image(f"{place}.jpg") for place in PLACES)

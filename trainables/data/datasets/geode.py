@@ -10,21 +10,12 @@ that a missing image moves no other one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from trainables.data.base import BadRecord, Dataset
-from trainables.data.examples import (
-    Example,
-    find_root,
-    inside,
-    only_once,
-    only_present,
-    read_table,
-    settle,
-    splits,
-)
+from trainables.data.examples import Example, find_file, inside, parsed, present, read_table, splits
 from trainables.data.splitting import stratified
 from trainables.task import DataConfig
 
@@ -63,54 +54,35 @@ def load(config: DataConfig) -> Dataset:
     Raises:
         UserError: no copy is there, its table lacks a column, a split is empty, or too many rows are bad.
     """
-    root = find_root(config, folders=FOLDERS, marker=TABLE, fetch=_FETCH)
-    rows, bad = _read(root)
-    part_of = stratified([row.id for row in rows], [(row.label, row.attribute) for row in rows])
-    found, missing = only_present([replace(row, split=part_of[row.id]) for row in rows])
-    settle([*bad, *missing], len(found) + sum(b.dropped for b in bad) + len(missing), config, root / TABLE)
-    classes = sorted({row.label for row in rows})
-    parts, ids = splits(root / TABLE, found, classes, REGIONS)
+    root = find_file(config, TABLE, folders=FOLDERS, fetch=_FETCH)
+    repaired: list[BadRecord] = []
+    listed, bad = parsed(read_table(root / TABLE, COLUMNS), partial(_example, root, repaired))
+    part_of = stratified([e.id for e in listed], [(e.label, e.attribute) for e in listed])
+    cut = (replace(example, split=part_of[example.id]) for example in listed)
+    examples, all_bad = present(cut, [*bad, *repaired], config, root / TABLE)
+    classes = tuple(sorted({example.label for example in listed}))
     return Dataset(
         name=config.name,
         root=root,
-        classes=tuple(classes),
+        classes=classes,
         attributes=REGIONS,
-        splits=parts,
-        bad=(*bad, *missing),
+        splits=splits(root / TABLE, examples, classes, REGIONS),
+        bad=all_bad,
         notes=("no official split: 70:10:20 of each object and region, by a hash of file_path",),
         licence="CC BY 4.0",
-        ids=ids,
     )
 
 
-def _read(root: Path) -> tuple[list[Example], list[BadRecord]]:
-    examples: list[Example] = []
-    bad: list[BadRecord] = []
-    for line, record in read_table(root / TABLE, COLUMNS):
-        place = f"{TABLE}:{line}"
-        try:
-            examples.append(_parse(root, place, record))
-        except ValueError as error:
-            bad.append(BadRecord(place, str(error)))
-        else:
-            bad += _repaired(place, record, examples[-1])
-    once, repeated = only_once(examples)
-    return once, [*bad, *repeated]
-
-
-def _parse(root: Path, place: str, record: dict[str, str]) -> Example:
-    name, label = record["file_path"], record["object"]
+def _example(root: Path, repaired: list[BadRecord], place: str, row: dict[str, str]) -> Example:
+    """The example of a row; one whose region its country tells is `repaired`."""
+    label, region, country = row["object"], row["region"], row.get("ip_country", "")
     if not label:
         raise ValueError("object is empty")
-    region, country = record["region"], record.get("ip_country", "")
     known = _REGION_OF.get(_letters(region)) or _REGION_OF_COUNTRY.get(_letters(country))
     if known is None:
         raise ValueError(f"region is '{region}' and ip_country '{country}'. Use one of: {', '.join(REGIONS)}")
-    path = inside(root / IMAGES, name)
+    path = inside(root / IMAGES, row["file_path"])
+    if _letters(region) not in _REGION_OF:
+        repaired.append(BadRecord(place, f"region is '{region}'; {known} by its country, {country}", dropped=False))
+    # Not the name as written: './a.jpg' and 'a.jpg' are one image.
     return Example(place, path.relative_to(root / IMAGES).as_posix(), path, label, known)
-
-
-def _repaired(place: str, record: dict[str, str], example: Example) -> Iterator[BadRecord]:
-    if _letters(record["region"]) not in _REGION_OF:
-        problem = f"region is '{record['region']}'; {example.attribute} by its country, {record['ip_country']}"
-        yield BadRecord(place, problem, dropped=False)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from trainables.data.datasets import aircraft, custom, geode, utkface, waterbirds
+from trainables.data.examples import candidates
 from trainables.errors import UserError
 from trainables.task import Columns
 
@@ -17,13 +18,13 @@ def recognise(path: Path) -> str:
     Raises:
         UserError: nothing is there, or nothing fits.
     """
-    found = path.expanduser().resolve()
-    if found.is_file() and found.suffix.lower() == ".csv":
+    root = path.expanduser().resolve()
+    if root.is_file() and root.suffix.lower() == ".csv":
         return "csv"
-    if not found.is_dir():
+    if not root.is_dir():
         raise UserError(f"'{path}' is neither a folder nor a CSV file.")
     for name, fits in _FITS.items():
-        if fits(found):
+        if fits(root):
             return name
     raise UserError(f"what is in '{path}' fits no known layout. Name the dataset with --name.")
 
@@ -41,7 +42,7 @@ _FITS: dict[str, Callable[[Path], bool]] = {
 
 
 def _any(root: Path, folders: Sequence[str], holds: Callable[[Path], bool]) -> bool:
-    return any(holds(folder) for folder in (root, *(root / name for name in folders)))
+    return any(holds(folder) for folder in candidates(root, folders))
 
 
 def _heads(table: Path, columns: Collection[str]) -> bool:

@@ -8,19 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from trainables.data.base import SPLITS, BadRecord, Dataset
-from trainables.data.examples import (
-    Example,
-    find_root,
-    inside,
-    only_once,
-    only_present,
-    read_table,
-    settle,
-    splits,
-)
+from trainables.data.base import SPLITS, Dataset
+from trainables.data.examples import Example, find_file, inside, parsed, present, read_table, splits
 from trainables.task import DataConfig
 
 FOLDERS = ("waterbird_complete95_forest2water2", "waterbirds_v1.0")
@@ -43,35 +35,20 @@ def load(config: DataConfig) -> Dataset:
     Raises:
         UserError: no copy is there, its table lacks a column, a split is empty, or too many rows are bad.
     """
-    root = find_root(config, folders=FOLDERS, marker=TABLE, fetch=_FETCH)
-    listed, bad = _read(root)
-    once, repeated = only_once(listed)
-    present, missing = only_present(once)
-    bad += repeated + missing
-    settle(bad, len(present) + len(bad), config, root / TABLE)
-    parts, ids = splits(root / TABLE, present, CLASSES, PLACES)
+    root = find_file(config, TABLE, folders=FOLDERS, fetch=_FETCH)
+    listed, bad = parsed(read_table(root / TABLE, COLUMNS), partial(_example, root))
+    examples, all_bad = present(listed, bad, config, root / TABLE)
     return Dataset(
         name=config.name,
         root=root,
         classes=CLASSES,
         attributes=PLACES,
-        splits=parts,
+        splits=splits(root / TABLE, examples, CLASSES, PLACES),
         shared_labels=True,
-        bad=tuple(bad),
-        notes=_redrawn(once),
+        bad=all_bad,
+        notes=_redrawn(listed),
         licence="images of CUB-200-2011 and Places: research use only",
-        ids=ids,
     )
-
-
-def _read(root: Path) -> tuple[list[Example], list[BadRecord]]:
-    examples, bad = [], []
-    for line, row in read_table(root / TABLE, COLUMNS):
-        try:
-            examples.append(_example(root, f"{TABLE}:{line}", row))
-        except ValueError as error:
-            bad.append(BadRecord(f"{TABLE}:{line}", str(error)))
-    return examples, bad
 
 
 def _example(root: Path, place: str, row: dict[str, str]) -> Example:
@@ -96,16 +73,13 @@ def _code(column: str, text: str, count: int) -> int:
 
 def _redrawn(examples: Sequence[Example]) -> tuple[str, ...]:
     """Notes on a set of the published size whose cells are not the published ones."""
-    found = Counter((e.split, e.label, e.attribute) for e in examples)
-    cells = {split: tuple(found[split, c, a] for c in CLASSES for a in PLACES) for split in SPLITS}
+    counts = Counter((e.split, e.label, e.attribute) for e in examples)
+    cells = {split: tuple(counts[split, c, a] for c in CLASSES for a in PLACES) for split in SPLITS}
     if any(sum(cells[split]) != sum(OFFICIAL[split]) for split in SPLITS):
         return ()
-    return tuple(_difference(split, cells[split]) for split in SPLITS if cells[split] != OFFICIAL[split])
-
-
-def _difference(split: str, cells: tuple[int, ...]) -> str:
-    given, published = (" / ".join(map(str, counts)) for counts in (cells, OFFICIAL[split]))
-    return (
-        f"a re-drawn variant of Waterbirds: the cells of {split} are {given}, the published ones {published}. "
-        "Numbers are not comparable with the literature's."
+    return tuple(
+        f"a re-drawn variant of Waterbirds: the cells of {split} are {' / '.join(map(str, cells[split]))}, the "
+        f"published ones {' / '.join(map(str, OFFICIAL[split]))}. Numbers are not comparable with the literature's."
+        for split in SPLITS
+        if cells[split] != OFFICIAL[split]
     )

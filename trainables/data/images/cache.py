@@ -19,6 +19,7 @@ import logging
 import os
 import shutil
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,13 @@ import PIL
 from filelock import FileLock
 
 from trainables.arrays import Ints, Pixels
-from trainables.data.base import SPLITS, BadRecord, Dataset, Split
+from trainables.data.base import SPLITS, BadRecord, Dataset
 from trainables.data.examples import settle
 from trainables.data.images.draft import CHUNK, Draft
 from trainables.data.images.transform import Transform
 from trainables.errors import UserError
 from trainables.files import write_text
 from trainables.task import DataConfig, cache_root
-
-__all__ = ["Decoded", "Images", "Transform", "decoded"]
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = 1
@@ -47,7 +46,7 @@ class Decoded:
     """The pixels of one split.
 
     `images_NCHW` is a read-only memory map; its row i shows record `kept_N[i]` of the split. `hash` covers every
-    record's bytes, read or not, and the transform. `notes` tells what had to be repaired.
+    record's bytes, readable or not, and the transform. `notes` say what had to be repaired.
     """
 
     images_NCHW: Pixels
@@ -60,15 +59,15 @@ class Decoded:
 class Images:
     """All splits of a dataset as pixels, without the records whose image cannot be read.
 
-    With `on_bad: fail` splits are decoded when asked for, and an unreadable image ends it. With `skip` all
-    are decoded at once, so that `dataset`, and its split hash, leave the same records out in every fit.
+    With `on_bad: fail` a split is decoded at its first use, and an unreadable image is an error. With `skip` all
+    splits are decoded at once, so that `dataset`, and its split hash, leave out the same records in every fit.
     """
 
     def __init__(self, dataset: Dataset, transform: Transform, config: DataConfig, *, workers: int = 1) -> None:
         """Raises: `UserError` where more records are bad than `config` lets pass."""
         self._source, self._transform, self._workers = dataset, transform, workers
         self._skip = config.on_bad == "skip"
-        self._found: dict[str, Decoded] = {}
+        self._decoded: dict[str, Decoded] = {}
         self.dataset = self._without_bad(config) if self._skip else dataset
 
     def split(self, name: str) -> Decoded:
@@ -77,23 +76,18 @@ class Images:
         Raises:
             UserError: an image cannot be read and `on_bad` is `fail`; or the disk is full.
         """
-        if name not in self._found:
-            reader = _find if self._skip else decoded
-            self._found[name] = reader(self._source, name, self._transform, workers=self._workers)
-        return self._found[name]
+        if name not in self._decoded:
+            reader = _readable if self._skip else decoded
+            self._decoded[name] = reader(self._source, name, self._transform, workers=self._workers)
+        return self._decoded[name]
 
     def _without_bad(self, config: DataConfig) -> Dataset:
         source = self._source
         bad = [*source.bad, *(record for name in SPLITS for record in self.split(name).bad)]
         total = sum(len(source.splits[name]) for name in SPLITS) + sum(record.dropped for record in source.bad)
         settle(bad, total, config, source.root)
-        kept = {name: self.split(name).kept_N for name in SPLITS}
-        return replace(
-            source,
-            splits={name: _subset(source.splits[name], kept[name]) for name in SPLITS},
-            ids={name: tuple(ids[i] for i in kept[name]) for name, ids in source.ids.items()},
-            bad=tuple(bad),
-        )
+        kept = {name: source.splits[name].part(self.split(name).kept_N) for name in SPLITS}
+        return replace(source, splits=kept, bad=tuple(bad))
 
 
 def decoded(dataset: Dataset, split: str, transform: Transform, *, workers: int = 1) -> Decoded:
@@ -105,12 +99,12 @@ def decoded(dataset: Dataset, split: str, transform: Transform, *, workers: int 
     Raises:
         UserError: an image is missing or corrupt (named), or the disk is full.
     """
-    found = _find(dataset, split, transform, workers=workers)
-    settle(found.bad, len(dataset.splits[split]), DataConfig(on_bad="fail"), dataset.root)
-    return found
+    pixels = _readable(dataset, split, transform, workers=workers)
+    settle(pixels.bad, len(dataset.splits[split]), DataConfig(on_bad="fail"), dataset.root)
+    return pixels
 
 
-def _find(dataset: Dataset, split: str, transform: Transform, *, workers: int) -> Decoded:
+def _readable(dataset: Dataset, split: str, transform: Transform, *, workers: int) -> Decoded:
     paths = dataset.splits[split].paths
     transform = replace(transform, crop_bottom=dataset.crop_bottom)
     names = [os.path.relpath(path, dataset.root) for path in paths]
@@ -132,8 +126,8 @@ def _key(paths: tuple[Path, ...], names: list[str], transform: Transform) -> str
     digest = hashlib.sha256(json.dumps([_FORMAT, asdict(transform)]).encode())
     for path, name in zip(paths, names, strict=True):
         try:
-            found = path.stat()
-            digest.update(f"\x1e{name}\x1f{found.st_size}\x1f{found.st_mtime_ns}".encode())
+            stat = path.stat()
+            digest.update(f"\x1e{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}".encode())
         except FileNotFoundError:
             digest.update(f"\x1e{name}\x1fmissing".encode())
     return digest.hexdigest()[:20]
@@ -143,14 +137,14 @@ def _whole(folder: Path) -> dict[str, Any] | None:
     """The manifest, if the array is what it says. Checksums are read only where size or time look foreign."""
     try:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-        found = (folder / "images.u8").stat()
-        if found.st_size != int(np.prod(manifest["shape"])):
+        stat = (folder / "images.u8").stat()
+        if stat.st_size != int(np.prod(manifest["shape"])):
             return None
-        if found.st_mtime_ns != manifest["mtime_ns"]:
-            if _checksums(_map(folder, manifest)) != manifest["checksums"]:
+        if stat.st_mtime_ns != manifest["mtime_ns"]:
+            if _checksums(_map(folder, manifest["shape"])) != manifest["checksums"]:
                 return None
             with contextlib.suppress(OSError):  # a cache that others own can be read, and is checked each time
-                write_text(folder / "manifest.json", json.dumps({**manifest, "mtime_ns": found.st_mtime_ns}))
+                write_text(folder / "manifest.json", json.dumps({**manifest, "mtime_ns": stat.st_mtime_ns}))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return manifest
@@ -158,23 +152,31 @@ def _whole(folder: Path) -> dict[str, Any] | None:
 
 def _discard_torn(folder: Path) -> list[str]:
     torn = [path for path in (folder / "images.u8", folder / "manifest.json") if path.exists()]
-    for path in torn:
-        path.unlink()
     if not torn:
         return []
-    note = f"decoded images were torn and are built again: {folder}"
+    for path in torn:
+        path.unlink()
+    note = f"decoded images were damaged and are built again: {folder}"
     _LOG.warning(note)
     return [note]
 
 
 def _build(folder: Path, paths: tuple[Path, ...], transform: Transform, workers: int, *, about: str) -> dict[str, Any]:
-    draft = _draft(folder / "draft", paths, transform)
+    try:
+        draft = Draft(folder / "draft", paths, transform)
+    except OSError as error:
+        gigabytes = len(paths) * 3 * transform.size**2 / 1e9
+        raise UserError(
+            f"{folder}: no room for {gigabytes:.2f} GB of decoded images ({error.strerror}). "
+            "Make room there, or set SWEEPER_CACHE to a folder on a larger disk."
+        ) from error
     _LOG.info("decoding %d images of %s, once on this machine", len(paths), about)
     draft.fill(workers)
     kept = np.array([i for i, problem in enumerate(draft.problems) if problem is None], dtype=np.int64)
     if not len(kept):
         raise UserError(f"none of the {len(paths)} images can be read. The first: {paths[0]}: {draft.problems[0]}.")
     images = draft.finish(kept)
+    # The pixels first: without a manifest that agrees with them they are not read.
     os.replace(images, folder / "images.u8")
     shape = (len(kept), 3, transform.size, transform.size)
     manifest = {
@@ -183,7 +185,7 @@ def _build(folder: Path, paths: tuple[Path, ...], transform: Transform, workers:
         "hash": hashlib.sha256(json.dumps([asdict(transform), draft.digests]).encode()).hexdigest()[:16],
         "bad": [[i, problem] for i, problem in enumerate(draft.problems) if problem is not None],
         "records": len(paths),
-        "checksums": _checksums(np.memmap(folder / "images.u8", np.uint8, "r", shape=shape)),
+        "checksums": _checksums(_map(folder, shape)),
         "mtime_ns": (folder / "images.u8").stat().st_mtime_ns,
         "transform": asdict(transform),
         "pillow": PIL.__version__,
@@ -193,21 +195,10 @@ def _build(folder: Path, paths: tuple[Path, ...], transform: Transform, workers:
     return manifest
 
 
-def _draft(folder: Path, paths: tuple[Path, ...], transform: Transform) -> Draft:
-    try:
-        return Draft(folder, paths, transform)
-    except OSError as error:
-        gigabytes = len(paths) * 3 * transform.size**2 / 1e9
-        raise UserError(
-            f"{folder}: no room for {gigabytes:.2f} GB of decoded images ({error.strerror}). "
-            "Make room there, or set SWEEPER_CACHE to a folder on a larger disk."
-        ) from error
-
-
 def _open(folder: Path, manifest: dict[str, Any], names: list[str], notes: list[str]) -> Decoded:
     bad = {int(i): str(problem) for i, problem in manifest["bad"]}
     return Decoded(
-        images_NCHW=_map(folder, manifest),
+        images_NCHW=_map(folder, manifest["shape"]),
         hash=manifest["hash"],
         kept_N=np.array([i for i in range(len(names)) if i not in bad], dtype=np.int64),
         bad=tuple(BadRecord(names[i], problem) for i, problem in bad.items()),
@@ -215,19 +206,9 @@ def _open(folder: Path, manifest: dict[str, Any], names: list[str], notes: list[
     )
 
 
-def _map(folder: Path, manifest: dict[str, Any]) -> Pixels:
-    return np.memmap(folder / "images.u8", np.uint8, "r", shape=tuple(manifest["shape"]))
+def _map(folder: Path, shape: Sequence[int]) -> Pixels:
+    return np.memmap(folder / "images.u8", np.uint8, "r", shape=tuple(shape))
 
 
 def _checksums(images: Pixels) -> list[int]:
     return [zlib.crc32(images[start : start + CHUNK].data) for start in range(0, len(images), CHUNK)]
-
-
-def _subset(split: Split, kept_N: Ints) -> Split:
-    attributes = split.attributes_N
-    return Split(
-        name=split.name,
-        paths=tuple(split.paths[i] for i in kept_N),
-        labels_N=split.labels_N[kept_N],
-        attributes_N=None if attributes is None else attributes[kept_N],
-    )

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from trainables.arrays import Ints, Pixels
+from trainables.data.contents import decoding_problem
 from trainables.data.images.transform import Transform
 from trainables.errors import UserError
 
@@ -27,7 +28,7 @@ CHUNK = 256
 
 
 class Draft:
-    """`digests[i]` and `problems[i]` tell of record i: a hash of its bytes, and why it is unreadable (or None)."""
+    """`digests[i]` is a hash of the bytes of record i, `problems[i]` why it is unreadable, or None."""
 
     def __init__(self, folder: Path, paths: tuple[Path, ...], transform: Transform) -> None:
         """Opens what an earlier process left in `folder`, or makes room for all of it.
@@ -38,7 +39,12 @@ class Draft:
         folder.mkdir(exist_ok=True)
         self._folder, self._paths, self._transform = folder, paths, transform
         self._pixels = _allocate(folder / "images.u8", (len(paths), 3, transform.size, transform.size))
-        self._done = {entry["chunk"]: entry for entry in self._journal() if self._agrees(entry)}
+        # The system may have written the journal's line to the disk, and then lost power before the pixels.
+        self._done = {
+            entry["chunk"]: entry
+            for entry in self._journal()
+            if zlib.crc32(self._pixels[_rows(entry["chunk"])].data) == entry["crc"]
+        }
 
     @property
     def digests(self) -> list[str]:
@@ -86,18 +92,11 @@ class Draft:
             except json.JSONDecodeError:
                 continue  # empty, or cut short by a kill: its chunk is decoded again
 
-    def _agrees(self, entry: dict[str, Any]) -> bool:
-        found: bool = zlib.crc32(self._pixels[_rows(entry["chunk"])].data) == entry["crc"]
-        return found
-
     def _decode(self, chunk: int) -> dict[str, Any]:
         target = self._pixels[_rows(chunk)]
         target[:] = 0
-        digests, problems = [], []
-        for row, path in zip(target, self._paths[_rows(chunk)], strict=True):
-            digest, problem = _read(path, self._transform, row)
-            digests.append(digest)
-            problems.append(problem)
+        reads = [_read(path, self._transform, row) for row, path in zip(target, self._paths[_rows(chunk)], strict=True)]
+        digests, problems = zip(*reads, strict=True)
         return {"chunk": chunk, "crc": zlib.crc32(target.data), "digests": digests, "problems": problems}
 
 
@@ -118,21 +117,12 @@ def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.
 
 
 def _read(path: Path, transform: Transform, row: Pixels) -> tuple[str, str | None]:
-    """Writes the image's pixels to `row` [3, S, S]; gives the hash of the file and what is wrong with it."""
+    """Writes the image's pixels to `row` [3, S, S]; returns the hash of the file and what is wrong with it."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return "missing", "no such file"
     except OSError as error:  # may be gone tomorrow: not to be kept as a fact about the data
         raise UserError(f"{path} cannot be read: {error.strerror}. Mend that and start again.") from error
-    digest = hashlib.sha256(data).hexdigest()[:32]
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            row[:] = transform(image)
-    except MemoryError:
-        raise
-    except UnidentifiedImageError:
-        return digest, "is not an image that Pillow can read"
-    except Exception as error:  # damaged bytes make Pillow raise nearly anything
-        return digest, f"cannot be decoded: {type(error).__name__}: {error}"
-    return digest, None
+    problem = decoding_problem(io.BytesIO(data), lambda image: np.copyto(row, transform(image)))
+    return hashlib.sha256(data).hexdigest()[:32], problem
