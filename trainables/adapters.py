@@ -1,7 +1,7 @@
 """Which weights of a model train: all, a LoRA adapter and the head, or the head alone; and proof that they do.
 
-An adapter can be wired so that the forward pass never sees it: nothing fails, nothing is learnt, and merging
-it changes the model all the same. `check_gradients` and `check_effect` look at every wrapped model for that.
+An adapter can be wired so that the forward pass does not use it: nothing fails, nothing is learnt, and yet
+merging it changes the model. `check_gradients` and `check_effect` look at every wrapped model for that.
 
 Shapes: N examples, C channels, H height, W width.
 """
@@ -12,7 +12,7 @@ import copy
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import peft
 import torch
@@ -25,16 +25,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from trainables.backbones import Backbone, ending, within
 from trainables.errors import FitError, UserError, few, unknown
 from trainables.methods import METHODS
 from trainables.params import Params
 
-if TYPE_CHECKING:
-    from trainables.backbones import Backbone
-
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)  # in a block's class or name, in every family of timm
-_NOISE = 1e-9  # of the outputs' size, in float64: far above rounding, far below any adapter that is heard
-_TINY = 1e-3
+_NOISE = 1e-9  # of the outputs' size, in float64: far above rounding, far below the effect of any adapter
+_TINY = 1e-3  # layer scales start below this, and would hide the adapter behind them
 _MEND = "Adapt other layers (params.layers), or make the model call these (timm: qkv_bias_separate=True)."
 
 
@@ -49,7 +47,13 @@ def wrap(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     attention blocks, or where peft cannot adapt the layers in the way asked for.
     Source: Hu et al. 2021, section 4; rsLoRA, Kalajdzievski 2023; DoRA, Liu et al. 2024.
     """
-    return _WRAPPERS[METHODS[params.method].adapter](model, backbone, params)
+    adapter = METHODS[params.method].adapter
+    if adapter == "lora":
+        return _lora(model, backbone, params)
+    model.requires_grad_(adapter == "full")
+    for head in backbone.heads:
+        model.get_submodule(head).requires_grad_(True)
+    return model
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
@@ -103,8 +107,7 @@ def attention_blocks(model: nn.Module) -> list[str]:
         kind = type(part).__name__
         attends = _ATTENTION.search(kind) or _ATTENTION.fullmatch(name.rpartition(".")[2])
         pools = "pool" in kind.lower() or "pool" in name
-        inside = any(name.startswith(f"{block}.") for block in blocks)
-        if attends and not pools and not inside and any(isinstance(p, nn.Linear) for p in part.modules()):
+        if attends and not pools and not within(name, blocks) and any(isinstance(p, nn.Linear) for p in part.modules()):
             blocks.append(name)
     return blocks
 
@@ -113,7 +116,7 @@ def attention_reach(model: nn.Module) -> tuple[int, int]:
     """(adapted, all) attention blocks of a wrapped model."""
     blocks = attention_blocks(model)
     adapted = [name for name, part in model.named_modules() if isinstance(part, LoraLayer)]
-    return sum(any(f"{name}.".startswith(f"{block}.") for name in adapted) for block in blocks), len(blocks)
+    return sum(any(within(name, [block]) for name in adapted) for block in blocks), len(blocks)
 
 
 def check_gradients(model: nn.Module) -> None:
@@ -150,19 +153,26 @@ def check_effect(model: nn.Module, images_NCHW: Tensor) -> None:
     twin = _twin(model)
     images_NCHW = images_NCHW.double()
     layers = _adapted(twin)
-    heard: set[str] = set()
+    called: set[str] = set()
     for name, layer in layers.items():
-        layer.register_forward_hook(lambda *_, name=name: heard.add(name))
+        layer.register_forward_hook(lambda *_, name=name: called.add(name))
     with torch.autocast(images_NCHW.device.type, enabled=False):
-        on, off, merged = _on_off_merged(twin, layers, images_NCHW)
+        on = twin(images_NCHW)
+        for layer in layers.values():  # not peft's disable_adapter: that exchanges the head too, and always differs
+            layer.enable_adapters(False)
+        off = twin(images_NCHW)
+        for layer in layers.values():
+            layer.enable_adapters(True)
+            layer.merge()
+        merged = twin(images_NCHW)
     scale = float(on.abs().max())
     effect, error = (float((on - other).abs().max()) for other in (off, merged))
     if not effect > _NOISE * scale or not error < 1e-3 * effect:
-        silent = _some(name for name in layers if name not in heard) or "none is skipped, but the outputs disagree"
+        skipped = _some(name for name in layers if name not in called) or "none, but the outputs disagree"
         raise FitError(
             "dead-adapter",
             f"adapter on and off differ by {effect / scale:.1e} of the outputs' size (must not be 0), adapter on and "
-            f"merged by {error / scale:.1e} (must be 0). Layers that the forward pass skips: {silent}. {_MEND}",
+            f"merged by {error / scale:.1e} (must be 0). Layers that the forward pass skips: {skipped}. {_MEND}",
         )
 
 
@@ -183,9 +193,9 @@ def load_trainable_state(model: nn.Module, state: dict[str, Tensor]) -> None:
     """
     given, wanted = ({name: tuple(t.shape) for name, t in part.items()} for part in (state, trainable_state(model)))
     if given != wanted:
-        odd = _some(sorted(name for name in {*given, *wanted} if given.get(name) != wanted.get(name)))
+        misfits = _some(sorted(name for name in {*given, *wanted} if given.get(name) != wanted.get(name)))
         raise UserError(
-            f"the saved state does not fit this model, at: {odd}. "
+            f"the saved state does not fit this model, at: {misfits}. "
             "It was saved with another method, rank, choice of layers or number of classes: load it with those."
         )
     if isinstance(model, PeftModel):
@@ -219,17 +229,6 @@ def save_adapter(model: nn.Module, folder: Path, backbone: Backbone) -> None:
     )
 
 
-def _full(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
-    return model.requires_grad_(True)
-
-
-def _head(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
-    model.requires_grad_(False)
-    for head in backbone.heads:
-        model.get_submodule(head).requires_grad_(True)
-    return model
-
-
 def _lora(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     alpha = params.alpha_value
     targets = _targets(model, backbone, params.layers)
@@ -257,13 +256,6 @@ def _lora(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     return wrapped
 
 
-_WRAPPERS: dict[str, Callable[[nn.Module, Backbone, Params], nn.Module]] = {
-    "full": _full,
-    "lora": _lora,
-    "head": _head,
-}
-
-
 def _targets(model: nn.Module, backbone: Backbone, layers: str) -> list[str] | str:
     if layers in backbone.targets:
         return backbone.targets[layers]
@@ -281,20 +273,15 @@ def _targets(model: nn.Module, backbone: Backbone, layers: str) -> list[str] | s
 
 def _no_layers(model: nn.Module, backbone: Backbone, layers: str) -> str:
     """Why `layers` is nothing to adapt, and what there is."""
-    asked = f"params.layers '{layers}' of {backbone.name}"
-    body = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not name.startswith(tuple(f"{head}." for head in backbone.heads))
-    ]
-    body = [name for name in body if name not in backbone.heads]
+    place = f"params.layers '{layers}' of {backbone.name}"
+    body = [name for name in _linears(model) if not within(name, backbone.heads)]
     if not backbone.targets and not body:
         return (
-            f"{asked}: it has no linear layer but its head, as convolutional networks have none, and no adapter fits. "
+            f"{place}: it has no linear layer but its head, as convolutional networks have none, and no adapter fits. "
             "Use methods fft or probe, or a transformer."
         )
-    known = unknown(asked, layers, backbone.targets) if backbone.targets else f"{asked}: it has no attention."
-    endings = _some((".".join(name.split(".")[-2:]) for name in body), 8)
+    known = unknown(place, layers, backbone.targets) if backbone.targets else f"{place}: it has no attention."
+    endings = _some(map(ending, body), 8)
     return f"{known} Or name endings of its modules, separated by commas; its linear ones: {endings}."
 
 
@@ -303,10 +290,9 @@ def _refuse_part(model: nn.Module, backbone: Backbone, targets: list[str] | str,
     config = LoraConfig(target_modules=targets)
     reached = [name for name, _ in model.named_modules() if check_target_module_exists(config, name)]
     blocks = attention_blocks(model)
-    missed = [block for block in blocks if not any(f"{name}.".startswith(f"{block}.") for name in reached)]
+    missed = [block for block in blocks if not any(within(name, [block]) for name in reached)]
     if missed and isinstance(targets, list):
-        linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
-        ends = [".".join(name.split(".")[-2:]) for name in linear if name.startswith(tuple(f"{b}." for b in missed))]
+        ends = [ending(name) for name in _linears(model) if within(name, missed)]
         raise UserError(
             f"params.layers '{layers}' reaches {len(blocks) - len(missed)} of {len(blocks)} attention blocks of "
             f"{backbone.name}; not {_some(missed)}. Name the layers yourself: '{','.join(targets)}' for those alone, "
@@ -357,24 +343,17 @@ def _twin(model: PeftModel) -> PeftModel:
     return twin
 
 
-def _on_off_merged(twin: PeftModel, layers: dict[str, Any], images_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    on = twin(images_NCHW)
-    for layer in layers.values():  # not peft's disable_adapter: that exchanges the head too, and always differs
-        layer.enable_adapters(False)
-    off = twin(images_NCHW)
-    for layer in layers.values():
-        layer.enable_adapters(True)
-        layer.merge()
-    return on, off, twin(images_NCHW)
-
-
 def _adapted(model: PeftModel) -> dict[str, Any]:
     """The outermost adapted layers by name: fused attention owns its output projection's adapter."""
-    found: dict[str, Any] = {}
+    layers: dict[str, Any] = {}
     for name, module in model.get_base_model().named_modules():
-        if isinstance(module, LoraLayer) and not any(name.startswith(f"{outer}.") for outer in found):
-            found[name] = module
-    return found
+        if isinstance(module, LoraLayer) and not within(name, layers):
+            layers[name] = module
+    return layers
+
+
+def _linears(model: nn.Module) -> list[str]:
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
 
 
 def _layer(parameter: str) -> str:

@@ -6,7 +6,7 @@ table itself does not load torch, so that a spec can be checked in milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +103,16 @@ BACKBONES = Table(
         ),
     },
 )
+
+
+def within(name: str, modules: Iterable[str]) -> bool:
+    """Whether the module or parameter `name` is one of `modules` or lies in one: `head.weight` is within `head`."""
+    return f"{name}.".startswith(tuple(f"{module}." for module in modules))
+
+
+def ending(name: str) -> str:
+    """What a module is called in every block: `attn.qkv` of `blocks.3.attn.qkv`."""
+    return ".".join(name.split(".")[-2:])
 
 
 def find(name: str) -> BackboneEntry:

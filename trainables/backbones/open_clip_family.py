@@ -1,6 +1,6 @@
 """The image towers of open_clip, with a linear head: drawn at random, or from the class names' text embeddings.
 
-The model is `torch.nn.Sequential(visual, head)`, which anybody can rebuild without this package.
+The model is `torch.nn.Sequential(visual, head)`, which anyone can rebuild without this package.
 Source: open_clip, https://github.com/mlfoundations/open_clip; zero-shot head: Radford et al. 2021, section 3.1.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from trainables.backbones import Backbone
-from trainables.backbones.timm_family import call_linears, linear_targets
+from trainables.backbones.timm_family import CALL_LINEARS, call_linears, linear_targets
 from trainables.backbones.weights import UNREADABLE, fixed_draw, locate, origin
 from trainables.errors import UserError, unknown
 from trainables.task import BackboneConfig
@@ -70,9 +70,8 @@ def _parse(config: BackboneConfig) -> tuple[str, str]:
         raise UserError(unknown(f"backbone.name '{config.name}'", name, open_clip.list_models()))
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags and (tag or config.weights == "pretrained"):
-        raise UserError(
-            unknown(f"backbone.name: tag '{tag}' of open_clip:{name}", tag, tags) + f" Write open_clip:{name}/TAG."
-        )
+        fault = unknown(f"backbone.name: tag '{tag}' of open_clip:{name}", tag, tags)
+        raise UserError(f"{fault} Write open_clip:{name}/TAG.")
     return name, tag
 
 
@@ -101,7 +100,7 @@ def _build(name: str, card: dict[str, Any], path: Path | None) -> Any:
 
 @torch.no_grad()
 def _zero_shot(clip: Any, name: str, classes: int, class_names: Sequence[str]) -> dict[str, nn.Module]:
-    """RMSNorm makes unit vectors times sqrt(D); the head's weights take that factor back."""
+    """The norm and the head. RMSNorm makes vectors of length sqrt(D); the head's weights are divided by that."""
     if len(class_names) != classes:
         given = f"gives {len(class_names)}" if class_names else "names no classes"
         raise UserError(f"backbone.head is 'zero-shot' for {classes} classes, but the dataset {given}. Use 'random'.")
@@ -137,9 +136,7 @@ def _recipe(name: str, card: dict[str, Any], path: Path | None, tag: str, head: 
         f"clip = open_clip.create_model({name!r}, pretrained={weights}, "
         f"force_quick_gelu={card.get('quick_gelu', False)})\n"
         "clip.visual.output_tokens = False\n"
-        "for part in clip.visual.modules():\n"
-        "    if hasattr(part, 'qkv_bias_separate'):\n"
-        "        part.qkv_bias_separate = True\n"
+        f"{CALL_LINEARS.format(module='clip.visual')}\n"
         "model = torch.nn.Sequential(collections.OrderedDict(\n"
         f"    visual=clip.visual, {', '.join(f'{part}={text}' for part, text in layers.items())},\n"
         "))"

@@ -23,11 +23,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.backbones import Backbone
+from trainables.backbones import Backbone, within
 from trainables.backbones.timm_family import linear_targets
-from trainables.backbones.weights import fixed_draw, locate, read
+from trainables.backbones.weights import fill, fixed_draw, locate, origin, read
 from trainables.data.datasets import digits
-from trainables.errors import UserError
 from trainables.files import whole
 from trainables.task import BackboneConfig, cache_root
 
@@ -67,10 +66,10 @@ def load(config: BackboneConfig, *, classes: int, layers: str | None = None) -> 
     path = pretrained() if config.weights == "pretrained" else locate(config.weights, None, (), name=config.name)
     with fixed_draw():
         model = _untrained(classes)
-    source = "untrained weights, drawn from seed 0"
+    source = origin(path, None, config.weights)
     if path is not None:
-        _fill(model, path)
-        source = f"weights from {path.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+        fill(model, read(path), path, ["head"], name="small-vit")
+        source += f", SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
     return Backbone(
         name=config.name,
         model=model,
@@ -82,7 +81,7 @@ def load(config: BackboneConfig, *, classes: int, layers: str | None = None) -> 
         interpolation="bicubic",
         crop_pct=1.0,
         resize="squash",
-        parameters=sum(p.numel() for name, p in model.named_parameters() if not name.startswith("head.")),
+        parameters=sum(p.numel() for name, p in model.named_parameters() if not within(name, ["head"])),
         source=source,
         recipe=_rebuild(classes, path),
         file=path,
@@ -90,7 +89,7 @@ def load(config: BackboneConfig, *, classes: int, layers: str | None = None) -> 
 
 
 def pretrained(recipe: Recipe = _RECIPE) -> Path:
-    """The weights' file, made now if this machine has none; several processes may ask at once, and one works."""
+    """The weights' file, made now if this machine has none; of several processes that ask at once, one makes it."""
     path = cache_root() / "backbones" / f"small-vit-{recipe.hash}.safetensors"
     if _sound(path):
         return path
@@ -99,7 +98,10 @@ def pretrained(recipe: Recipe = _RECIPE) -> Path:
         if not _sound(path):
             _LOG.info("pre-training small-vit on 600 digits, once on this machine")
             model, accuracy = pretrain(recipe)
-            _save(model, path, {**asdict(recipe), "accuracy": round(accuracy, 4)})
+            # One entry: safetensors writes several in random order, and a fit's identity has the bytes' hash.
+            metadata = {"made": json.dumps({**asdict(recipe), "accuracy": round(accuracy, 4)})}
+            with whole(path) as draft:
+                save_file(model.state_dict(), draft, metadata=metadata)
     return path
 
 
@@ -113,11 +115,12 @@ def pretrain(recipe: Recipe) -> tuple[VisionTransformer, float]:
         RuntimeError: the accuracy is not above 0.9.
     """
     images, labels = digits.pretraining_set()
-    images_NCHW, labels_N = _normalised(torch.from_numpy(images)), torch.from_numpy(labels)
+    images_NCHW, labels_N = (torch.from_numpy(images).float() / 255 - _MEAN) / _STD, torch.from_numpy(labels)
     with _one_thread(), fixed_draw(recipe.seed):
         model = _untrained(10)
         _fit(model, images_NCHW, labels_N, recipe)
-        accuracy = _accuracy(model, images_NCHW, labels_N)
+        with torch.no_grad():
+            accuracy = float((model.eval()(images_NCHW).argmax(1) == labels_N).float().mean())
     if accuracy <= _FLOOR:
         raise RuntimeError(f"small-vit reached an accuracy of {accuracy:.3f} on its own digits, not above {_FLOOR}")
     return model, accuracy
@@ -134,36 +137,8 @@ def _fit(model: nn.Module, images_NCHW: Tensor, labels_N: Tensor, recipe: Recipe
             optimizer.step()
 
 
-@torch.no_grad()
-def _accuracy(model: nn.Module, images_NCHW: Tensor, labels_N: Tensor) -> float:
-    model.eval()
-    return float((model(images_NCHW).argmax(1) == labels_N).float().mean())
-
-
-def _normalised(images_NCHW: Tensor) -> Tensor:
-    return (images_NCHW.float() / 255 - _MEAN) / _STD
-
-
 def _untrained(classes: int) -> VisionTransformer:
     return VisionTransformer(**_ARCHITECTURE, num_classes=classes)
-
-
-def _fill(model: nn.Module, path: Path) -> None:
-    """All weights but the head's, whose classes are others."""
-    given = read(path)
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items() if not name.startswith("head.")}
-    if odd := [name for name, shape in wanted.items() if name not in given or given[name].shape != shape]:
-        raise UserError(
-            f"backbone.weights: {path} does not fit small-vit: {len(odd)} of {len(wanted)} tensors are absent or "
-            f"of another shape, such as {odd[0]}. Use weights of small-vit, or 'pretrained'."
-        )
-    model.load_state_dict({name: given[name] for name in wanted}, strict=False)
-
-
-def _save(model: nn.Module, path: Path, told: dict[str, Any]) -> None:
-    metadata = {"made": json.dumps(told)}  # one entry: safetensors writes several in random order, and bytes are hashed
-    with whole(path) as draft:
-        save_file(model.state_dict(), draft, metadata=metadata)
 
 
 def _sound(path: Path) -> bool:

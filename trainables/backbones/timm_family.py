@@ -11,10 +11,10 @@ from typing import Any
 
 import timm
 from timm.data.config import resolve_model_data_config
-from torch import Tensor, nn
+from torch import nn
 
-from trainables.backbones import BACKBONES, Backbone
-from trainables.backbones.weights import fixed_draw, locate, origin, read
+from trainables.backbones import BACKBONES, Backbone, ending, within
+from trainables.backbones.weights import fill, fixed_draw, locate, origin, read
 from trainables.errors import UserError, unknown
 from trainables.task import BackboneConfig
 
@@ -33,6 +33,11 @@ _MLP = (
     ("mlp.w1", "mlp.w2", "mlp.w3"),
 )
 
+# What `call_linears` does, for recipes.
+CALL_LINEARS = (
+    "for part in {module}.modules():\n    if hasattr(part, 'qkv_bias_separate'):\n        part.qkv_bias_separate = True"
+)
+
 
 def load(config: BackboneConfig, *, classes: int, layers: str | None) -> Backbone:
     """The timm model `config.name` (`timm:` in front is optional) with a fresh head of `classes` outputs.
@@ -43,10 +48,12 @@ def load(config: BackboneConfig, *, classes: int, layers: str | None) -> Backbon
     repository, files = _published(name)
     path = locate(config.weights, repository, files, name=name)
     with fixed_draw():
-        model = timm.create_model(name, pretrained=False, num_classes=classes)
+        model: Any = timm.create_model(name, pretrained=False, num_classes=classes)
     heads = _heads(model, name)
     if path is not None:
-        _fill(model, read(path), path, heads)
+        # A checkpoint may be in the authors' own format; the family's module then knows how to read it.
+        state, adapt = read(path), getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+        fill(model, adapt(state, model) if adapt else state, path, heads, name=model.pretrained_cfg["architecture"])
     call_linears(model)
     images: dict[str, Any] = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
     return Backbone(
@@ -60,7 +67,7 @@ def load(config: BackboneConfig, *, classes: int, layers: str | None) -> Backbon
         interpolation=images["interpolation"],
         crop_pct=images["crop_pct"],
         resize="squash" if images["crop_mode"] == "squash" else "shorter",
-        parameters=sum(p.numel() for n, p in model.named_parameters() if not _of(n, heads)),
+        parameters=sum(p.numel() for n, p in model.named_parameters() if not within(n, heads)),
         source=f"timm {name}, {origin(path, repository, config.weights)}",
         recipe=_recipe(name, classes, config.weights, path),
         file=path,
@@ -70,22 +77,22 @@ def load(config: BackboneConfig, *, classes: int, layers: str | None) -> Backbon
 
 def linear_targets(model: nn.Module) -> dict[str, list[str] | str]:
     """The layers of `model` that can carry an adapter, for each `layers` option that its structure allows."""
-    linear = {".".join(name.split(".")[-2:]) for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+    linear = {ending(name) for name, part in model.named_modules() if isinstance(part, nn.Linear)}
 
     def first(options: tuple[tuple[str, ...], ...]) -> list[str]:
         return next((list(option) for option in options if linear.issuperset(option)), [])
 
     qkv, out, mlp = first(_QKV), first(_OUT), first(_MLP)
-    found: dict[str, list[str] | str] = {"qkv": qkv} if qkv else {}
+    targets: dict[str, list[str] | str] = {"qkv": qkv} if qkv else {}
     if qkv and out:
-        found["attention"] = qkv + out
+        targets["attention"] = qkv + out
     if qkv and out and mlp:
-        found["attention+mlp"] = qkv + out + mlp
-    return found
+        targets["attention+mlp"] = qkv + out + mlp
+    return targets
 
 
 def call_linears(model: nn.Module) -> None:
-    """Swin-v2, BEiT and EVA read `qkv.weight` without calling `qkv`, so that an adapter on it is never heard.
+    """Swin-v2, BEiT and EVA read `qkv.weight` without calling `qkv`, so that an adapter on it would have no effect.
 
     This is their own switch for calling it; the outputs are the same.
     """
@@ -115,26 +122,6 @@ def _heads(model: Any, name: str) -> tuple[str, ...]:
     return heads
 
 
-def _of(name: str, heads: tuple[str, ...]) -> bool:
-    """Whether a parameter belongs to a head."""
-    return name.startswith(tuple(f"{head}." for head in heads))
-
-
-def _fill(model: Any, state: dict[str, Tensor], path: Path, heads: tuple[str, ...]) -> None:
-    """All weights but the heads', from a checkpoint in timm's or the authors' own format."""
-    adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    state = adapt(state, model) if adapt else state
-    body = {name: t for name, t in state.items() if not _of(name, heads)}
-    wanted = {name: p.shape for name, p in model.named_parameters() if not _of(name, heads)}
-    odd = [name for name, shape in wanted.items() if name not in body or body[name].shape != shape]
-    if odd:
-        raise UserError(
-            f"backbone.weights: {path} does not fit {model.pretrained_cfg['architecture']}: {len(odd)} of "
-            f"{len(wanted)} tensors are absent or of another shape, such as {odd[0]}. Use the file of this very model."
-        )
-    model.load_state_dict(body, strict=False)
-
-
 def _recipe(name: str, classes: int, weights: str, path: Path | None) -> str:
     load = {"none": "pretrained=False", "pretrained": "pretrained=True"}.get(
         weights, f"pretrained=True, pretrained_cfg_overlay=dict(file={str(path)!r})"
@@ -143,7 +130,5 @@ def _recipe(name: str, classes: int, weights: str, path: Path | None) -> str:
         "import peft, safetensors.torch, timm, torch\n"
         "torch.manual_seed(0)\n"
         f"model = timm.create_model({name!r}, {load}, num_classes={classes})\n"
-        "for part in model.modules():\n"
-        "    if hasattr(part, 'qkv_bias_separate'):\n"
-        "        part.qkv_bias_separate = True"
+        f"{CALL_LINEARS.format(module='model')}"
     )

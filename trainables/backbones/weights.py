@@ -6,7 +6,7 @@ A fit must not wait for a network: weights come from a file, or from a hub cache
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +14,9 @@ import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from trainables.backbones import within
 from trainables.errors import UserError
 
 UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError)  # what a bad file raises when read
@@ -25,17 +26,34 @@ _PICKLED = (".bin", ".pt", ".pth")
 def locate(weights: str, repository: str | None, files: Sequence[str], *, name: str) -> Path | None:
     """The file that `backbone.weights` means: a path, the first of `files` in the hub cache, or None for `none`.
 
-    Raises: `UserError` where there is no such file, telling both ways to provide it.
+    Raises: `UserError` where there is no such file; says how to provide it.
     """
     if weights == "none":
         return None
     if weights != "pretrained":
-        return _local(Path(weights).expanduser())
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise UserError(f"backbone.weights: {path} is not a file. Use a path, 'pretrained' (hub cache) or 'none'.")
+        if path.suffix not in (".safetensors", *_PICKLED):
+            raise UserError(
+                f"backbone.weights: {path} ends in '{path.suffix}'. Use .safetensors (or {', '.join(_PICKLED)})."
+            )
+        return path
     for file in files if repository else ():
-        found = try_to_load_from_cache(str(repository), file)
-        if isinstance(found, str):
-            return Path(found)
-    raise UserError(_missing(repository, files, name))
+        cached = try_to_load_from_cache(str(repository), file)
+        if isinstance(cached, str):  # else None, or the hub's note that it has no such file
+            return Path(cached)
+    if repository is None:
+        raise UserError(
+            f"backbone.weights: no weights are published for '{name}'. "
+            "Set backbone.weights to the path of a .safetensors file, or to 'none' for an untrained model."
+        )
+    raise UserError(
+        f"backbone.weights: {files[0]} of {repository} is not in the hub cache ({constants.HF_HUB_CACHE}). Either "
+        "set backbone.weights to the path of a copy of that file, or fill the cache on a connected machine with\n"
+        f"    hf download {repository} {files[0]}\n"
+        "and copy it here (HF_HOME says where the cache is)."
+    )
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -55,9 +73,24 @@ def read(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
+def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path, heads: Sequence[str], *, name: str) -> None:
+    """Put all weights of `state` into `model` but the heads', which are for other classes.
+
+    Raises: `UserError` where a weight is absent or of another shape.
+    """
+    body = {key: tensor for key, tensor in state.items() if not within(key, heads)}
+    wanted = {key: weight.shape for key, weight in model.named_parameters() if not within(key, heads)}
+    if misfits := [key for key, shape in wanted.items() if key not in body or body[key].shape != shape]:
+        raise UserError(
+            f"backbone.weights: {path} does not fit {name}: {len(misfits)} of {len(wanted)} tensors are absent or of "
+            f"another shape, such as {misfits[0]}. Use a file of this very model, or 'pretrained'."
+        )
+    model.load_state_dict(body, strict=False)
+
+
 @contextmanager
 def fixed_draw(seed: int = 0) -> Iterator[None]:
-    """Fresh weights drawn inside are the same in each process: a resumed fit must find the frozen ones again."""
+    """Weights drawn inside are the same in each process: a resumed fit must get the same frozen ones again."""
     before = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
     try:
@@ -70,28 +103,4 @@ def origin(path: Path | None, repository: str | None, weights: str) -> str:
     """One phrase for reports and model cards."""
     if path is None:
         return "untrained weights, drawn from seed 0"
-    return f"weights of {repository}" if weights == "pretrained" else f"weights from {path.name}"
-
-
-def _local(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(f"backbone.weights: {path} is not a file. Use a path, 'pretrained' (hub cache) or 'none'.")
-    if path.suffix not in (".safetensors", *_PICKLED):
-        raise UserError(
-            f"backbone.weights: {path} ends in '{path.suffix}'. Use .safetensors (or {', '.join(_PICKLED)})."
-        )
-    return path
-
-
-def _missing(repository: str | None, files: Sequence[str], name: str) -> str:
-    if repository is None:
-        return (
-            f"backbone.weights: no weights are published for '{name}'. "
-            "Set backbone.weights to the path of a .safetensors file, or to 'none' for an untrained model."
-        )
-    return (
-        f"backbone.weights: {files[0]} of {repository} is not in the hub cache ({constants.HF_HUB_CACHE}). Either "
-        "set backbone.weights to the path of a copy of that file, or fill the cache on a connected machine with\n"
-        f"    hf download {repository} {files[0]}\n"
-        "and copy it here (HF_HOME says where it is looked for)."
-    )
+    return f"weights of {repository}" if repository and weights == "pretrained" else f"weights from {path.name}"

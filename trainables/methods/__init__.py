@@ -16,7 +16,7 @@ _BALANCED: Literal["group-balanced"] = "group-balanced"
 
 
 @dataclass(frozen=True)
-class Part(Code):
+class Component(Code):
     """A function that a method is made of, and the scoped parameters that it reads."""
 
     params: tuple[str, ...] = ()
@@ -33,10 +33,10 @@ class Method:
     """
 
     adapter: Literal["lora", "full", "head"]
-    objective: Part
+    objective: Component
     source: str
     sampler: Literal["group-balanced"] | None = None
-    refit: Part | None = None
+    refit: Component | None = None
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -50,11 +50,11 @@ class Method:
         return "lambda" in self.params
 
 
-ERM = Part("trainables.methods.erm:objective")
-VARIANCE = Part("trainables.methods.variance:objective", ("lambda",))
-GROUP_DRO = Part("trainables.methods.groupdro:objective", ("eta",))
-REWEIGHT = Part("trainables.methods.reweight:objective")
-DFR = Part("trainables.methods.dfr:refit", ("l1",))
+ERM = Component("trainables.methods.erm:objective")
+VARIANCE = Component("trainables.methods.variance:objective", ("lambda",))
+GROUP_DRO = Component("trainables.methods.groupdro:objective", ("eta",))
+REWEIGHT = Component("trainables.methods.reweight:objective")
+DFR = Component("trainables.methods.dfr:refit", ("l1",))
 
 METHODS = Table(
     "methods",
