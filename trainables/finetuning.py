@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables import adapters, backbones, data
 from trainables.arrays import Floats, Ints
@@ -32,8 +32,7 @@ from trainables.training.samples import Samples
 class FineTuning:
     """A task, and one fit of it at a time.
 
-    Data and backbone are read once, by `prepare`; each `aim` starts a fit that nothing of the last one
-    has touched.
+    Data and backbone are read once, by `prepare`; each `aim` starts a fit that owes nothing to the last one.
 
     >>> tuning = FineTuning(Task(groups="cell"))                             # doctest: +SKIP
     >>> tuning.prepare()                                                     # doctest: +SKIP
@@ -46,7 +45,7 @@ class FineTuning:
         self.task = task
         self.runtime = Runtime.choose(device, task.train.precision, threads)
         self._current: Fit | None = None
-        self._heard: set[tuple[str, ...]] = set()
+        self._proven: set[tuple[str, ...]] = set()  # ways of wiring an adapter that were seen to have an effect
         self._samples: dict[str, Samples] = {}
         self._content: dict[str, str] = {}
 
@@ -57,16 +56,16 @@ class FineTuning:
             UserError: unknown dataset or backbone, missing files, groups that the data does not have.
         """
         self.runtime.use_threads()
-        found = data.load(self.task.data)
+        dataset = data.load(self.task.data)
         try:
-            found.groups("train", self.task.groups)
+            dataset.groups("train", self.task.groups)
         except ValueError as error:
             raise UserError(f"groups is '{self.task.groups}': {error}") from None
-        classes = found.classes
+        classes = dataset.classes
         self._backbone = backbones.load(self.task.backbone, classes=len(classes), class_names=classes)
         self._backbone.model.to(self.runtime.device)
         transform = Transform(**self._backbone.transform())
-        self._images = Images(found, transform, self.task.data, workers=self.runtime.threads or 1)
+        self._images = Images(dataset, transform, self.task.data, workers=self.runtime.threads or 1)
         self._data = self._images.dataset  # without the records whose image cannot be read
         self._split_hash = self._data.split_hash
         for split in ("train", "val"):
@@ -85,21 +84,25 @@ class FineTuning:
             raise UserError(
                 f"{params.method} refits one head, and {self._backbone.name} has several. Use another method."
             )
-        self._current = None  # its memory first, then the new one's
+        self._current = None  # frees the last fit's memory before the new one needs it
         chance = self.runtime.seeded(derived(seed, 0, "weights"))
         with self.runtime.memory("building the model"), chance:
             model = copy.deepcopy(self._backbone.model)
             if self.task.backbone.head == "random":
                 for head in self._backbone.heads:
-                    _reset(model.get_submodule(head))
+                    for module in model.get_submodule(head).modules():
+                        if callable(reset := getattr(module, "reset_parameters", None)):
+                            reset()
             model = adapters.wrap(model, self._backbone, params)
-            self._prove(model, params)
+            wiring = (METHODS[params.method].adapter, params.layers, params.variant)
+            if wiring not in self._proven:  # whatever the rank: looked at once
+                adapters.check_effect(model, self._split("train").take(slice(0, 4)))
+                self._proven.add(wiring)
             if self.runtime.precision == "bf16":
                 adapters.answer_in_float32(model, self._backbone.heads)
-        everybody = self._split("train")
-        self._seen = everybody if rows is None else everybody.part(rows)
-        found = self._seen.groups
-        groups = GroupInfo(found.names, tuple(found.counts_G.tolist()))
+        train = self._split("train")
+        self._train = train if rows is None else train.part(rows)
+        groups = GroupInfo(self._train.groups.names, tuple(self._train.groups.counts_G.tolist()))
         objective = METHODS[params.method].objective.load()(
             params=params, groups=groups, reduction=self.task.train.reduction
         )
@@ -124,7 +127,7 @@ class FineTuning:
             FitError: `diverged`, `dead-adapter`, `out-of-memory`, or `bad-data` of a refit.
         """
         began = time.perf_counter()
-        logs = self._fit.train_epoch(self._seen)
+        logs = self._fit.train_epoch(self._train)
         if self.done:
             logs |= refit_head(self._fit, self._backbone.head, self._split("val"))
         return {"seconds": time.perf_counter() - began, **logs}
@@ -162,7 +165,7 @@ class FineTuning:
         return self._fit.log_probs(self._split(split).part(rows))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that going on needs: tensors on the CPU (weights, AdamW's moments, the method's own) and JSON."""
+        """All that is needed to go on: tensors on the CPU (weights, AdamW's moments, the method's own) and JSON."""
         return self._fit.state(), {"epoch": self._fit.epoch, **self._identity}
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -221,12 +224,12 @@ class FineTuning:
         return {"params": self._fit.params.to_flat(), "seed": self._fit.seed, "split_hash": self._split_hash}
 
     def _split(self, name: str) -> Samples:
-        """The split's samples, read at first use: who never looks at test never loads it."""
+        """The split's samples, read at first use: a fit that never looks at test never loads it."""
         if name not in self._samples:
-            found = self._images.split(name)
-            self._content[name] = found.hash
+            pixels = self._images.split(name)
+            self._content[name] = pixels.hash
             self._samples[name] = Samples(
-                found.images_NCHW,
+                pixels.images_NCHW,
                 self._data.splits[name].labels_N,
                 self._data.groups(name, self.task.groups),
                 mean=self._backbone.mean,
@@ -238,17 +241,3 @@ class FineTuning:
     def _measured(self, split: str) -> Ints:
         labels_N, groups = self._data.splits[split].labels_N, self._data.groups(split, self.task.groups)
         return measured(self._fit.params.method, split, labels_N, groups)
-
-    def _prove(self, model: nn.Module, params: Params) -> None:
-        """The adapter is heard: looked at once for each way of wiring it, whatever its rank."""
-        wiring = (METHODS[params.method].adapter, params.layers, params.variant)
-        if wiring not in self._heard:
-            adapters.check_effect(model, self._split("train").take(slice(0, 4)))
-            self._heard.add(wiring)
-
-
-def _reset(head: nn.Module) -> None:
-    """New random weights, from torch's global chance."""
-    for module in head.modules():
-        if callable(reset := getattr(module, "reset_parameters", None)):
-            reset()

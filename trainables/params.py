@@ -20,7 +20,7 @@ ALPHA_RULE = re.compile(r"^(\d+(?:\.\d+)?)(\*rank)?$")
 
 @dataclass(frozen=True)
 class Param:
-    """What the tables, the space and the documentation know of one parameter."""
+    """One parameter, for the tables, the space and the documentation: `low` to `high` is its usual range."""
 
     doc: str
     source: str
@@ -37,10 +37,7 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    method: Annotated[
-        str,
-        Param("how the model is fine-tuned", "FairLoRA, section 6.1", choices=METHODS),
-    ] = "fairlora"
+    method: Annotated[str, Param("how the model is fine-tuned", "FairLoRA, section 6.1", choices=METHODS)] = "fairlora"
     lambda_: Annotated[
         float,
         Param("weight of the fairness penalty", "FairLoRA, section 4.1", low=0.01, high=100, log=True, scoped=True),
@@ -68,8 +65,7 @@ class Params(BaseModel):
         ),
     ] = Field(default=1.0, gt=0)
     rank: Annotated[
-        int,
-        Param("rank of the LoRA update", "FairLoRA, section 6.1", low=4, high=128, log=True, scoped=True),
+        int, Param("rank of the LoRA update", "FairLoRA, section 6.1", low=4, high=128, log=True, scoped=True)
     ] = Field(default=8, ge=1)
     alpha: Annotated[
         str,
@@ -90,8 +86,7 @@ class Params(BaseModel):
         ),
     ] = "qkv"
     dropout: Annotated[
-        float,
-        Param("dropout on the adapter's input", "peft, LoraConfig", low=0.0, high=0.5, scoped=True),
+        float, Param("dropout on the adapter's input", "peft, LoraConfig", low=0.0, high=0.5, scoped=True)
     ] = Field(default=0.0, ge=0, lt=1)
     variant: Annotated[
         Literal["lora", "rslora", "dora"],
@@ -107,16 +102,13 @@ class Params(BaseModel):
         Param("peak of the one-cycle schedule", "On Fairness of LoRA, appendix", "per step", 1e-5, 1e-2, log=True),
     ] = Field(default=1e-4, gt=0)
     weight_decay: Annotated[
-        float,
-        Param("decoupled weight decay of AdamW", "AdamW, section 2", "per step", 1e-4, 1e-1, log=True),
+        float, Param("decoupled weight decay of AdamW", "AdamW, section 2", "per step", 1e-4, 1e-1, log=True)
     ] = Field(default=0.01, ge=0)
     epochs: Annotated[
-        int,
-        Param("passes over the training split", "On Fairness of LoRA, appendix", "epochs", 1, 30, log=True),
+        int, Param("passes over the training split", "On Fairness of LoRA, appendix", "epochs", 1, 30, log=True)
     ] = Field(default=8, ge=1)
     batch_size: Annotated[
-        int,
-        Param("examples in a step", "On Fairness of LoRA, appendix", "examples", choices=(16, 32, 64, 128)),
+        int, Param("examples in a step", "On Fairness of LoRA, appendix", "examples", choices=(16, 32, 64, 128))
     ] = Field(default=32, ge=1)
 
     @field_validator("method")
@@ -138,7 +130,7 @@ class Params(BaseModel):
     def alpha_value(self) -> float:
         """The number that the alpha rule gives at this rank."""
         match = ALPHA_RULE.match(self.alpha)
-        assert match is not None  # the validator let nothing else in
+        assert match is not None  # `_alpha_rule` has seen to that
         return float(match[1]) * (self.rank if match[2] else 1)
 
     @classmethod

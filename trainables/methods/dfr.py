@@ -50,7 +50,10 @@ def refit(features_NF: Floats, labels_N: Ints, groups_N: Ints, *, C: int, params
     std_F = np.where(std_F > 0, std_F, 1.0)
     scaled_NF = (features_NF - mean_F) / std_F
     generator, members = np.random.default_rng(seed), cells(labels_N, groups_N)
-    subsets = [_balanced(members, generator) for _ in range(SUBSETS)]
+    size = min(map(len, members))  # as many examples of every cell as the smallest has
+    subsets = [
+        np.concatenate([generator.choice(rows, size, replace=False) for rows in members]) for _ in range(SUBSETS)
+    ]
     fits = [_regression(scaled_NF[rows], labels_N[rows], l1=params.l1) for rows in subsets]
     weight_CF = np.mean([weight for weight, _, _ in fits], axis=0) / std_F
     bias_C = np.mean([bias for _, bias, _ in fits], axis=0) - weight_CF @ mean_F
@@ -59,12 +62,6 @@ def refit(features_NF: Floats, labels_N: Ints, groups_N: Ints, *, C: int, params
         "refit_iterations": float(np.mean([iterations for *_, iterations in fits])),
     }
     return LastLayer(weight_CF, bias_C, log)
-
-
-def _balanced(members: list[Ints], generator: np.random.Generator) -> Ints:
-    """As many rows of every cell as the smallest has, drawn without replacement."""
-    size = min(map(len, members))
-    return np.concatenate([generator.choice(rows, size, replace=False) for rows in members])
 
 
 def _regression(features_NF: Floats, labels_N: Ints, *, l1: float) -> tuple[Floats, Floats, int]:

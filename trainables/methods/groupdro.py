@@ -51,9 +51,9 @@ class GroupDRO(Objective):
         Raises:
             ValueError: they are not there, or of another number of groups.
         """
-        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if found != {"log_q_G": tuple(self.log_q_G.shape)}:
-            raise ValueError(f"group DRO needs log_q_G of {len(self.log_q_G)} groups, but was given {found}.")
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if shapes != {"log_q_G": tuple(self.log_q_G.shape)}:
+            raise ValueError(f"group DRO needs log_q_G of {len(self.log_q_G)} groups, but was given {shapes}.")
         self.log_q_G = tensors["log_q_G"].clone()
 
 

@@ -1,4 +1,4 @@
-"""Which examples make up which batch, drawn anew each epoch from (seed, epoch); and what an epoch's losses say.
+"""Which examples make up which batch, drawn for each epoch from (seed, epoch); and what an epoch's losses say.
 
 Shapes: N examples of the split, B of a batch, G groups, T batches of an epoch.
 """
@@ -38,13 +38,12 @@ def group_balanced(groups_N: Ints, G: int, generator: np.random.Generator) -> In
     N = len(groups_N)
     present = np.flatnonzero(np.bincount(groups_N, minlength=G))
     rounds = math.ceil(N / len(present))
-    streams = [_stream(np.flatnonzero(groups_N == g), rounds, generator) for g in present]
+    streams = []
+    for group in present:
+        members = np.flatnonzero(groups_N == group)
+        turns = [generator.permutation(members) for _ in range(math.ceil(rounds / len(members)))]
+        streams.append(np.concatenate(turns)[:rounds])
     return generator.permuted(np.stack(streams, axis=1), axis=1).reshape(-1)[:N]
-
-
-def _stream(members: Ints, length: int, generator: np.random.Generator) -> Ints:
-    turns = [generator.permutation(members) for _ in range(math.ceil(length / len(members)))]
-    return np.concatenate(turns)[:length]
 
 
 BATCH_SAMPLERS: dict[str, Callable[[Ints, int, np.random.Generator], Ints]] = {
@@ -66,22 +65,17 @@ def epoch_log(loss_N: Floats, groups_N: Ints, names: Sequence[str], batch_size: 
     key_N = (np.arange(N) // batch_size) * G + groups_N
     count_TG = np.bincount(key_N, minlength=T * G).reshape(T, G)
     sum_TG: Floats = np.bincount(key_N, loss_N, minlength=T * G).reshape(T, G).astype(np.float64)
+    present_TG = count_TG > 0
+    mean_TG = sum_TG / np.maximum(count_TG, 1)
+    centre_T1 = mean_TG.sum(1, keepdims=True) / present_TG.sum(1, keepdims=True)
+    centred_TG = np.where(present_TG, mean_TG - centre_T1, 0.0)  # an absent group has no loss, not the loss 0
     return {
         "train_loss": float(loss_N.mean()),
-        "penalty": float(_penalty_T(sum_TG, count_TG).mean()),
-        "groups_present": float((count_TG > 0).sum(1).mean()),
+        "penalty": float(np.square(centred_TG).sum(1).mean()),
+        "groups_present": float(present_TG.sum(1).mean()),
         "groups_singleton": float((count_TG == 1).sum(1).mean()),
         **{
             f"train_loss/{name}": float(total / n) if n else math.nan
             for name, total, n in zip(names, sum_TG.sum(0), count_TG.sum(0), strict=True)
         },
     }
-
-
-def _penalty_T(sum_TG: Floats, count_TG: Ints) -> Floats:
-    present_TG = count_TG > 0
-    mean_TG = sum_TG / np.maximum(count_TG, 1)
-    centre_T1 = mean_TG.sum(1, keepdims=True) / present_TG.sum(1, keepdims=True)
-    centred_TG = np.where(present_TG, mean_TG - centre_T1, 0.0)
-    penalty_T: Floats = np.square(centred_TG).sum(1)
-    return penalty_T

@@ -51,7 +51,11 @@ class Fit:
         self._train = train
         self._runtime = runtime
         self._sampler = BATCH_SAMPLERS[METHODS[params.method].sampler or train.sampler]
-        self._forward = _compiled(model) if train.compile else model
+        self._forward: Callable[..., Any] = model
+        if train.compile:
+            # After eight versions of one function, one for each rank, torch would stop compiling it.
+            torch.compiler.reset()
+            self._forward = torch.compile(model)
         self._proven = False
 
     @property
@@ -74,14 +78,17 @@ class Fit:
         order_N = self._sampler(samples.groups.index_N, len(samples.groups.names), generator)
         chance = self._runtime.seeded(derived(self.seed, self.epoch, "dropout"))
         with self._runtime.memory(f"training {self.name}"), chance:
-            left = self._pass(samples, torch.from_numpy(order_N))
-        loss_N = left.pop("loss_N").double().cpu().numpy()
-        self._refuse_divergence(loss_N)
+            losses_N, means = self._pass(samples, torch.from_numpy(order_N))
+        loss_N: Floats = losses_N.double().cpu().numpy()
+        broken = np.flatnonzero(~np.isfinite(loss_N))
+        if len(broken):
+            place = f"epoch {self.epoch + 1}, step {broken[0] // self.params.batch_size + 1}"
+            raise FitError("diverged", f"the loss became {loss_N[broken[0]]} in {place}. {self._mend}")
         self.epoch += 1
         return {
             "learning_rate": self._optimizer.param_groups[0]["lr"],
             **epoch_log(loss_N, samples.groups.index_N[order_N], samples.groups.names, self.params.batch_size),
-            **{name: float(value) for name, value in left.items()},
+            **{name: float(value) for name, value in means.items()},
         }
 
     @torch.inference_mode()
@@ -100,13 +107,13 @@ class Fit:
                 with self._runtime.autocast():
                     logits_BC = self.model(samples.take(slice(start, start + size)))
                 parts.append(logits_BC.double().log_softmax(1))
-            found_NC: Floats = torch.cat(parts).cpu().numpy()
-        if not np.isfinite(found_NC).all():
+            log_probs_NC: Floats = torch.cat(parts).cpu().numpy()
+        if not np.isfinite(log_probs_NC).all():
             raise FitError("diverged", f"the model's answers are not finite after epoch {self.epoch}. {self._mend}")
-        return found_NC
+        return log_probs_NC
 
     def state(self) -> dict[str, Tensor]:
-        """Trained weights, AdamW's moments and the method's own memory: with `epoch`, all that going on needs."""
+        """Trained weights, AdamW's moments and the method's own memory: with `epoch`, all that is needed to go on."""
         tensors = {f"weights.{name}": tensor for name, tensor in adapters.trainable_state(self.model).items()}
         tensors |= {f"objective.{name}": tensor for name, tensor in self.objective.state().items()}
         moments = self._optimizer.state_dict()["state"]
@@ -128,8 +135,8 @@ class Fit:
 
     # --- an epoch
 
-    def _pass(self, samples: Samples, order_N: Tensor) -> dict[str, Tensor]:
-        """All steps of an epoch, and what they leave behind: tensors on the device, not yet read."""
+    def _pass(self, samples: Samples, order_N: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """All steps of an epoch: its losses, in order, and the logs' means, on the device and not yet waited for."""
         N, size, device = len(order_N), self.params.batch_size, self._runtime.device
         order_on_device_N, index_N = order_N.to(device), order_N.to(samples.images_device)
         labels_N, groups_N = samples.labels_N[order_on_device_N], samples.groups_N[order_on_device_N]
@@ -137,7 +144,7 @@ class Fit:
         steps = -(-N // size)
         losses, logs = [], []
         for step in range(steps):
-            # A function of the step, so that there is nothing to save, and nothing to get out of step.
+            # Of the step alone: a scheduler would have a state to save.
             rate = one_cycle(
                 self.epoch * steps + step, steps * self.params.epochs, self.params.learning_rate, self._train.warmup
             )
@@ -146,8 +153,7 @@ class Fit:
             loss_B, log = self._step(augment(samples.take(index_N[rows]), rows), labels_N[rows], groups_N[rows])
             losses.append(loss_B)
             logs.append(log)
-        means = {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
-        return {"loss_N": torch.cat(losses), **means}
+        return torch.cat(losses), {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
 
     def _step(self, images_B3HW: Tensor, labels_B: Tensor, groups_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Forward, backward, update. Nothing here may wait for the device."""
@@ -164,22 +170,9 @@ class Fit:
         self._optimizer.step()
         return loss_B.detach(), {"gradient_norm": norm, **logs}
 
-    def _refuse_divergence(self, loss_N: Floats) -> None:
-        broken = np.flatnonzero(~np.isfinite(loss_N))
-        if len(broken):
-            place = f"epoch {self.epoch + 1}, step {broken[0] // self.params.batch_size + 1}"
-            raise FitError("diverged", f"the loss became {loss_N[broken[0]]} in {place}. {self._mend}")
-
     @property
     def _mend(self) -> str:
         return f"The settings were {self.name}; a smaller learning rate or lambda may hold."
-
-
-def _compiled(model: nn.Module) -> Callable[..., Any]:
-    """With a clean slate: after eight versions of one function, one for each rank, torch would stop compiling it."""
-    torch.compiler.reset()
-    compiled: Callable[..., Any] = torch.compile(model)
-    return compiled
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -33,13 +33,13 @@ class Runtime:
         """
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
-            found = torch.device(name)
+            chosen = torch.device(name)
         except RuntimeError:
             raise UserError(f"device is '{device}'. Use 'auto', 'cpu', 'cuda' or 'cuda:1'.") from None
-        if found.type == "cuda" and not torch.cuda.is_available():
+        if chosen.type == "cuda" and not torch.cuda.is_available():
             raise UserError(f"device is '{device}', but torch sees no GPU here. Use 'auto' or 'cpu'.")
-        half = precision == "bf16" or (precision == "auto" and found.type == "cuda")
-        return cls(found, "bf16" if half else "fp32", threads)
+        half = precision == "bf16" or (precision == "auto" and chosen.type == "cuda")
+        return cls(chosen, "bf16" if half else "fp32", threads)
 
     def use_threads(self) -> None:
         """Tell torch; for the whole process."""
@@ -62,7 +62,7 @@ class Runtime:
 
     @contextmanager
     def memory(self, doing: str) -> Iterator[None]:
-        """Running out of memory ends a fit for good: the same settings would end the same way.
+        """Running out of memory while `doing` something ends a fit for good: another try would end the same way.
 
         Raises:
             FitError: `out-of-memory`.

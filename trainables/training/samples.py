@@ -46,12 +46,12 @@ class Samples:
 
     def part(self, rows_K: Ints) -> Samples:
         """The examples `rows_K` alone, in that order; the images are shared."""
-        made = copy.copy(self)
+        part = copy.copy(self)
         rows = torch.from_numpy(np.ascontiguousarray(rows_K))
-        made._rows_N = rows.to(self.images_device) if self._rows_N is None else self._rows_N[rows]
-        made.groups = Groups(self.groups.kind, self.groups.names, self.groups.index_N[rows_K])
-        made.labels_N, made.groups_N = self.labels_N[rows], self.groups_N[rows]
-        return made
+        part._rows_N = rows.to(self.images_device) if self._rows_N is None else self._rows_N[rows]
+        part.groups = Groups(self.groups.kind, self.groups.names, self.groups.index_N[rows_K])
+        part.labels_N, part.groups_N = self.labels_N[rows], self.groups_N[rows]
+        return part
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -65,7 +65,7 @@ class Samples:
         """Normalised images, `[B, 3, H, W]` float32 on the device."""
         pixels_B3HW = self.images_N3HW[index_B if self._rows_N is None else self._rows_N[index_B]]
         if self._device.type == "cuda" and not pixels_B3HW.is_cuda:
-            pixels_B3HW = pixels_B3HW.pin_memory()  # or the copy would wait
+            pixels_B3HW = pixels_B3HW.pin_memory()  # from pageable memory the copy would block
         pixels_B3HW = pixels_B3HW.to(self._device, non_blocking=True)
         return torch.addcmul(self._shift_311, pixels_B3HW.float(), self._scale_311)
 
