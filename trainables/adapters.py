@@ -21,7 +21,7 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import MultiheadAttention
 from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils import ModulesToSaveWrapper
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -229,6 +229,17 @@ def save_adapter(model: nn.Module, folder: Path, backbone: Backbone) -> None:
     )
 
 
+def load_adapter(model: nn.Module, folder: Path, *, but: str = "") -> None:
+    """Puts the weights that `save_adapter` wrote into a model that was wrapped in the same way.
+
+    Raises: `UserError` where `folder` has no one weight file beside the one called `but`, or it does not fit.
+    """
+    files = [file for file in folder.glob("*.safetensors") if file.name != but]
+    if len(files) != 1:
+        raise UserError(f"{folder} holds {len(files)} weight files (*.safetensors), not one. Was it saved whole?")
+    load_trainable_state(model, load_file(files[0]))
+
+
 def _lora(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     alpha = params.alpha_value
     targets = _targets(model, backbone, params.layers)
@@ -314,9 +325,9 @@ class _Attention(MultiheadAttention):
     """peft's adapter on torch's fused attention, without its drift.
 
     peft adds the update to the frozen weights before each forward and subtracts it afterwards, so that rounding
-    moves weights that must not move. Here the sum is only lent to the forward pass. Its merge adds the update of
+    moves weights that must not move. Here only the forward pass sees the sum. Its merge adds the update of
     the output projection twice (0.21), and its gradient once; so that a saved folder means the same to plain peft,
-    it is twice here too, gradient included. Should peft change this, `check_effect` tells.
+    it is twice here too, gradient included. If peft changes this, `check_effect` fails.
     """
 
     def forward(self, query: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -327,8 +338,8 @@ class _Attention(MultiheadAttention):
         for name in self.active_adapters:
             inward = inward + self.get_delta_weight(name)
             outward = outward + 2 * base.out_proj.get_delta_weight(name)
-        lent = {"in_proj_weight": inward, "out_proj.base_layer.weight": outward}
-        return functional_call(base, lent, (query, *args), kwargs)
+        weights = {"in_proj_weight": inward, "out_proj.base_layer.weight": outward}
+        return functional_call(base, weights, (query, *args), kwargs)
 
 
 def _twin(model: PeftModel) -> PeftModel:

@@ -23,7 +23,7 @@ def whole(
 
     Its content is on the disk before its name changes. `durable` syncs the name too: it outlives a power cut.
     A `private` file is its owner's alone from the first byte; others follow the umask.
-    `permit` is asked at the last moment before the file shows, and raises to forbid it.
+    `permit` is called just before the file takes its name, and raises to forbid it.
     """
     # Some writers choose their format by the suffix. Of a durable file a crash may leave the draft, and nobody who
     # looks for `*.json` may meet that.
@@ -35,14 +35,14 @@ def whole(
         permit()
         os.replace(draft, path)
     except OSError as fault:
-        # A write does not say to where, and the hidden name helps nobody.
+        # An error of a write names no file, and the hidden name means nothing to a user.
         if fault.errno and fault.filename in (None, str(draft)):
             fault.filename = str(path)
         raise
     finally:
         draft.unlink(missing_ok=True)
     if durable:
-        sync_directory(path.parent)
+        _sync(path.parent)
 
 
 @contextmanager
@@ -65,23 +65,23 @@ def whole_folder(path: Path, *, durable: bool = False, over: bool = False) -> It
 
 
 def move_folder(
-    made: Path, path: Path, *, durable: bool = False, over: bool = False, permit: Callable[[], None] = lambda: None
+    draft: Path, path: Path, *, durable: bool = False, over: bool = False, permit: Callable[[], None] = lambda: None
 ) -> None:
-    """Give the folder `made` (on the same file system) the name `path`; the rest is as for `whole_folder`."""
+    """Give the folder `draft` (on the same file system) the name `path`; the rest is as for `whole_folder`."""
     if durable:
-        for place in (*made.iterdir(), made):
+        for place in (*draft.iterdir(), draft):
             _sync(place)
     permit()
     if over and path.exists():
         shutil.rmtree(path)
     try:
-        os.rename(made, path)
+        os.rename(draft, path)
     except OSError as fault:
         if fault.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
         raise
     if durable:
-        sync_directory(path.parent)
+        _sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -90,17 +90,13 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8", newline="")
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a folder durable."""
-    _sync(path)
-
-
 def _draft(path: Path, suffix: str = "") -> Path:
     """A hidden name that no other has."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
 
 
 def _sync(path: Path) -> None:
+    """Puts a file's content, or a folder's names, on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

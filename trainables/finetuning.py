@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from trainables import adapters, backbones, data
@@ -189,10 +188,7 @@ class FineTuning:
         Raises:
             UserError: there are none, or they are of a model of another shape.
         """
-        files = sorted(folder.glob("*.safetensors"))
-        if len(files) != 1:
-            raise UserError(f"{folder} holds {len(files)} weight files (*.safetensors), not one. Was it saved whole?")
-        adapters.load_trainable_state(self._fit.model, load_file(files[0]))
+        adapters.load_adapter(self._fit.model, folder)
         self._fit.epoch = self._fit.params.epochs
 
     def provenance(self) -> dict[str, Any]:

@@ -19,7 +19,6 @@ import torch
 from peft import PeftModel
 from PIL import Image, UnidentifiedImageError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from trainables import adapters, backbones
 from trainables.backbones import Backbone
@@ -65,7 +64,9 @@ def pack(
     untrained = backbone.model_copy(update={"weights": "none"})
     whole = merge or METHODS[params.method].adapter == "full"
     built = backbones.load(backbone, classes=len(labels), class_names=labels)
-    model = _trained(built, params, weights)
+    model = adapters.wrap(built.model, built, params)
+    adapters.load_adapter(model, weights)
+    model.eval()
     trained, total = adapters.count_parameters(model)
     out.mkdir(parents=True, exist_ok=True)
     if whole:
@@ -73,15 +74,14 @@ def pack(
             model = model.merge_and_unload()
         plain = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
         save_file(plain, out / WHOLE, metadata={"format": "pt"})
-        base = ""
+        config, base = untrained, ""
         built.recipe = backbones.load(untrained, classes=len(labels), class_names=labels).recipe
     else:
         for file in weights.iterdir():
             if file.name != "README.md":  # of the fit's own folder: it names places of this machine
                 shutil.copyfile(file, out / file.name)
-        base = _keep_base(built, out)
+        config, base = backbone, _keep_base(built, out)
     images = {**built.transform(), "mean": built.mean, "std": built.std, "crop_bottom": crop_bottom}
-    config = backbone if base or not whole else untrained
     build = config.model_dump(mode="json") | ({"weights": base} if base else {})
     fit = {"backbone": build, "whole": whole, "params": params.to_flat()}
     for name, body in {"fit": fit, "labels": list(labels), "preprocessing": images}.items():
@@ -115,12 +115,13 @@ def predict(folder: Path, images: Sequence[Path], *, device: str = "cpu") -> Ite
         config = config | {"weights": str(folder / config["weights"])}
     built = backbones.load(BackboneConfig(**config), classes=len(labels), class_names=labels)
     if fit["whole"]:
-        built.model.load_state_dict(load_file(folder / WHOLE))
-        model = built.model.eval()
+        model = built.model
+        model.load_state_dict(load_file(folder / WHOLE))
     else:
-        model = _trained(built, Params.from_flat(fit["params"]), folder, but=config["weights"])
+        model = adapters.wrap(built.model, built, Params.from_flat(fit["params"]))
+        adapters.load_adapter(model, folder, but=Path(config["weights"]).name)
     mean, std = (torch.tensor(preprocessing.pop(name)).view(3, 1, 1) for name in ("mean", "std"))
-    transform, model = Transform(**preprocessing), model.to(device)
+    transform, model = Transform(**preprocessing), model.eval().to(device)
     for start in range(0, len(images), _BATCH):
         paths = images[start : start + _BATCH]
         pixels_B3HW = torch.stack([torch.from_numpy(transform(_open(path)).copy()) for path in paths])
@@ -138,16 +139,6 @@ def _open(path: Path) -> Image.Image:
     except (OSError, UnidentifiedImageError) as fault:
         raise UserError(f"{path} is not an image that can be read ({fault}).") from None
     return image
-
-
-def _trained(built: Backbone, params: Params, folder: Path, but: str = "") -> nn.Module:
-    """The backbone's model with what was trained put in."""
-    files = [file for file in sorted(folder.glob("*.safetensors")) if file.name != Path(but).name]
-    if len(files) != 1:
-        raise UserError(f"{folder} holds {len(files)} files of trained weights, not one. Was it written whole?")
-    model = adapters.wrap(built.model, built, params)
-    adapters.load_trainable_state(model, load_file(files[0]))
-    return model.eval()
 
 
 def _keep_base(built: Backbone, out: Path) -> str:

@@ -1,6 +1,6 @@
 """The BACKBONES table: pre-trained models, each with its head replaced and its adaptable layers named.
 
-A newcomer is one file with a function `load(config, *, classes, layers) -> Backbone`, and one line in the table. The
+A newcomer is one file with a function `load(config, *, classes) -> Backbone`, and one line in the table. The
 table itself does not load torch, so that a spec can be checked in milliseconds.
 """
 
@@ -123,9 +123,7 @@ def find(name: str) -> BackboneEntry:
     return BACKBONES[name] if ":" in name or name in BACKBONES else _TIMM_FAMILY
 
 
-def load(
-    config: BackboneConfig, *, classes: int, layers: str | None = None, class_names: Sequence[str] = ()
-) -> Backbone:
+def load(config: BackboneConfig, *, classes: int, class_names: Sequence[str] = ()) -> Backbone:
     """The backbone of `config` with a fresh head of `classes` outputs, or a zero-shot one made of `class_names`.
 
     Raises:
@@ -135,5 +133,5 @@ def load(
     if config.head == "zero-shot" and not entry.zero_shot:
         raise UserError(f"backbone.head is 'zero-shot', but {config.name} has no text tower. Use 'random'.")
     names = {"class_names": class_names} if entry.zero_shot else {}
-    backbone: Backbone = entry.load()(config, classes=classes, layers=layers, **names)
+    backbone: Backbone = entry.load()(config, classes=classes, **names)
     return backbone

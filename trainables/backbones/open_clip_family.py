@@ -26,7 +26,7 @@ _RESIZE = {"shortest": "shorter", "squash": "squash"}
 _FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
-def load(config: BackboneConfig, *, classes: int, layers: str | None, class_names: Sequence[str] = ()) -> Backbone:
+def load(config: BackboneConfig, *, classes: int, class_names: Sequence[str] = ()) -> Backbone:
     """The image tower of `open_clip:MODEL/TAG` and a head of `classes` outputs.
 
     With `head: zero-shot` the untouched model classifies as CLIP does: its logits are the scaled cosines of the

@@ -56,7 +56,7 @@ class Recipe:
 _RECIPE = Recipe()
 
 
-def load(config: BackboneConfig, *, classes: int, layers: str | None = None) -> Backbone:
+def load(config: BackboneConfig, *, classes: int) -> Backbone:
     """The small ViT with a fresh head; its first use on a machine pre-trains it (about 15 s).
 
     Raises:

@@ -39,7 +39,7 @@ CALL_LINEARS = (
 )
 
 
-def load(config: BackboneConfig, *, classes: int, layers: str | None) -> Backbone:
+def load(config: BackboneConfig, *, classes: int) -> Backbone:
     """The timm model `config.name` (`timm:` in front is optional) with a fresh head of `classes` outputs.
 
     Raises: `UserError` for an unknown name and for weights that are missing or do not fit.

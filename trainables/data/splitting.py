@@ -1,4 +1,4 @@
-"""Cutting data: a dataset that has no official split, and a half of a split, the same for everybody everywhere.
+"""Cutting data: a dataset that has no official split, and a half of a split, the same on every machine.
 
 Two cuts by hashes. `keyed` looks at each record's own key only: adding or losing records moves no other one, and
 records with equal keys (the same bytes) stay together. `stratified` cuts every stratum to the same
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,16 +62,14 @@ def stratified(keys: Sequence[str], strata: Sequence[Hashable], shares: Mapping[
     members: dict[Hashable, list[str]] = defaultdict(list)
     for key, stratum in zip(keys, strata, strict=True):
         members[stratum].append(key)
-    return {key: part for stratum in members.values() for key, part in _cut(stratum, shares)}
-
-
-def _cut(keys: list[str], shares: Mapping[str, float]) -> Iterable[tuple[str, str]]:
     first, *others = shares
-    ranked = sorted(keys, key=lambda key: (fraction(key), key))
-    counts = {part: round(shares[part] * len(keys)) for part in others}
-    places = [part for part in others for _ in range(counts[part])]
-    places += [first] * (len(keys) - len(places))
-    return zip(ranked, places, strict=False)
+    part_of: dict[str, str] = {}
+    for stratum_keys in members.values():
+        ranked = sorted(stratum_keys, key=lambda key: (fraction(key), key))
+        parts = [part for part in others for _ in range(round(shares[part] * len(ranked)))]
+        parts += [first] * (len(ranked) - len(parts))
+        part_of.update(zip(ranked, parts, strict=False))  # rounding may give a part more than is left
+    return part_of
 
 
 def cells(labels_N: Ints, groups_N: Ints) -> list[Ints]:
