@@ -178,6 +178,7 @@ def check_effect(model: nn.Module, images_NCHW: Tensor) -> None:
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
     """A copy of what training changes, under peft's own names; the frozen weights are not in it."""
+    # Without embedding layers: peft would ask the hub whether their size has changed.
     if isinstance(model, PeftModel):
         state = get_peft_model_state_dict(model, save_embedding_layers=False)
     else:
@@ -263,6 +264,7 @@ def _lora(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
             "Use params.variant: lora, or other params.layers."
         ) from fault
     _refuse_lost_dropout(wrapped, params)
+    # peft writes this into adapter_config.json; a model that was built here has no name of its own.
     config.base_model_name_or_path = backbone.name
     return wrapped
 

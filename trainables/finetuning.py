@@ -67,7 +67,7 @@ class FineTuning:
         self._images = Images(dataset, transform, self.task.data, workers=self.runtime.threads or 1)
         self._data = self._images.dataset  # without the records whose image cannot be read
         self._split_hash = self._data.split_hash
-        for split in ("train", "val"):
+        for split in ("train", "val"):  # now, so that no fit's time has the decoding in it
             self._split(split)
 
     def aim(self, params: Params, seed: int, rows: Ints | None = None) -> None:

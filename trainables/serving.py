@@ -74,7 +74,7 @@ def pack(
             model = model.merge_and_unload()
         plain = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
         save_file(plain, out / WHOLE, metadata={"format": "pt"})
-        config, base = untrained, ""
+        config, base = untrained, ""  # all weights are in the one file: the pre-trained ones are not needed again
         built.recipe = backbones.load(untrained, classes=len(labels), class_names=labels).recipe
     else:
         for file in weights.iterdir():

@@ -79,7 +79,7 @@ class Table(Mapping[str, T]):
             return self._loaded(self._plugins[name])
         if name in self._lines:
             return self._lines[name]
-        family, _, rest = name.partition(":")
+        family, _, rest = name.partition(":")  # last: a listed name may have a colon too
         if rest and family in self.families:
             return self.families[family]
         raise UnknownName(f"{self._place} '{name}' is unknown. {self.hint(name)}")

@@ -70,7 +70,7 @@ def read_table(path: Path, required: Sequence[str]) -> Iterator[tuple[str, dict[
         UserError: the file cannot be read as UTF-8 CSV, or lacks a required column.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin UTF-8 with a mark
             reader = csv.DictReader(file, restval="", strict=True)
             if missing := [name for name in required if name not in (reader.fieldnames or ())]:
                 raise UserError(_missing_columns(path, missing, reader.fieldnames or (), required))

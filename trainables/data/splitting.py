@@ -23,7 +23,7 @@ from trainables.data.contents import digests
 from trainables.data.examples import Example
 
 SHARES: Mapping[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}  # 80:20, and val out of the 80
-_SALT = "sweeper-split-1"
+_SALT = "sweeper-split-1"  # another text is another split of every dataset
 
 
 def fraction(key: str) -> float:

@@ -47,7 +47,7 @@ def refit(features_NF: Floats, labels_N: Ints, groups_N: Ints, *, C: int, params
             "Use a larger validation split, or a method without a refit.",
         )
     mean_F, std_F = features_NF.mean(0), features_NF.std(0)
-    std_F = np.where(std_F > 0, std_F, 1.0)
+    std_F = np.where(std_F > 0, std_F, 1.0)  # a feature that never varies says nothing, and must not become nan
     scaled_NF = (features_NF - mean_F) / std_F
     generator, members = np.random.default_rng(seed), cells(labels_N, groups_N)
     size = min(map(len, members))  # as many examples of every cell as the smallest has
@@ -55,6 +55,7 @@ def refit(features_NF: Floats, labels_N: Ints, groups_N: Ints, *, C: int, params
         np.concatenate([generator.choice(rows, size, replace=False) for rows in members]) for _ in range(SUBSETS)
     ]
     fits = [_regression(scaled_NF[rows], labels_N[rows], l1=params.l1) for rows in subsets]
+    # The layer reads features as they are, so its weights take the standardising in.
     weight_CF = np.mean([weight for weight, _, _ in fits], axis=0) / std_F
     bias_C = np.mean([bias for _, bias, _ in fits], axis=0) - weight_CF @ mean_F
     log = {

@@ -25,8 +25,8 @@ class GroupDRO(Objective):
     """q_g <- q_g exp(eta L_g), q <- q / sum(q), J = sum over g of q_g L_g; q starts uniform.
 
     q is kept as its logarithm: a loss of 1e5 must not make it infinite. A group without an example in the
-    batch has no loss: it adds nothing, and its weight only follows the normalisation. A group without any
-    training example has the weight 0. With eta 0, J is the mean over groups.
+    batch has no loss: it adds nothing, and its weight changes by the normalisation alone. A group
+    without any training example has the weight 0. With eta 0, J is the mean over groups.
     """
 
     def __init__(self, eta: float, groups: GroupInfo) -> None:
@@ -39,6 +39,7 @@ class GroupDRO(Objective):
         log_q_G = self.log_q_G.to(loss_N.device)
         self.log_q_G = (log_q_G + self.eta * mean_G.detach()).log_softmax(0)
         q_G = self.log_q_G.exp()
+        # The weights are moved first and used then, as in the algorithm; no gradient flows through them.
         return (q_G * mean_G).sum(), {"largest_group_weight": q_G.max()}
 
     def state(self) -> dict[str, Tensor]:

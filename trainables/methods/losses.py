@@ -1,4 +1,4 @@
-"""The fairness penalty and its parts: pure functions of tensors, nothing here waits for the device.
+"""The fairness penalty and its parts: pure functions of tensors. Nothing here waits for the device.
 
 Shapes: N examples of a batch, G groups of the dataset. Most groups are absent from a small batch.
 """
@@ -42,7 +42,7 @@ def variance_penalty(loss_N: Tensor, groups_N: Tensor, G: int, reduction: Litera
     """
     mean_G, count_G = group_means(loss_N, groups_N, G)
     present_G = count_G > 0
-    present = present_G.sum().clamp(min=1)
+    present = present_G.sum().clamp(min=1)  # an empty batch must not divide by 0
     centred_G = torch.where(present_G, mean_G - mean_G.sum() / present, 0.0)
     total = centred_G.square().sum()
     return total / present if reduction == "mean" else total

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 class Reweighted(Objective):
     """J = mean over examples of w_g L_i, w_g = n / (G n_g): the weights' mean over the training split is 1.
 
-    So the learning rate means what it means for the plain mean, which equal groups give bit for bit.
+    So a learning rate means the same as for the plain mean, and groups of equal size give that mean bit for bit.
     n training examples, n_g of them in group g, G groups that have any.
     """
 
     def __init__(self, groups: GroupInfo) -> None:
-        counts_G = torch.tensor(groups.counts, dtype=torch.float64)
+        counts_G = torch.tensor(groups.counts, dtype=torch.float64)  # counts beyond 2^24 have no exact float32
         weight_G = counts_G.sum() / (counts_G.count_nonzero() * counts_G)
         self.weight_G = torch.where(counts_G > 0, weight_G, 0.0).float()
 

@@ -32,7 +32,7 @@ class Augmentation:
     @classmethod
     def draw(cls, train: TrainConfig, N: int, *, seed: int, epoch: int, device: torch.device) -> Augmentation:
         """As `train.flip` and `train.crop` ask for."""
-        flip_N = crop_N23 = None
+        flip_N = crop_N23 = None  # each has a seed of its own, so that one changes nothing in the other
         if train.flip:
             flip_N = torch.from_numpy(np.random.default_rng(derived(seed, epoch, "flip")).random(N) < 0.5).to(device)
         if train.crop is not None:

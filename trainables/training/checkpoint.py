@@ -23,6 +23,7 @@ def unpack(payload: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ValueError: the bytes are not of that form.
     """
     try:
+        # The header is read by hand: safetensors gives the metadata of files only, not of bytes.
         length = int.from_bytes(payload[:8], "little")
         meta: dict[str, Any] = json.loads(json.loads(payload[8 : 8 + length])["__metadata__"]["meta"])
         return load(payload), meta

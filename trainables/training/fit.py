@@ -114,6 +114,7 @@ class Fit:
 
     def state(self) -> dict[str, Tensor]:
         """Trained weights, AdamW's moments and the method's own memory: with `epoch`, all that is needed to go on."""
+        # AdamW's moments go by name: indices would change with the order of the weights.
         tensors = {f"weights.{name}": tensor for name, tensor in adapters.trainable_state(self.model).items()}
         tensors |= {f"objective.{name}": tensor for name, tensor in self.objective.state().items()}
         moments = self._optimizer.state_dict()["state"]
@@ -159,13 +160,15 @@ class Fit:
         """Forward, backward, update. Nothing here may wait for the device."""
         with self._runtime.autocast():
             logits_BC = self._forward(images_B3HW)
+        # Outside autocast, and per example: the method decides how losses are weighed.
         loss_B = F.cross_entropy(logits_BC.float(), labels_B, reduction="none")
         loss, logs = self.objective(loss_B, groups_B)
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        if not self._proven:
+        if not self._proven:  # once: which weights get a gradient does not change from step to step
             adapters.check_gradients(self.model)
             self._proven = True
+        # Without a bound nothing is clipped, but the norm is still measured for the log.
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self._train.clip_norm or float("inf"))
         self._optimizer.step()
         return loss_B.detach(), {"gradient_norm": norm, **logs}

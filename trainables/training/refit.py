@@ -44,6 +44,7 @@ def refit_head(fit: Fit, head: str, validation: Samples) -> dict[str, float]:
         return {}
     layer = trained_head(fit.model, head)
     labels_N = validation.labels_N.cpu().numpy()
+    # The half that `measured` leaves out, or the method would be measured on what it was fitted to.
     held_out_N = half_of_each_cell(labels_N, validation.groups.index_N)
     last_layer = refit.load()(
         _features(fit, layer, validation)[held_out_N],
@@ -76,7 +77,7 @@ def _features(fit: Fit, layer: nn.Linear, samples: Samples) -> Floats:
     parts: list[Tensor] = []
     handle = layer.register_forward_pre_hook(lambda _, inputs: parts.append(inputs[0].double()))
     try:
-        fit.log_probs(samples)
+        fit.log_probs(samples)  # for what the hook sees; the answers themselves are not needed
     finally:
         handle.remove()
     features_NF: Floats = torch.cat(parts).cpu().numpy()

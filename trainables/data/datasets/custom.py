@@ -87,6 +87,7 @@ def _dataset(
     config: DataConfig, root: Path, source: Path, examples: list[Example], bad: list[BadRecord], *, has_attribute: bool
 ) -> Dataset:
     there, all_bad = present(examples, bad, config, source)
+    # Names of all that are listed: a missing file must not change what the others' labels mean.
     classes = _sorted({example.label for example in examples})
     if len(classes) < 2:
         raise UserError(f"{source}: there is {len(classes)} class in it. At least two are needed.")

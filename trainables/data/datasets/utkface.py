@@ -47,6 +47,7 @@ def load(config: DataConfig) -> Dataset:
     root = find_root(config, folders=FOLDERS, holds=holds_faces, lacks=lacks, fetch=_FETCH)
     names = sorted(name for name in os.listdir(root) if name.endswith(SUFFIX) and not name.startswith("."))
     examples, bad = parsed(((name, name) for name in names), partial(_example, root, task))
+    # The three raceless faces are in every copy: they count in the total, and are never a reason to refuse it.
     unforeseen = [record for record in bad if not record.place.startswith(RACELESS)]
     settle(unforeseen, len(examples) + len(bad), config, root)
     cut, hashes = by_content(root, examples)

@@ -46,7 +46,7 @@ def load(config: DataConfig) -> Dataset:
         splits=splits(root / TABLE, examples, CLASSES, PLACES),
         shared_labels=True,
         bad=all_bad,
-        notes=_redrawn(listed),
+        notes=_redrawn(listed),  # of the table: a missing file does not make it another draw
         licence="images of CUB-200-2011 and Places: research use only",
     )
 

@@ -107,7 +107,7 @@ def decoded(dataset: Dataset, split: str, transform: Transform, *, workers: int 
 def _readable(dataset: Dataset, split: str, transform: Transform, *, workers: int) -> Decoded:
     paths = dataset.splits[split].paths
     transform = replace(transform, crop_bottom=dataset.crop_bottom)
-    names = [os.path.relpath(path, dataset.root) for path in paths]
+    names = [os.path.relpath(path, dataset.root) for path in paths]  # a dataset that moves keeps its array
     key = _key(paths, names, transform)
     folder = cache_root() / "decoded" / key
     manifest, notes = _whole(folder), []
@@ -185,6 +185,7 @@ def _build(folder: Path, paths: tuple[Path, ...], transform: Transform, workers:
         "hash": hashlib.sha256(json.dumps([asdict(transform), draft.digests]).encode()).hexdigest()[:16],
         "bad": [[i, problem] for i, problem in enumerate(draft.problems) if problem is not None],
         "records": len(paths),
+        # Of the pixels, to tell a foreign time stamp (a copy, a restored backup) from foreign pixels.
         "checksums": _checksums(_map(folder, shape)),
         "mtime_ns": (folder / "images.u8").stat().st_mtime_ns,
         "transform": asdict(transform),

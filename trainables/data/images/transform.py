@@ -52,6 +52,7 @@ class Transform:
             rgb = rgb.crop((0, 0, image.width, max(1, image.height - self.crop_bottom)))
         width, height = self._scaled(*rgb.size)
         resized = rgb.resize((width, height), _FILTERS[self.interpolation])
+        # Rounded as torchvision's CenterCrop rounds; a pixel to the side would be another image.
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         square = resized.crop((left, top, left + self.size, top + self.size))
         return np.asarray(square).transpose(2, 0, 1)
