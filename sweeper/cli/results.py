@@ -26,19 +26,25 @@ def register(add: Add) -> None:
     told.add_argument("--format", choices=FORMATS, help="default: by the file's suffix, else html")
     told.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME-report.html in this folder")
     told.add_argument("--figures", type=Path, metavar="FOLDER", help="also each figure, as PDF and PNG, for a paper")
-    told.add_argument(
-        "--rule",
-        choices=("knee", "accuracy"),
-        help="which point stands for each method in the papers' tables (accuracy: the most accurate on validation)",
-    )
+    _rule(told)
     several = add("compare", compare)
     several.add_argument("sweeps", nargs="+", metavar="NAME", help="two or more sweeps on the same data")
     several.add_argument("--force", action="store_true", help="also sweeps that were measured on other data")
+    several.add_argument("--table", action="store_true", help="only their methods in one table, on validation and test")
+    _rule(several)
     several.add_argument("--format", choices=FORMATS, help="default: by the file's suffix")
     several.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the report of it, with pictures")
     taken = add("export", export_tables, of="sweep")
     taken.add_argument("--format", choices=EXPORTS, help="default: by the file's suffix, else csv")
     taken.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME.csv in this folder")
+
+
+def _rule(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rule",
+        choices=("knee", "accuracy"),
+        help="which point stands for each method in the papers' tables (accuracy: the most accurate on validation)",
+    )
 
 
 def _bounds(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +106,15 @@ def compare(asked: argparse.Namespace) -> int:
     if form or path:
         form, path = files.target(form, path, FORMATS, "-".join(asked.sweeps))
     sides = [comparison.side(folder_of(asked, name)) for name in asked.sweeps]
+    if asked.table:
+        by_split = {s: comparison.method_tables(sides, asked.rule or "knee", s) for s in ("validation", "test")}
+        if asked.json:
+            shown = {split: [{"head": t.head, "rows": t.rows} for t in made] for split, made in by_split.items()}
+            print(json.dumps(shown, indent=2))
+            return 0
+        for table in (table for made in by_split.values() for table in made):
+            show_table(table)
+        return 0
     found = comparison.compare(sides, force=asked.force)
     if path is not None:
         files.write_document(comparison.document(found), form, path)

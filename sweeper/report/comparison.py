@@ -139,7 +139,7 @@ def document(comparison: Comparison) -> Document:
     blocks.append(Picture("hypervolume", several.growths_chart(_growths(comparison))))
     sections = [
         Section("Front against front", tuple(blocks)),
-        Section("Methods side by side", tuple(_methods(comparison))),
+        Section("Methods side by side", tuple(method_tables(comparison.sides))),
         Section("How to read it", (Text(CAVEAT, aside=True),)),
     ]
     return Document(f"Sweeps {names}", "Validation numbers; nothing here has seen a test split.", tuple(sections))
@@ -179,17 +179,22 @@ def _growths(comparison: Comparison) -> dict[str, tuple[list[float], list[float]
     return growths
 
 
-def _methods(comparison: Comparison) -> list[DataTable]:
-    """Every sweep's methods at the knees of their own trials, in the shape of the papers' tables."""
-    models = [each.results.spec.backbone.name for each in comparison.sides]
+def method_tables(sides: Sequence[Side], rule: str = "knee", split: str = "validation") -> list[DataTable]:
+    """Every sweep's methods, each at the point that `rule` takes from its own trials, as the papers print them.
+
+    `rule` is one of `recommend.METHOD_RULES`; what was not measured on `split` is left out. No two sweeps are compared,
+    so they may have other data and objectives.
+    """
+    models = [each.results.spec.backbone.name for each in sides]
+    points = [papers.points(each.results, rule) for each in sides]
     rows = [
-        papers.method_rows(each.results, papers.points(each.results, "knee").numbers).assign(
+        papers.method_rows(each.results, chosen.numbers, split).assign(
             model=model if len(set(models)) == len(models) else each.name
         )
-        for each, model in zip(comparison.sides, models, strict=True)
+        for each, model, chosen in zip(sides, models, points, strict=True)
     ]
     caption = (
-        "Validation split, in percent, mean ± standard deviation over the seeds; each method at the knee of its own "
-        "trials."
+        f"{split.capitalize()} split, in percent, mean ± standard deviation over the seeds; each method's point is "
+        f"chosen on validation from its own trials: {' / '.join(dict.fromkeys(chosen.rule for chosen in points))}."
     )
     return papers.tables(pd.concat(rows), caption)
