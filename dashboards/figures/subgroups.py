@@ -22,7 +22,7 @@ HalfWidth = Callable[[Sequence[float]], float]  # of an interval of the mean, fr
 
 
 @dataclass(frozen=True)
-class Line:
+class SubgroupLine:
     """One method's or group's values, and the half-length of their bars."""
 
     name: str
@@ -35,7 +35,7 @@ class Line:
 class SubgroupNumbers:
     """For each measure its lines, over the positions that `ticks` name."""
 
-    measures: Mapping[str, tuple[Line, ...]]
+    measures: Mapping[str, tuple[SubgroupLine, ...]]
     ticks: tuple[str, ...]
 
 
@@ -52,7 +52,7 @@ def loss_numbers(rows: pd.DataFrame, chosen: Mapping[int, str]) -> SubgroupNumbe
         by_trial = values.groupby("number")
         means, stds = by_trial.mean(), by_trial.std()
         measures[measure] = tuple(
-            Line(name, (float(place),), (float(means[number]),), (float(stds[number]),))
+            SubgroupLine(name, (float(place),), (float(means[number]),), (float(stds[number]),))
             for place, (number, name) in enumerate(chosen.items())
             if number in means
         )
@@ -104,9 +104,9 @@ def _known(rows: pd.DataFrame, kind: str, measures: Sequence[str]) -> list[str]:
     return [measure for measure in measures if measure in own and own[measure].notna().any()]
 
 
-def _line(name: str, own: pd.DataFrame, groups: Sequence[object], measure: str, half: HalfWidth) -> Line:
+def _line(name: str, own: pd.DataFrame, groups: Sequence[object], measure: str, half: HalfWidth) -> SubgroupLine:
     values = [own.loc[own["name"] == group, measure].dropna().astype(float).tolist() for group in groups]
-    return Line(
+    return SubgroupLine(
         name,
         tuple(map(float, range(len(groups)))),
         tuple(sum(each) / len(each) if each else math.nan for each in values),
