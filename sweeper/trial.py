@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from trainables.metrics import under_both_names
 from trainables.undefined import to_nan
 
 
@@ -77,7 +78,7 @@ def mean_and_spread(rows: Sequence[Mapping[str, float | None]]) -> tuple[dict[st
     A metric that is undefined for one seed is undefined for the trial: a mean over other seeds
     would compare unlike with unlike.
     """
-    defined = [to_nan(row) for row in rows]
+    defined = [under_both_names(to_nan(row)) for row in rows]  # the seeds of one trial may be of two releases
     means, spreads = {}, {}
     for name in defined[0] if defined else ():
         values = np.array([row.get(name, math.nan) for row in defined], dtype=np.float64)

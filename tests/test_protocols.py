@@ -61,7 +61,7 @@ UTKFACE = {
     "dataset": "utkface",
     "groups": "attribute",
     "seeds": 5,
-    "objectives": ("accuracy", "group_accuracy_spread"),
+    "objectives": ("accuracy", "accuracy_spread_by_attribute"),
     "grid": {
         "learning_rate": (1e-5, 5e-5, 1e-4, 3e-4),
         "epochs[fft]": (1, 2, 3, 4, 6, 8),

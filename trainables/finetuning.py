@@ -19,11 +19,12 @@ from trainables.errors import UserError
 from trainables.methods import METHODS
 from trainables.methods.base import GroupInfo
 from trainables.metrics import Evaluation, Predictions, evaluate
+from trainables.metrics.on_data import measured
 from trainables.params import Params
 from trainables.task import Task
 from trainables.training.batches import derived
 from trainables.training.fit import Fit
-from trainables.training.refit import measured, refit_head
+from trainables.training.refit import refit_head
 from trainables.training.runtime import Runtime
 from trainables.training.samples import Samples
 
@@ -44,6 +45,7 @@ class FineTuning:
         self.task = task
         self.runtime = Runtime.choose(device, task.train.precision, threads)
         self._current: Fit | None = None
+        self._refit: dict[str, float] = {}
         self._proven: set[tuple[str, ...]] = set()  # ways of wiring an adapter that were seen to have an effect
         self._samples: dict[str, Samples] = {}
         self._content: dict[str, str] = {}
@@ -83,7 +85,7 @@ class FineTuning:
             raise UserError(
                 f"{params.method} refits one head, and {self._backbone.name} has several. Use another method."
             )
-        self._current = None  # frees the last fit's memory before the new one needs it
+        self._current, self._refit = None, {}  # frees the last fit's memory before the new one needs it
         chance = self.runtime.seeded(derived(seed, 0, "weights"))
         with self.runtime.memory("building the model"), chance:
             model = copy.deepcopy(self._backbone.model)
@@ -128,8 +130,8 @@ class FineTuning:
         began = time.perf_counter()
         logs = self._fit.train_epoch(self._train)
         if self.done:
-            logs |= refit_head(self._fit, self._backbone.head, self._split("val"))
-        return {"seconds": time.perf_counter() - began, **logs}
+            self._refit = refit_head(self._fit, self._backbone.head, self._split("val"))
+        return {"seconds": time.perf_counter() - began, **logs, **self._refit}
 
     def evaluate(self, split: str = "val") -> Evaluation:
         """Every metric on `split`, and its groups by class, attribute and cell.
@@ -151,6 +153,8 @@ class FineTuning:
             shared_labels=self._data.shared_labels,
             train_cell_counts=self._data.groups("train", "class" if part.attributes_N is None else "cell").counts_G,
             penalised=self.task.groups,
+            min_group=self.task.metrics.min_group,
+            ece_bins=self.task.metrics.ece_bins,
         )
         return evaluate(predictions)
 
@@ -207,6 +211,7 @@ class FineTuning:
             "total_parameters": total,
             "adapted_attention_blocks": f"{adapted} of {blocks}",
             "validation_examples": len(self._measured("val")),
+            **{name: bool(value) for name, value in self._refit.items() if name == "refit_converged"},
         }
 
     @property

@@ -82,6 +82,17 @@ class TrainConfig(_Part):
     )
 
 
+class MetricsConfig(_Part):
+    """How every fit is measured."""
+
+    min_group: Annotated[
+        int, Field(ge=1, description="fewest examples of a group by which groups are compared; with fewer: no number")
+    ] = 10
+    ece_bins: Annotated[
+        int, Field(ge=1, le=1000, description="equal bins of confidence; 10 in On Fairness of LoRA")
+    ] = 15  # Guo et al., 2017
+
+
 class Task(_Part):
     """The shared part of every fit. Hand one to `FineTuning`."""
 
@@ -89,6 +100,7 @@ class Task(_Part):
     backbone: BackboneConfig = BackboneConfig()
     groups: GroupKind = "class"
     train: TrainConfig = TrainConfig()
+    metrics: MetricsConfig = MetricsConfig()
 
 
 def cache_root() -> Path:

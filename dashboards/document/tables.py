@@ -14,16 +14,17 @@ from typing import Any
 import pandas as pd
 
 from dashboards.document.document import DataTable
-from dashboards.ink.wording import heading, percent
+from dashboards.ink.wording import decimal, heading, percent
 
 
 def method_table(rows: pd.DataFrame, metrics: Mapping[str, str], caption: str = "") -> DataTable:
     """One row of `rows` for each model and method: model, method, the metrics and their `_std` (shares).
 
     In bold is what `NAME_best` says may be the best of its model; where there is no such column, or all are alike,
-    nothing is. Metrics that are undefined everywhere are left out.
+    nothing is. Metrics that are undefined everywhere are left out. `n` has a column where it differs between rows.
     """
     kept = {name: sense for name, sense in metrics.items() if name in rows and rows[name].notna().any()}
+    counted = "n" in rows and rows["n"].nunique() > 1
     records = rows.to_dict("records")
     models = [str(record["model"]) for record in records]
     starts = [i for i, model in enumerate(models) if i and model != models[i - 1]]
@@ -31,17 +32,18 @@ def method_table(rows: pd.DataFrame, metrics: Mapping[str, str], caption: str = 
         (
             model if i == 0 or i in starts else "",
             str(record["method"]),
+            *([decimal(record["n"], digits=0)] if counted else []),
             *(percent(record[name], record.get(f"{name}_std", math.nan)) for name in kept),
         )
         for i, (model, record) in enumerate(zip(models, records, strict=True))
     )
     best = {
-        (i, 2 + column)
+        (i, 2 + counted + column)
         for model in dict.fromkeys(models)
         for column, name in enumerate(kept)
         for i in _best([i for i in range(len(records)) if models[i] == model], records, f"{name}_best")
     }
-    head = ("model", "method", *(heading(name, sense) for name, sense in kept.items()))
+    head = ("model", "method", *(["n"] if counted else []), *(heading(name, sense) for name, sense in kept.items()))
     return DataTable(head, body, caption, words=(0, 1), best=frozenset(best), lines=tuple(starts))
 
 

@@ -10,8 +10,6 @@ import pandas as pd
 from dashboards.ink.chart import WIDE, Chart, Panel, Scale, Series
 from dashboards.ink.style import PLAIN, Look, looks
 
-BINS = 15
-
 
 @dataclass(frozen=True)
 class ReliabilityCurve:
@@ -26,17 +24,18 @@ class ReliabilityCurve:
 
 @dataclass(frozen=True)
 class ReliabilityNumbers:
-    """A panel for each reader: its title, and a curve for each point."""
+    """A panel for each reader: its title, and a curve for each point. `bins` counts the empty ones too."""
 
     panels: tuple[tuple[str, tuple[ReliabilityCurve, ...]], ...]
     of: str
+    bins: int
 
 
 def reliability_numbers(bins: pd.DataFrame, chosen: Mapping[int, str]) -> ReliabilityNumbers:
     """Over all examples, and for the attribute value that is worst calibrated at the first of `chosen`.
 
-    `bins` has one row per fit, reader and bin: number, of, kind, name, bin, n, hits, confidence (a sum). The seeds of
-    a trial are added up. Of two classes the positive one's probability is shown, else the answer's.
+    `bins` has one row per fit, reader and bin: number, of, kind, name, bins, bin, n, hits, confidence (a sum). The
+    seeds of a trial are added up. Of two classes the positive one's probability is shown, else the answer's.
     """
     of = "positive" if (bins["of"] == "positive").any() else "answer"
     known = bins[(bins["of"] == of) & bins["number"].isin(list(chosen))]
@@ -44,7 +43,7 @@ def reliability_numbers(bins: pd.DataFrame, chosen: Mapping[int, str]) -> Reliab
     for title, own in _readers(known, next(iter(chosen))):
         curves = (_curve(name, own[own["number"] == number]) for number, name in chosen.items())
         panels.append((title, tuple(curve for curve in curves if curve.n)))
-    return ReliabilityNumbers(tuple(panels), of)
+    return ReliabilityNumbers(tuple(panels), of, int(known["bins"].max()))
 
 
 def _readers(known: pd.DataFrame, first: int) -> list[tuple[str, pd.DataFrame]]:
@@ -89,7 +88,8 @@ def reliability_chart(numbers: ReliabilityNumbers) -> Chart:
     )
     panels.append(Panel(what, Scale("share of all examples", 0, 1.02), often, title="how often"))
     sign = "flatter than" if numbers.of == "positive" else "below"
-    caption = f"Validation split, {BINS} bins, the seeds together. Overconfident: {sign} the diagonal. Small bins vary."
+    caption = f"Validation split, {numbers.bins} bins, the seeds together. Overconfident: {sign} the diagonal."
+    caption += " Small bins vary."
     return Chart(tuple(panels), caption, WIDE)
 
 

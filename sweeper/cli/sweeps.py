@@ -33,9 +33,13 @@ def demo(asked: argparse.Namespace) -> int:
 
 
 def validate(asked: argparse.Namespace) -> int:
-    """Say every fault of a spec at once, or that there is none."""
+    """Say every fault of a spec at once, and what its data leaves undefined if that is here; or that there is none."""
+    from sweeper.spec import on_data
+
     spec = spec_of(asked)
-    print(json.dumps(spec.model_dump(mode="json"), indent=2) if asked.json else f"{asked.spec} is good.")
+    unseen = on_data.check(spec)
+    note = f" Its data was not looked at: {unseen}" if unseen else ""
+    print(json.dumps(spec.model_dump(mode="json"), indent=2) if asked.json else f"{asked.spec} is good.{note}")
     return 0
 
 

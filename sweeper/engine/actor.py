@@ -44,7 +44,7 @@ class FitActor(tune.Trainable):
             from trainables.finetuning import FineTuning
 
             self._sweep.arrive()
-            spec = loading.load(self._sweep.spec)
+            spec = loading.load_kept(self._sweep.spec)
             self._watchdog = Watchdog(spec.resources.epoch_timeout_s, beat=self._beat, hangs=self._hang)
             self._prepared = FineTuning(spec.task(), device=self._node.device, threads=self._node.threads)
             self._prepared.prepare()

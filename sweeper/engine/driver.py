@@ -53,7 +53,8 @@ def run(spec: SweepSpec, listener: Listener, *, executor: Executor = ray_tune) -
     """Begin a sweep and see it through.
 
     Raises:
-        UserError: the name is taken, or the data, weights or resources are not there.
+        UserError: the name is taken, or the data, weights or resources are not there, or an objective would be
+            undefined on the data.
     """
     folder = SweepFolder(Path(spec.storage.root) / spec.name, store=spec.storage.fits)
     spec = anchored(spec)
@@ -114,6 +115,8 @@ def _attempt(
             folder.write(folder.spec, written)
         folder.meet()
         with Interrupts().caught() as interrupts, _machines_and_data(spec, folder, executor) as (execute, described):
+            if begin and (undefined := described.get("undefined")):
+                raise UserError("\n".join(undefined))
             study = _open_study(spec, folder, url, lease, described["dataset"]["split_hash"], begin=begin)
             if not begin:
                 notes = [*notes, _cost(spec, folder, study)]

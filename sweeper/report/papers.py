@@ -19,13 +19,19 @@ from sweeper.front import noise, paired, recommend
 from sweeper.front.noise import TrialFits
 from sweeper.front.recommend import Rule
 from sweeper.results import held_out
-from sweeper.results.results import Results
+from sweeper.results.results import UNCONVERGED, Results
 from sweeper.trial import mean_and_spread
-from trainables.metrics import METRICS, Answers
+from trainables.metrics import METRICS, Answers, under_both_names
 from trainables.undefined import to_nan
 
 OVERALL_METRICS = ("accuracy", "min_f1", "min_recall", "delta_f1")
-ATTRIBUTE_METRICS = ("eod_max_macro", "sensitive_accuracy", "worst_group_accuracy", "group_accuracy_spread")
+ATTRIBUTE_METRICS = (
+    "eod_max_macro",
+    "sensitive_accuracy",
+    "worst_accuracy_by_attribute",
+    "accuracy_spread_by_attribute",
+)
+CELL_METRICS = ("worst_accuracy_by_cell",)  # "worst group" in the literature of Waterbirds
 RESAMPLES = 100
 
 Fits = Mapping[int, Mapping[int, Mapping[str, Any]]]  # trial number -> seed -> values and answers
@@ -47,7 +53,9 @@ def points(results: Results, by: Rule | str) -> MethodPoints:
 
 
 def method_rows(results: Results, numbers: Mapping[str, int], split: str = "validation") -> pd.DataFrame:
-    """One row per method: number, model, method, name, every metric with its `_std` and (a bool) its `_best`.
+    """One row per method: number, model, method, name, n, converged, every metric, its `_std` and (a bool) its `_best`.
+
+    `n` are the examples that it is measured on; `converged` is False where a refit of the last layer ended too early.
 
     On `test` only methods whose point was measured there with every seed.
     """
@@ -58,6 +66,8 @@ def method_rows(results: Results, numbers: Mapping[str, int], split: str = "vali
         if set(fits.get(number, ())) >= set(seeds):
             means, spread = mean_and_spread([fits[number][seed]["values"] for seed in seeds])
             row: dict[str, Any] = {"number": number, "model": results.spec.backbone.name, "method": method}
+            answers = fits[number][seeds[0]]["answers"]
+            row |= {"n": math.nan if answers is None else len(answers), "converged": number not in results.unconverged}
             row |= {"name": results.by_number[number].label} | means
             rows.append(row | {f"{name}_std": value for name, value in spread.items()})
     return pd.DataFrame(rows).assign(**_best({row["number"]: fits[row["number"]] for row in rows}, seeds))
@@ -77,7 +87,7 @@ def _test(results: Results, numbers: set[int]) -> Fits:
         if number in numbers:
             answers = body.get("answers")
             fits.setdefault(number, {})[seed] = {
-                "values": to_nan(body["values"]),
+                "values": under_both_names(to_nan(body["values"])),
                 "answers": None if answers is None else Answers.from_json(answers),
             }
     return fits
@@ -85,7 +95,7 @@ def _test(results: Results, numbers: set[int]) -> Fits:
 
 def _best(fits: Fits, seeds: Sequence[int]) -> dict[str, list[bool]]:
     """For each metric of the tables, which trials may be the best, paired by seed and example; empty where unknown."""
-    names = [name for name in (*OVERALL_METRICS, *ATTRIBUTE_METRICS) if name in METRICS]
+    names = [name for name in (*OVERALL_METRICS, *ATTRIBUTE_METRICS, *CELL_METRICS) if name in METRICS]
     if len(fits) < 2:
         return {}
     trials = [
@@ -119,12 +129,21 @@ def tables(rows: pd.DataFrame, caption: str) -> list[DataTable]:
     """The rows in the papers' shape: all examples, and by the sensitive attribute where the data has one."""
     if rows.empty:
         return []
-    made = [method_table(rows, senses(OVERALL_METRICS), f"{caption} {BOLD}")]
+    made = [method_table(rows, senses(OVERALL_METRICS), f"{caption}{_note(rows)} {BOLD}")]
     if rows[[name for name in ATTRIBUTE_METRICS if name in rows]].notna().any(axis=None):
-        made.append(
-            method_table(rows, senses(ATTRIBUTE_METRICS), "The same points by the sensitive attribute, in percent.")
-        )
+        caption = "The same points by the sensitive attribute, and by cell of it and class, in percent."
+        made.append(method_table(rows, senses((*ATTRIBUTE_METRICS, *CELL_METRICS)), caption))
     return made
+
+
+def _note(rows: pd.DataFrame) -> str:
+    """What to know of methods that are not measured on all examples, or whose refit did not converge."""
+    most, records = rows["n"].max(), rows.to_dict("records")
+    fewer = [f"{row['method']} on {row['n']:,.0f}" for row in records if row["n"] < most]
+    why = "the others have refitted its last layer, and its numbers vary more"
+    sentences = [f"n is the examples measured: {', '.join(fewer)} of {most:,.0f}; {why}."] if fewer else []
+    sentences += [f"{row['method']}: {UNCONVERGED}." for row in records if not row["converged"]]
+    return "".join(f" {sentence}" for sentence in sentences)
 
 
 def senses(names: tuple[str, ...]) -> dict[str, str]:

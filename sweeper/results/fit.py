@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.state.fit_folder import FitFolder
-from trainables.metrics import Answers
+from trainables.metrics import Answers, under_both_names
 from trainables.undefined import to_nan
 
 
@@ -35,11 +35,18 @@ class Fit:
     stopped: int | None = None
     answers: Answers | None = None
     calibration: Sequence[Mapping[str, Any]] = ()
+    ece_bins: int = 15
     weights: Path | None = None
+
+    @property
+    def n(self) -> float:
+        """Validation examples that the metrics are measured on; nan where that was not kept."""
+        kept = self.provenance.get("validation_examples")
+        return kept if kept is not None else math.nan if self.answers is None else len(self.answers)
 
     @classmethod
     def read(cls, number: int, seed: int, folder: FitFolder) -> Fit:
-        """The fit in `folder`, also one from before answers and calibration were kept.
+        """The fit in `folder`, also one of a release that kept no answers, or knew only the old names of metrics.
 
         Raises:
             Corrupt: its result is damaged.
@@ -52,8 +59,8 @@ class Fit:
             number=number,
             seed=seed,
             ended=True,
-            values=to_nan(result["values"]),
-            reasons=result["reasons"],
+            values=under_both_names(to_nan(result["values"])),
+            reasons=under_both_names(result["reasons"]),
             groups=[to_nan(row) for row in result["groups"]],
             history=[to_nan(row) for row in result["history"]],
             provenance=result["provenance"],
@@ -62,5 +69,6 @@ class Fit:
             stopped=result.get("stopped"),
             answers=None if answers is None else Answers.from_json(answers),
             calibration=result.get("calibration", ()),
+            ece_bins=result.get("ece_bins", 15),
             weights=weights,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import Corrupt
+from sweeper.spec import on_data
 from sweeper.spec.model import SweepSpec
 from sweeper.state.atomic import read_json, write_json
 
@@ -20,7 +21,7 @@ def describe(spec: SweepSpec, folder: Path) -> dict[str, Any]:
     """The data as it is on this machine (built if it is embedded), the code's commit and versions.
 
     It is kept in the sweep's folder, and there in `manifest.csv` who is in which split, so that the split can be
-    checked, and used elsewhere.
+    checked, and used elsewhere. `undefined` has a sentence for each metric that is asked for in vain.
     """
     from trainables import data
     from trainables.data import report
@@ -31,6 +32,7 @@ def describe(spec: SweepSpec, folder: Path) -> dict[str, Any]:
     odd = before is not None and before != table.read_bytes()
     found = {
         "dataset": report.describe(dataset),
+        "undefined": on_data.undefined(spec, dataset),
         "notes": [report.tell(dataset), *[f"{table} was not as it was written; it is written again."] * odd],
         "commit": _commit(),
         "versions": {dist.name: dist.version for dist in map(metadata.distribution, PACKAGES)},

@@ -33,6 +33,8 @@ from sweeper.trial import State, Trial
 from trainables.arrays import Floats
 from trainables.undefined import to_null
 
+UNCONVERGED = "the refit of the last layer did not converge: a larger l1 converges sooner"
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -225,20 +227,32 @@ class Results:
 
     @cached_property
     def trials_table(self) -> pd.DataFrame:
-        """`summary_table`, and every other metric with its `_std`, seconds of all fits, times (ms)."""
+        """`summary_table`, and every other metric with its `_std`, n, seconds of all fits, times (ms).
+
+        `n` are the validation examples that are measured on. `reason` tells of a refit that did not converge too.
+        """
         metrics = dict.fromkeys(name for trial in self.trials for name in trial.metrics)
         rest = [name for name in metrics if name not in self.spec.objectives]
         more: dict[str, list[Any]] = {}
         for name in rest:
             more[name] = [t.metrics.get(name, math.nan) for t in self.trials]
             more[f"{name}_std"] = [t.spread.get(name, math.nan) for t in self.trials]
-        seconds = dict.fromkeys(self.by_number, 0.0)
+        seconds, n = dict.fromkeys(self.by_number, 0.0), dict.fromkeys(self.by_number, math.nan)
         for fit in self.fits:
             seconds[fit.number] += fit.seconds
+            n[fit.number] = fit.n
+        more["n"] = [n[t.number] for t in self.trials]
         more["seconds"] = [seconds[t.number] for t in self.trials]
         more["started_ms"] = [t.started_ms for t in self.trials]
         more["ended_ms"] = [t.ended_ms for t in self.trials]
-        return self.summary_table.join(pd.DataFrame(more))
+        table = self.summary_table.join(pd.DataFrame(more))
+        table.loc[table["number"].isin(self.unconverged), "reason"] = UNCONVERGED
+        return table
+
+    @cached_property
+    def unconverged(self) -> set[int]:
+        """The trials with a fit whose last layer's refit ended before it had converged."""
+        return {fit.number for fit in self.fits if fit.provenance.get("refit_converged") is False}
 
     @cached_property
     def fits_table(self) -> pd.DataFrame:
@@ -255,16 +269,24 @@ class Results:
 
     @cached_property
     def groups_table(self) -> pd.DataFrame:
-        """One row per fit and group: number, seed, kind, name, n, accuracy, loss; of a class also recall and f1."""
+        """One row per fit and group: number, seed, kind, name, n, accuracy, loss.
+
+        Of a class also recall and f1; of a value of the attribute, with two classes, tpr, fpr and equalized_odds.
+        """
         rows = [{"number": fit.number, "seed": fit.seed, **row} for fit in self.fits for row in fit.groups]
         columns = ["number", "seed", "kind", "name", "n", "accuracy", "loss", "recall", "f1"]
+        columns += ["tpr", "fpr", "equalized_odds"]
         return pd.DataFrame(rows).reindex(columns=columns) if rows else pd.DataFrame(columns=columns)
 
     @cached_property
     def calibration_table(self) -> pd.DataFrame:
-        """One row per fit and bin of confidence that has examples: see `trainables.metrics.calibration.table`."""
-        rows = [{"number": fit.number, "seed": fit.seed, **row} for fit in self.fits for row in fit.calibration]
-        columns = ["number", "seed", "of", "kind", "name", "bin", "n", "hits", "confidence"]
+        """One row per fit and bin of confidence, of `bins`, that has examples: see `trainables.metrics.calibration`."""
+        rows = [
+            {"number": fit.number, "seed": fit.seed, "bins": fit.ece_bins, **row}
+            for fit in self.fits
+            for row in fit.calibration
+        ]
+        columns = ["number", "seed", "of", "kind", "name", "bins", "bin", "n", "hits", "confidence"]
         return pd.DataFrame(rows, columns=columns)
 
     @cached_property

@@ -41,17 +41,19 @@ def extended(spec: SweepSpec, trials: int) -> SweepSpec:
 def amended(spec: SweepSpec, wanted: SweepSpec) -> tuple[SweepSpec, list[str]]:
     """`spec` as `wanted` would have it, and what that changes, a line each.
 
-    Name and places stay; so does the population that nsga2 was given by default, though the budget grows.
+    Name and places stay; so does the population that nsga2 was given by default, though the budget grows, and how fits
+    are measured where `wanted` does not say it.
 
     Raises:
         UserError: trials of before and after would not be comparable, or the budget would shrink.
     """
+    kept: dict[str, Any] = {} if "metrics" in wanted.model_fields_set else {"metrics": spec.metrics.model_dump()}
     wanted = anchored(wanted)
     if wanted.storage.study not in (None, spec.storage.study):
         raise UserError(f"storage.study is {spec.storage.study}, and cannot change: the sweep's memory is there.")
     if wanted.storage.fits not in (None, spec.storage.fits or wanted.storage.fits):
         raise UserError(f"storage.fits is {spec.storage.fits}, and cannot change: the fits' checkpoints are there.")
-    kept: dict[str, Any] = {"name": spec.name, "storage.root": spec.storage.root, "storage.study": spec.storage.study}
+    kept |= {"name": spec.name, "storage.root": spec.storage.root, "storage.study": spec.storage.study}
     kept |= {"storage.mlflow": wanted.storage.mlflow or spec.storage.mlflow}
     kept |= {"storage.fits": wanted.storage.fits or spec.storage.fits}
     if wanted.search.population == Search.default_population(wanted.search.sampler, wanted.search.trials):

@@ -17,13 +17,14 @@ from sweeper.spec.faults import Fault, Faults, slips
 from sweeper.spec.model import SweepSpec
 
 END = "\n..."  # of what `dump` writes
+OLDER = {"metrics": {"min_group": 1, "ece_bins": 15}}  # how releases measured whose specs do not say it
 
 
 def completed(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity that an older release wrote, with what that did not know yet at its default: as it was then."""
+    """An identity that an older release wrote, with what that did not know yet as it was then."""
     default = SweepSpec.model_validate({"name": "unnamed"}).identity()
     fixed = ("data", "backbone", "search", "train")
-    return {**default, **identity} | {part: {**default[part], **identity[part]} for part in fixed}
+    return {**default, **OLDER, **identity} | {part: {**default[part], **identity[part]} for part in fixed}
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> list[str]:
@@ -52,6 +53,17 @@ def load(path: str | Path) -> SweepSpec:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}. Give the path of a sweep.yaml.") from None
     return parse(text, str(path))
+
+
+def load_kept(path: Path) -> SweepSpec:
+    """The spec in a sweep's folder, also one that an older release wrote.
+
+    Raises:
+        UserError: as `load` does.
+    """
+    spec = load(path)
+    # Fits of one sweep are measured alike: without a least group where it began so.
+    return spec if "metrics" in spec.model_fields_set else changed(spec, OLDER)
 
 
 def parse(text: str, source: str = "sweep.yaml") -> SweepSpec:

@@ -23,7 +23,7 @@ from sweeper.spec.space import Space
 from trainables.backbones import BACKBONES
 from trainables.data import DATASETS, misplaced
 from trainables.table import Table
-from trainables.task import BackboneConfig, DataConfig, GroupKind, Task, TrainConfig
+from trainables.task import BackboneConfig, DataConfig, GroupKind, MetricsConfig, Task, TrainConfig
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 _NAME_RULE = "Use 1 to 63 of a-z, 0-9, '.', '_', '-', the first a letter or a digit."
@@ -64,6 +64,7 @@ class SweepSpec(Part):
     ]
     search: Annotated[Search, Field(description="who proposes, how many trials, how many seeds")] = Search()
     train: Annotated[TrainConfig, Field(description="how every fit is trained")] = TrainConfig()
+    metrics: Annotated[MetricsConfig, Field(description="how every fit is measured")] = MetricsConfig()
     resources: Annotated[Resources, Field(description="what one fit gets")] = Resources()
     storage: Annotated[Storage, Field(description="where the sweep's folder, memory and record are")] = Storage()
 
@@ -76,7 +77,7 @@ class SweepSpec(Part):
 
     def task(self) -> Task:
         """What all fits of the sweep share."""
-        return Task(data=self.data, backbone=self.backbone, groups=self.groups, train=self.train)
+        return Task(data=self.data, backbone=self.backbone, groups=self.groups, train=self.train, metrics=self.metrics)
 
     @property
     def reference(self) -> dict[str, float]:

@@ -46,7 +46,7 @@ def open_spec(folder: SweepFolder) -> SweepSpec:
     schema = migrations.check_stamp(text, f"the spec of '{folder.name}'")
     if schema > 1 and not text.rstrip().endswith(loading.END):
         raise Corrupt(f"{folder.spec} is cut off (its last line is '...'). The record has a copy, sweep.yaml.")
-    spec = loading.load(folder.spec)
+    spec = loading.load_kept(folder.spec)
     if spec.name != folder.name:
         raise Corrupt(f"{folder.spec} is that of a sweep '{spec.name}', in the folder of '{folder.name}'. Put it back.")
     return spec

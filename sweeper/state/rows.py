@@ -15,6 +15,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.trial import State, Trial
+from trainables.metrics import under_both_names
 from trainables.undefined import to_nan
 
 STATES = {
@@ -39,8 +40,8 @@ def trial(row: FrozenTrial, objectives: Sequence[str]) -> Trial:
         state=STATES[row.state],
         params=proposal.get("params", {}),
         values=dict(zip(objectives, row.values or (), strict=False)),
-        metrics=to_nan(outcome.get("metrics", {})),
-        spread=to_nan(outcome.get("spread", {})),
+        metrics=under_both_names(to_nan(outcome.get("metrics", {}))),
+        spread=under_both_names(to_nan(outcome.get("spread", {}))),
         seeds=outcome.get("seeds", 0),
         feasible=all(v <= 0 for v in outcome.get("violations", ())),
         baseline=proposal.get("baseline"),

@@ -484,7 +484,7 @@ def test_too_few_trials_are_not_asked_what_is_important() -> None:
 def bins(*rows: tuple[int, str, str, int, int, int, float], of: str = "answer") -> pd.DataFrame:
     """Number, kind, name, bin, n, hits, sum of confidences."""
     columns = ["number", "kind", "name", "bin", "n", "hits", "confidence"]
-    return pd.DataFrame(rows, columns=columns).assign(of=of, seed=0)
+    return pd.DataFrame(rows, columns=columns).assign(of=of, seed=0, bins=10)
 
 
 def test_a_reliability_diagram_adds_up_the_seeds_and_shows_the_worst_group() -> None:
@@ -508,7 +508,9 @@ def test_of_two_classes_the_positive_ones_probability_is_shown() -> None:
     told = pd.concat([bins((7, "all", "all", 8, 10, 6, 5.5)), bins((7, "all", "all", 1, 10, 1, 1.0), of="positive")])
     numbers = reliability.reliability_numbers(told, {7: "knee"})
     assert numbers.panels[0][1][0].hits == (0.1,)
-    assert reliability.reliability_chart(numbers).panels[0].x.title == "P(positive)"
+    chart = reliability.reliability_chart(numbers)
+    assert chart.panels[0].x.title == "P(positive)"
+    assert "10 bins" in chart.caption, "those that were computed"
 
 
 def every_chart() -> dict[str, Chart]:

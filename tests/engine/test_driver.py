@@ -14,6 +14,7 @@ from sweeper.spec import amending, loading
 from sweeper.spec.model import SweepSpec
 from sweeper.state.atomic import write_bytes
 from sweeper.state.sweep_folder import SweepFolder
+from tests.faults import tiny
 
 
 def spec(root: Path, more: str = "", name: str = "birds") -> SweepSpec:
@@ -41,6 +42,22 @@ def test_a_sweep_that_is_refused_before_its_first_trial_leaves_no_folder(tmp_pat
     with pytest.raises(UserError, match="/nowhere"):
         begin(spec(tmp_path, "data: {name: waterbirds, root: /nowhere}\n"))
     assert not (tmp_path / "birds").exists()
+
+
+def test_an_objective_that_the_data_leaves_undefined_is_refused_before_the_first_trial(tmp_path: Path) -> None:
+    asked = spec(tmp_path, "objectives: {worst_accuracy_by_cell: max}\nmetrics: {min_group: 1000}\n")
+    with pytest.raises(
+        UserError, match=r"objectives.worst_accuracy_by_cell would be undefined .* fewer than min_group"
+    ):
+        driver.run(asked, screen.Lines(asked), executor=tiny.in_process)
+    assert not (tmp_path / "birds").exists()
+
+
+def test_a_spec_that_does_not_say_how_to_measure_leaves_that_as_it_was(tmp_path: Path) -> None:
+    was = loading.changed(spec(tmp_path), {"metrics.min_group": 1})
+    assert amending.amended(was, spec(tmp_path))[0].metrics.min_group == 1
+    with pytest.raises(UserError, match=r"metrics.min_group: was 1, is now 10"):
+        amending.amended(was, spec(tmp_path, "metrics: {min_group: 10}\n"))
 
 
 def test_fits_without_their_study_are_never_taken_for_a_fresh_start(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import UserError
+from sweeper.results.results import Results
 from sweeper.state import migrations
 from sweeper.state.opening import open_spec
 from sweeper.state.sweep_folder import SweepFolder
-from sweeper.trial import State
+from sweeper.trial import State, mean_and_spread
 from tests.faults import tiny
 from tests.faults.audit import audit
+from trainables.metrics import ALIASES
 
 FIXTURES = sorted(path for path in (Path(__file__).parent / "fixtures").glob("schema-*"))
 
@@ -55,6 +57,25 @@ def test_a_sweep_that_an_older_release_paused_goes_on_to_its_end(
     (tmp_path / "fresh").mkdir()
     tiny.begin(tmp_path / "fresh")
     assert (folder / "trials.csv").read_bytes() == (tmp_path / "fresh" / tiny.NAME / "trials.csv").read_bytes()
+
+
+def test_the_numbers_of_an_older_release_are_found_under_both_names_and_measured_on_as_they_were(
+    tmp_path: Path,
+) -> None:
+    results = Results.open(SweepFolder(restored(FIXTURES[0].parent / "commit-821442f", tmp_path, "before-rooms")))
+    trial, fit = results.trials[0], results.fits[0]
+    for old, new in ALIASES.items():
+        assert trial.metrics[new] == trial.metrics[old]
+        assert trial.spread[new] == trial.spread[old]
+        assert fit.values[new] == fit.values[old]
+    assert (results.spec.metrics.min_group, fit.ece_bins) == (1, 15)
+
+
+def test_the_seeds_of_one_trial_may_be_of_two_releases() -> None:
+    older, newer = {"worst_group_accuracy": 0.5}, {"worst_group_accuracy": 0.7, "worst_accuracy_by_cell": 0.7}
+    for rows in ([older, newer], [newer, older]):
+        means, _ = mean_and_spread(rows)
+        assert means["worst_group_accuracy"] == means["worst_accuracy_by_cell"] == pytest.approx(0.6)
 
 
 def test_a_sweep_of_a_newer_release_is_refused_before_anything_is_read_or_written(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from tests.metrics.cases import binary, cases, predictions
-from trainables.metrics import METRICS, Evaluation, Predictions, Value, evaluate
+from trainables.metrics import ALIASES, METRICS, Evaluation, Predictions, Value, evaluate
 
 CLASSES, PLACES = ("landbird", "waterbird"), ("land", "water")
 
@@ -52,18 +52,96 @@ def test_sensitive_accuracy_is_undefined_where_labels_are_not_shared() -> None:
     assert "do not mean the same things" in found.reasons["sensitive_accuracy"]
 
 
-def test_worst_group_and_spread_are_over_the_cells_that_have_examples() -> None:
-    found = METRICS["worst_group_accuracy"](birds(ROWS))
+def test_worst_and_spread_by_cell_are_over_the_cells_that_have_examples() -> None:
+    found = METRICS["worst_accuracy_by_cell"](birds(ROWS))
     assert found.value == 1 / 4
     assert [(row["name"], row["n"]) for row in found.groups] == [
         ("landbird|land", 2), ("landbird|water", 0), ("waterbird|land", 4), ("waterbird|water", 2),
     ]  # fmt: skip
-    assert METRICS["group_accuracy_spread"](birds(ROWS)).value == 1 - 1 / 4
+    assert METRICS["accuracy_spread_by_cell"](birds(ROWS)).value == 1 - 1 / 4
+
+
+def test_each_kind_of_group_has_its_own_worst_and_its_own_spread() -> None:
+    values = evaluate(birds(ROWS)).values
+    assert values["worst_accuracy_by_attribute"] == 2 / 6  # land 2 of 6, water 2 of 2
+    assert values["accuracy_spread_by_attribute"] == 1 - 2 / 6
+    assert values["worst_accuracy_by_class"] == 1 / 2  # landbirds 1 of 2, waterbirds 3 of 6
+    assert values["accuracy_spread_by_class"] == 0
+
+
+def test_the_spread_of_cells_is_not_that_of_the_attribute() -> None:
+    # Each place has one class right and the other wrong: the places are alike, the cells could not differ more.
+    values = evaluate(birds([(0, 0, 0), (1, 0, 0), (0, 1, 1), (1, 1, 1)])).values
+    assert (values["accuracy_spread_by_attribute"], values["accuracy_spread_by_cell"]) == (0, 1)
+
+
+def test_the_row_of_an_attribute_value_has_its_rates_and_its_gap_to_all_others() -> None:
+    rows = {row["name"]: row for row in evaluate(birds(ROWS)).groups if row["kind"] == "attribute"}
+    assert (rows["land"]["tpr"], rows["land"]["fpr"], rows["water"]["tpr"]) == (1 / 4, 1 / 2, 1)
+    assert math.isnan(rows["water"]["fpr"])  # no landbird on water
+    whole = {row["name"]: row for row in evaluate(birds([*ROWS, (0, 0, 1)])).groups if row["kind"] == "attribute"}
+    assert whole["land"]["equalized_odds"] == whole["water"]["equalized_odds"] == 1 - 1 / 4
+
+
+@pytest.mark.parametrize("kind", ["attribute", "class", "cell"])
+def test_a_kind_with_too_small_a_group_has_no_number_and_says_which_group(kind: str) -> None:
+    found = evaluate(birds(ROWS * 3, min_group=7))
+    smallest = {"attribute": "water", "class": "landbird", "cell": "landbird|land"}[kind]
+    names = [name for name in METRICS if name.endswith(f"_by_{kind}") and not name.startswith("adjusted")]
+    assert len(names) >= 3
+    for name in names:
+        assert math.isnan(found.values[name]), name
+        assert found.reasons[name] == f"group {smallest} has 6 examples, fewer than min_group 7"
+    assert all(math.isfinite(evaluate(birds(ROWS * 3, min_group=6)).values[name]) for name in names)
+
+
+@pytest.mark.parametrize("name", ["eod", "eod_max_macro", "eod_max_worst_class", "eod_max_pooled"])
+def test_a_rate_of_too_few_examples_is_not_compared(name: str) -> None:
+    assert METRICS[name](birds(ROWS, min_group=2)).value == 1 - 1 / 4
+    reason = METRICS[name](birds(ROWS, min_group=3)).reason
+    assert reason in [f"group {cell} has 2 examples, fewer than min_group 3" for cell in ("water", "waterbird|water")]
+
+
+def test_equalized_odds_compare_every_cell() -> None:
+    rows = [*ROWS, (0, 0, 1)]
+    assert METRICS["equalized_odds_difference"](birds(rows)).value == 1 - 1 / 4
+    found = METRICS["equalized_odds_difference"](birds(rows, min_group=2))
+    assert found.reason == "group landbird|water has 1 examples, fewer than min_group 2"
+
+
+def test_the_lowest_of_small_classes_is_undefined_and_the_median_is_not() -> None:
+    values = evaluate(birds(ROWS, min_group=3)).values
+    assert all(math.isnan(values[name]) for name in ("min_f1", "delta_f1", "min_recall", "delta_recall"))
+    assert values["median_recall"] == 1 / 2
+
+
+def test_without_an_attribute_nothing_is_by_attribute_and_a_cell_is_a_class() -> None:
+    found = evaluate(predictions(np.array([0, 0, 1]), np.array([0, 1, 1]), CLASSES))
+    by_attribute = [name for name in METRICS if name.endswith("_by_attribute")]
+    assert {found.reasons[name] for name in by_attribute} == {"the data has no sensitive attribute"}
+    assert found.values["worst_accuracy_by_cell"] == found.values["worst_accuracy_by_class"] == 1 / 2
+
+
+@given(cases)
+def test_an_old_name_is_another_name_for_the_same_number_and_says_which(judged: Predictions) -> None:
+    values = evaluate(judged).values
+    for old, new in ALIASES.items():
+        assert values[old] == pytest.approx(values[new], nan_ok=True)
+        assert METRICS[old].doc == f"= {new}: {METRICS[new].doc}"
+        assert METRICS[old].direction == METRICS[new].direction
+
+
+def test_what_an_older_release_measured_is_known_under_both_names() -> None:
+    older = {"values": {"worst_group_accuracy": 0.5, "group_accuracy_spread": None}, "groups": []}
+    again = Evaluation.from_json(older | {"reasons": {"group_accuracy_spread": "few"}})
+    assert again.values["worst_accuracy_by_cell"] == again.values["worst_group_accuracy"] == 0.5
+    assert again.reasons["accuracy_spread_by_cell"] == "few"
+    assert again.ece_bins == 15
 
 
 def test_adjusted_accuracy_weighs_cells_as_training_had_them() -> None:
     counts = np.array([90, 0, 10, 0])
-    adjusted = METRICS["adjusted_accuracy"](birds(ROWS, train_cell_counts=counts))
+    adjusted = METRICS["adjusted_accuracy_by_cell"](birds(ROWS, train_cell_counts=counts))
     assert adjusted.value == pytest.approx(0.9 * 1 / 2 + 0.1 * 1 / 4)
 
 
@@ -143,8 +221,8 @@ def test_permuting_the_examples_changes_no_metric(judged: Predictions) -> None:
 def test_a_perfect_model_has_no_gap(judged: Predictions) -> None:
     perfect = predictions(judged.labels_N, judged.labels_N, judged.classes, judged.attributes_N, judged.attributes)
     values = evaluate(perfect).values
-    assert values["accuracy"] == values["worst_group_accuracy"] == values["min_f1"] == 1
-    for name in ("delta_f1", "delta_recall", "eod_max_macro", "eod_max_pooled", "group_accuracy_spread"):
+    assert values["accuracy"] == values["worst_accuracy_by_cell"] == values["min_f1"] == 1
+    for name in ("delta_f1", "delta_recall", "eod_max_macro", "eod_max_pooled", "accuracy_spread_by_cell"):
         assert values[name] == 0 or math.isnan(values[name])
 
 

@@ -75,9 +75,11 @@ def test_eod_is_the_equal_opportunity_difference_of_fairlearn(judged: Prediction
     assert value("eod", judged) == pytest.approx(expected)
 
 
-@given(cases)
-def test_worst_group_and_spread_are_those_of_fairlearns_metric_frame(judged: Predictions) -> None:
-    groups = judged.groups(judged.kinds[-1])
+@pytest.mark.parametrize("kind", ["attribute", "class", "cell"])
+@given(judged=cases)
+def test_worst_and_spread_are_those_of_fairlearns_metric_frame(kind: str, judged: Predictions) -> None:
+    assume(judged.attributes_N is not None or kind == "class")
+    groups = judged.groups(kind)
     assume(len(np.unique(groups.index_N)) > 1)
     frame = fairlearn.metrics.MetricFrame(
         metrics=sklearn.metrics.accuracy_score,
@@ -85,8 +87,8 @@ def test_worst_group_and_spread_are_those_of_fairlearns_metric_frame(judged: Pre
         y_pred=judged.predicted_N,
         sensitive_features=groups.index_N,
     )
-    assert value("worst_group_accuracy", judged) == pytest.approx(frame.group_min())
-    assert value("group_accuracy_spread", judged) == pytest.approx(frame.difference())
+    assert value(f"worst_accuracy_by_{kind}", judged) == pytest.approx(frame.group_min())
+    assert value(f"accuracy_spread_by_{kind}", judged) == pytest.approx(frame.difference())
 
 
 def one_vs_rest(aif360: ModuleType, judged: Predictions, positive: int) -> list[float]:

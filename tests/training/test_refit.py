@@ -15,8 +15,9 @@ from trainables.data.splitting import half_of_each_cell
 from trainables.errors import FitError, UserError
 from trainables.methods import dfr
 from trainables.methods.base import LastLayer
+from trainables.metrics.on_data import measured
 from trainables.params import Params
-from trainables.training.refit import measured, trained_head
+from trainables.training.refit import trained_head
 
 
 def waterbirds_like(n: int = 2000, seed: int = 0) -> tuple[np.ndarray, Ints, Ints]:
@@ -54,6 +55,14 @@ def test_each_subset_holds_as_many_of_every_cell_as_the_rarest_has() -> None:
     places_N = cells_N % 2
     by_place = refit(features_NF, labels_N, places_N, C=2, l1=1.0, seed=0)  # cells are balanced all the same
     assert by_place.log["refit_examples"] == found.log["refit_examples"]
+
+
+def test_a_refit_says_whether_it_converged(monkeypatch: pytest.MonkeyPatch) -> None:
+    features_NF, labels_N, cells_N = waterbirds_like(400)
+    enough = refit(features_NF, labels_N, cells_N, C=2, l1=1.0, seed=0)
+    assert enough.log["refit_converged"] == 1.0
+    monkeypatch.setattr(dfr, "ITERATIONS", 3)
+    assert refit(features_NF, labels_N, cells_N, C=2, l1=1.0, seed=0).log["refit_converged"] == 0.0
 
 
 def test_a_heavier_penalty_leaves_fewer_weights_and_at_last_none() -> None:

@@ -7,8 +7,8 @@ with its reason, never an invented number; every group number goes with its coun
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from trainables.metrics import calibration, classwise, groupwise, overall, parity
 from trainables.metrics.answers import Answers
@@ -16,21 +16,44 @@ from trainables.metrics.base import Metric, Predictions, Row, Value
 from trainables.table import Table
 from trainables.undefined import to_nan, to_null
 
-__all__ = ["METRICS", "Answers", "Evaluation", "Metric", "Predictions", "Value", "evaluate"]
+__all__ = [
+    "ALIASES",
+    "METRICS",
+    "Answers",
+    "Evaluation",
+    "Metric",
+    "Predictions",
+    "Value",
+    "evaluate",
+    "under_both_names",
+]
 
+_LINES = {**overall.METRICS, **classwise.METRICS, **parity.METRICS, **groupwise.METRICS, **calibration.METRICS}
+ALIASES = {  # the literature's names, and those of older releases, which do not say by what the groups are made
+    "worst_group_accuracy": "worst_accuracy_by_cell",
+    "group_accuracy_spread": "accuracy_spread_by_cell",
+    "adjusted_accuracy": "adjusted_accuracy_by_cell",
+    "worst_group_ece": "worst_ece_by_attribute",
+}
 METRICS = Table(
     "metrics",
     Metric,
-    {**overall.METRICS, **classwise.METRICS, **parity.METRICS, **groupwise.METRICS, **calibration.METRICS},
+    _LINES | {old: replace(_LINES[new], doc=f"= {new}: {_LINES[new].doc}") for old, new in ALIASES.items()},
     place="metric",
 )
+T = TypeVar("T")
+
+
+def under_both_names(values: Mapping[str, T]) -> dict[str, T]:
+    """`values` by metric, and under its new name what a release measured that knew the old one only."""
+    return dict(values) | {new: values[old] for old, new in ALIASES.items() if old in values and new not in values}
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Every metric of one split: values (nan where undefined), the reasons, one row for each group, the answers.
 
-    `calibration` has one row for each bin of confidence with examples (`calibration.table`).
+    `calibration` has one row for each of `ece_bins` bins of confidence with examples (`calibration.table`).
     """
 
     values: dict[str, float]
@@ -38,6 +61,7 @@ class Evaluation:
     groups: list[Row]
     answers: Answers | None = None
     calibration: list[Row] = field(default_factory=list)
+    ece_bins: int = 15
 
     def to_json(self) -> dict[str, Any]:
         """Strict JSON: None where there is no finite number."""
@@ -47,18 +71,20 @@ class Evaluation:
             "groups": [to_null(row) for row in self.groups],
             "answers": None if self.answers is None else self.answers.to_json(),
             "calibration": list(self.calibration),
+            "ece_bins": self.ece_bins,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
-        """What `to_json` wrote, also before answers and bins of confidence were kept."""
+        """What `to_json` wrote, also by releases that kept no answers, or had 15 bins always."""
         answers = data.get("answers")
         return cls(
-            values=to_nan(data["values"]),
-            reasons=dict(data["reasons"]),
+            values=under_both_names(to_nan(data["values"])),
+            reasons=under_both_names(data["reasons"]),
             groups=[to_nan(row) for row in data["groups"]],
             answers=None if answers is None else Answers.from_json(answers),
             calibration=list(data.get("calibration", ())),
+            ece_bins=data.get("ece_bins", 15),
         )
 
 
@@ -71,4 +97,5 @@ def evaluate(predictions: Predictions) -> Evaluation:
         groups=[row for kind in predictions.kinds for row in groupwise.table(predictions, kind)],
         answers=Answers.of(predictions),
         calibration=calibration.table(predictions),
+        ece_bins=predictions.ece_bins,
     )

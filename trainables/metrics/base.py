@@ -18,6 +18,7 @@ from trainables.arrays import Floats, Ints, Mask
 from trainables.data.base import Groups, partition
 
 Row = dict[str, Any]
+NO_ATTRIBUTE = "the data has no sensitive attribute"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Predictions:
     attribute. `shared_labels` says that class i and attribute value i mean the same.
     `train_cell_counts` are the training examples of each finest group (cell, else class).
     `penalised` is the partition that training looks at; by default the finest there is.
+    Groups are compared where each that has examples has `min_group` of them. `ece_bins` are equal bins of [0, 1].
 
     Raises:
         ValueError: arrays of different lengths, or an index without a name.
@@ -42,6 +44,8 @@ class Predictions:
     shared_labels: bool = False
     train_cell_counts: Ints | None = None
     penalised: str | None = None
+    min_group: int = 1
+    ece_bins: int = 15
 
     def __post_init__(self) -> None:
         lengths = {len(self.labels_N), len(self.predicted_N), len(self.log_probs_NC)}
@@ -140,11 +144,27 @@ def rows(names: Sequence[str], n: Mapping[str, npt.ArrayLike], value: Floats) ->
     )
 
 
-def summary(values_G: Floats, how: Callable[[Floats], Any], parts: tuple[Row, ...], *, what: str, least: int) -> Value:
-    """`how` over the groups that have a value, if there are at least `least` of them."""
+def too_small(names: Sequence[str], n_G: npt.ArrayLike, min_group: int) -> str | None:
+    """Why these groups are not compared: the smallest that has examples has too few. None: they are large enough."""
+    n, name = min(((int(n), name) for n, name in zip(np.ravel(n_G), names, strict=True) if n), default=(min_group, ""))
+    return f"group {name} has {n} examples, fewer than min_group {min_group}" if n < min_group else None
+
+
+def summary(
+    values_G: Floats,
+    how: Callable[[Floats], Any],
+    parts: tuple[Row, ...],
+    *,
+    what: str,
+    least: int,
+    min_group: int = 1,
+) -> Value:
+    """`how` over the groups that have a value: `least` of them or more, with `min_group` examples or more each."""
     defined_K = values_G[~np.isnan(values_G)]
     if len(defined_K) < least:
         return undefined(f"needs {least} {what}, and {len(defined_K)} of {len(values_G)} have any", parts)
+    if small := too_small([row["name"] for row in parts], [row["n"] for row in parts], min_group):
+        return undefined(small, parts)
     if not np.isfinite(defined_K).all():
         return undefined("the value of a group is infinite", parts)
     return Value(float(how(defined_K)), None, parts)

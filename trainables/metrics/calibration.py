@@ -1,6 +1,6 @@
 """How far confidence is from the share of right answers: the expected calibration error (ECE).
 
-Confidences fall into `BINS` equal bins of [0, 1], closed on the right; ECE is the mean, over examples, of
+Confidences fall into equal bins of [0, 1], closed on the right; ECE is the mean, over examples, of
 |share of hits - mean confidence| of their bin. Its groups are the values of the sensitive attribute: among the
 examples of one true class even a calibrated model is not calibrated. It is biased upward where examples are few
 (perfectly calibrated answers show .06 to .13 for 50 of them, .01 to .03 for 1,000), so each goes with its count.
@@ -16,21 +16,22 @@ import numpy as np
 
 from trainables.arrays import Floats, Ints, Mask
 from trainables.data.base import Groups
-from trainables.metrics.base import Metric, Predictions, Row, Value, ratio, rows, summary, undefined
+from trainables.metrics.base import NO_ATTRIBUTE, Metric, Predictions, Row, Value, ratio, rows, summary, undefined
 
-BINS = 15  # Guo et al., 2017
 _PAPER = "On Fairness of LoRA, section 2.3"
 
 
-def _bin_N(confidence_N: Floats) -> Ints:
-    return np.clip(np.ceil(confidence_N * BINS).astype(np.int64) - 1, 0, BINS - 1)
+def _key_N(confidence_N: Floats, groups: Groups, bins: int) -> Ints:
+    """Group and bin of each example as one number."""
+    bin_N = np.clip(np.ceil(confidence_N * bins).astype(np.int64) - 1, 0, bins - 1)
+    return groups.index_N * bins + bin_N
 
 
-def ece_G(confidence_N: Floats, hit_N: Mask, groups: Groups) -> Floats:
+def ece_G(confidence_N: Floats, hit_N: Mask, groups: Groups, bins: int) -> Floats:
     """ECE of each group, nan where it has no examples; confidences in [0, 1]."""
-    shape = len(groups.names), BINS
-    key_N = groups.index_N * BINS + _bin_N(confidence_N)
-    surplus_GB = np.bincount(key_N, hit_N - confidence_N, shape[0] * BINS).reshape(shape)  # hits less what was promised
+    shape = len(groups.names), bins
+    key_N = _key_N(confidence_N, groups, bins)
+    surplus_GB = np.bincount(key_N, hit_N - confidence_N, shape[0] * bins).reshape(shape)  # hits less what was promised
     return ratio(np.abs(surplus_GB).sum(1), groups.counts_G)
 
 
@@ -48,17 +49,17 @@ def table(predictions: Predictions) -> list[Row]:
         for of, (confidence_N, hit_N) in looked_at.items()
         if np.isfinite(confidence_N).all()
         for groups in _groups(predictions)
-        for g, b, n, sums in _filled(confidence_N, hit_N, groups)
+        for g, b, n, sums in _filled(confidence_N, hit_N, groups, predictions.ece_bins)
     ]
 
 
-def _filled(confidence_N: Floats, hit_N: Mask, groups: Groups) -> Iterator[tuple[int, int, int, Row]]:
-    key_N = groups.index_N * BINS + _bin_N(confidence_N)
+def _filled(confidence_N: Floats, hit_N: Mask, groups: Groups, bins: int) -> Iterator[tuple[int, int, int, Row]]:
+    key_N = _key_N(confidence_N, groups, bins)
     n_K, hits_K, sum_K = (np.bincount(key_N, weights_N) for weights_N in (None, hit_N, confidence_N))
     for key in np.flatnonzero(n_K):
         yield (
-            int(key) // BINS,
-            int(key) % BINS,
+            int(key) // bins,
+            int(key) % bins,
             int(n_K[key]),
             {"hits": int(hits_K[key]), "confidence": float(sum_K[key])},
         )
@@ -92,13 +93,14 @@ def ece_positive(predictions: Predictions) -> Value:
     return _judged(predictions, *_positive(predictions))
 
 
-def worst_group_ece(predictions: Predictions) -> Value:
+def worst_ece(predictions: Predictions) -> Value:
     """The highest `ece` of a value of the sensitive attribute."""
     found = ece(predictions)
     if predictions.attributes_N is None or found.reason is not None:
-        return undefined(found.reason or "the data has no sensitive attribute")
+        return undefined(found.reason or NO_ATTRIBUTE)
     values_G = np.array([row["value"] for row in found.groups])
-    return summary(values_G, np.max, found.groups, what="value of the attribute with examples", least=1)
+    what = "value of the attribute with examples"
+    return summary(values_G, np.max, found.groups, what=what, least=1, min_group=predictions.min_group)
 
 
 def _judged(predictions: Predictions, confidence_N: Floats, hit_N: Mask) -> Value:
@@ -107,14 +109,17 @@ def _judged(predictions: Predictions, confidence_N: Floats, hit_N: Mask) -> Valu
             "the answers' probabilities are not known" if len(predictions) else "the split has no examples"
         )
     together, *more = _groups(predictions)
-    parts = [rows(by.names, {"n": by.counts_G}, ece_G(confidence_N, hit_N, by)) for by in more]
-    return Value(float(ece_G(confidence_N, hit_N, together)[0]), None, parts[0] if parts else ())
+    bins = predictions.ece_bins
+    parts = [rows(by.names, {"n": by.counts_G}, ece_G(confidence_N, hit_N, by, bins)) for by in more]
+    return Value(float(ece_G(confidence_N, hit_N, together, bins)[0]), None, parts[0] if parts else ())
 
 
 METRICS: dict[str, Metric] = {
-    "ece": Metric("min", "calibration", ece, "expected calibration error of the answer, 15 bins", _PAPER),
+    "ece": Metric("min", "calibration", ece, "expected calibration error of the answer", _PAPER),
     "ece_positive": Metric(
-        "min", "calibration", ece_positive, "expected calibration error of the positive class, 15 bins", _PAPER
+        "min", "calibration", ece_positive, "expected calibration error of the positive class", _PAPER
     ),
-    "worst_group_ece": Metric("min", "groups", worst_group_ece, "highest ece of a value of the attribute", _PAPER),
+    "worst_ece_by_attribute": Metric(
+        "min", "groups", worst_ece, "highest ece of a value of the sensitive attribute", _PAPER
+    ),
 }

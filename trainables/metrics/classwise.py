@@ -37,18 +37,22 @@ SUMMARIES: dict[str, Summary] = {
 }
 
 
-def _metric(score: Callable[[Predictions], Floats], how: Callable[[Floats], Any], least: int) -> Any:
+def _metric(score: Callable[[Predictions], Floats], how: Callable[[Floats], Any], least: int, about: str) -> Any:
     def compute(predictions: Predictions) -> Value:
         values_C = score(predictions)
         parts = rows(predictions.classes, {"n": predictions.counts_SCC.sum((0, 2))}, values_C)
         what = "class with examples" if least == 1 else "classes with examples"
-        return summary(values_C, how, parts, what=what, least=least)
+        # A median is not one class's luck; the lowest and the widest difference are.
+        min_group = predictions.min_group if about == "groups" else 1
+        return summary(values_C, how, parts, what=what, least=least, min_group=min_group)
 
     return compute
 
 
 METRICS: dict[str, Metric] = {
-    f"{short}_{name}": Metric(direction, about, _metric(score, how, least), doc.format(name), "FairLoRA, section 5")
+    f"{short}_{name}": Metric(
+        direction, about, _metric(score, how, least, about), doc.format(name), "FairLoRA, section 5"
+    )
     for name, score in SCORES.items()
     for short, (how, direction, about, least, doc) in SUMMARIES.items()
 }

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from trainables.metrics.base import Metric, Predictions, Value, undefined
+from trainables.metrics.base import NO_ATTRIBUTE, Metric, Predictions, Value, undefined
 
 EMPTY = "the split has no examples"
 
@@ -27,7 +27,7 @@ def loss(predictions: Predictions) -> Value:
 def sensitive_accuracy(predictions: Predictions) -> Value:
     """P(yhat = sensitive attribute): how often the answer is the background rather than the bird."""
     if predictions.attributes_N is None or not len(predictions):
-        return undefined("the data has no sensitive attribute" if len(predictions) else EMPTY)
+        return undefined(NO_ATTRIBUTE if len(predictions) else EMPTY)
     if not predictions.shared_labels:
         return undefined("classes and attribute values do not mean the same things, so neither can predict the other")
     return Value(float(np.mean(predictions.predicted_N == predictions.attributes_N)))

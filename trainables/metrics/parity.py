@@ -5,20 +5,30 @@ class is the positive one in turn, and the three variants of EOD_max say how the
 on two classes the three are the same number.
 
 A value of the attribute without positives has no true-positive rate: it is listed with n = 0 and left
-out, and a gap needs two values that have one. (fairlearn counts such a rate as 0.)
+out, and a gap needs two values that have one. (fairlearn counts such a rate as 0.) The groups that must not be
+too small are those whose rates are compared: the examples of a scored class on one value of the attribute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from trainables.arrays import Floats, Ints
-from trainables.metrics.base import Metric, Predictions, Row, Value, ratio, rows, summary, undefined
-
-NO_ATTRIBUTE = "the data has no sensitive attribute"
+from trainables.metrics.base import (
+    NO_ATTRIBUTE,
+    Metric,
+    Predictions,
+    Row,
+    Value,
+    ratio,
+    rows,
+    summary,
+    too_small,
+    undefined,
+)
 
 
 def _positives(predictions: Predictions) -> tuple[Ints, Ints, tuple[str, ...]]:
@@ -51,7 +61,8 @@ def eod(predictions: Predictions) -> Value:
     hits_SK, n_SK, _ = _positives(predictions)
     rates_S = ratio(hits_SK[:, 0], n_SK[:, 0])
     parts = rows(predictions.attributes, {"n": n_SK[:, 0]}, rates_S)
-    return summary(rates_S, np.ptp, parts, what=f"values of the attribute with {_which(predictions)}", least=2)
+    what = f"values of the attribute with {_which(predictions)}"
+    return summary(rates_S, np.ptp, parts, what=what, least=2, min_group=predictions.min_group)
 
 
 def _which(predictions: Predictions) -> str:
@@ -75,7 +86,14 @@ def _over_classes(predictions: Predictions, how: Callable[[Floats], Any]) -> Val
     gaps_K = _worst_value(_one_vs_rest(hits_SK, n_SK))
     parts = rows(names, {"n": n_SK.sum(0)}, gaps_K)
     what = f"class with {_which(predictions)} on two values of the attribute"
-    return summary(gaps_K, how, parts, what=what, least=1)
+    value = summary(gaps_K, how, parts, what=what, least=1)
+    small = too_small(_cells(predictions, names), n_SK, predictions.min_group)
+    return undefined(small, parts) if value.reason is None and small else value
+
+
+def _cells(predictions: Predictions, classes: Sequence[str]) -> list[str]:
+    """Names in the order of `[S, K]`, as `Predictions.groups("cell")` has them."""
+    return [f"{name}|{value}" for value in predictions.attributes for name in classes]
 
 
 def eod_max_pooled(predictions: Predictions) -> Value:
@@ -86,7 +104,8 @@ def eod_max_pooled(predictions: Predictions) -> Value:
     hits_S1, n_S1 = hits_SK.sum(1, keepdims=True), n_SK.sum(1, keepdims=True)
     gaps_S = _one_vs_rest(hits_S1, n_S1)[:, 0]
     parts = rows(predictions.attributes, {"n": n_S1[:, 0]}, gaps_S)
-    return summary(gaps_S, np.max, parts, what=f"values of the attribute with {_which(predictions)}", least=2)
+    what = f"values of the attribute with {_which(predictions)}"
+    return summary(gaps_S, np.max, parts, what=what, least=2, min_group=predictions.min_group)
 
 
 def equalized_odds_difference(predictions: Predictions) -> Value:
@@ -95,15 +114,32 @@ def equalized_odds_difference(predictions: Predictions) -> Value:
         return undefined(NO_ATTRIBUTE)
     if len(predictions.classes) != 2:
         return undefined(f"defined for 2 classes, not {len(predictions.classes)}; see eod_max_*")
-    counts_SCC = predictions.counts_SCC
-    said_yes_SC, n_SC = counts_SCC[:, :, 1], counts_SCC.sum(2)
+    said_yes_SC, n_SC = _said_yes(predictions)
     rates_SC = ratio(said_yes_SC, n_SC)
     parts = tuple(_odds(name, n_SC[s], rates_SC[s]) for s, name in enumerate(predictions.attributes))
     gaps = [_gap(rates_SC[:, c]) for c in (0, 1)]
     if np.isnan(gaps).any():
         lacking = predictions.classes[int(np.argmax(np.isnan(gaps)))]
         return undefined(f"needs 2 values of the attribute with examples of class '{lacking}'", parts)
+    if small := too_small(_cells(predictions, predictions.classes), n_SC, predictions.min_group):
+        return undefined(small, parts)
     return Value(float(max(gaps)), None, parts)
+
+
+def _said_yes(predictions: Predictions) -> tuple[Ints, Ints]:
+    """Of two classes: answers that name the second one, and examples, by attribute value and true class, `[S, 2]`."""
+    counts_SCC = predictions.counts_SCC
+    return counts_SCC[:, :, 1], counts_SCC.sum(2)
+
+
+def odds_S(predictions: Predictions) -> dict[str, Floats]:
+    """Of two classes, for each value of the attribute: `tpr`, `fpr`, and its `equalized_odds`.
+
+    That is the larger of its two gaps to all other values pooled; nan where a rate is missing.
+    """
+    said_yes_SC, n_SC = _said_yes(predictions)
+    fpr_S, tpr_S = ratio(said_yes_SC, n_SC).T
+    return {"tpr": tpr_S, "fpr": fpr_S, "equalized_odds": _one_vs_rest(said_yes_SC, n_SC).max(1)}
 
 
 def _gap(rates_S: Floats) -> float:

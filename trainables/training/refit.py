@@ -7,26 +7,17 @@ Shapes: N examples of the validation split, F features.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trainables import adapters
-from trainables.arrays import Floats, Ints
-from trainables.data.base import Groups
+from trainables.arrays import Floats
 from trainables.data.splitting import half_of_each_cell
 from trainables.errors import UserError
 from trainables.methods import METHODS
 from trainables.training.batches import derived
 from trainables.training.fit import Fit
 from trainables.training.samples import Samples
-
-
-def measured(method: str, split: str, labels_N: Ints, groups: Groups) -> Ints:
-    """The rows of `split` that `method` may be measured on: all, but for what refits its last layer."""
-    if split != "val" or METHODS[method].refit is None:
-        return np.arange(len(labels_N))
-    return np.flatnonzero(~half_of_each_cell(labels_N, groups.index_N))
 
 
 def refit_head(fit: Fit, head: str, validation: Samples) -> dict[str, float]:
