@@ -179,6 +179,12 @@ def test_a_refit_is_the_plain_method_but_for_the_last_layer(tuning: FineTuning, 
     differing = {name for name in mine if not torch.equal(mine[name], other[name])}
     assert {name.rpartition("head.")[2] for name in differing} == {"weight", "bias"}
     assert all(name.startswith("weights.") for name in differing)  # AdamW's moments are those of the plain method
+    assert "refit_converged" not in tuning.provenance()
+
+
+def test_the_default_refit_converges_on_the_embedded_data_and_provenance_says_so(tuning: FineTuning) -> None:
+    trained(tuning, params("lora-dfr"))
+    assert tuning.provenance()["refit_converged"] is True
 
 
 def test_a_refit_is_measured_on_the_other_half_of_validation_and_on_all_of_test(tuning: FineTuning) -> None:
