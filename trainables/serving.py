@@ -1,4 +1,4 @@
-"""A trained fit leaves home: a folder that plain peft, timm and open_clip load, and a quick look at what it says.
+"""A trained fit as a folder that plain peft, timm and open_clip load; and the answers of the model in one.
 
 The folder holds the weights, `labels.json`, `preprocessing.json`, `fit.json` (how to build the model here) and, where
 the pre-trained weights can be had nowhere else, those too (`base.*`). Nothing in it is code that runs by itself.
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from PIL import Image, UnidentifiedImageError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 from trainables import adapters, backbones
 from trainables.backbones import Backbone
@@ -35,7 +35,7 @@ _RESIZE = {"squash": "({side}, {side})", "shorter": "{side}"}
 
 @dataclass(frozen=True)
 class Packed:
-    """What a model card tells of a folder: code that loads it, its base, its numbers of weights."""
+    """What a model card says of a folder: code that loads it, its base, its numbers of weights."""
 
     code: str
     base: str
@@ -61,26 +61,32 @@ def pack(
     Raises:
         UserError: the backbone's weights are not here, or the trained ones do not fit it.
     """
+    untrained = backbone.model_copy(update={"weights": "none"})
     whole = merge or METHODS[params.method].adapter == "full"
     built = backbones.load(backbone, classes=len(labels), class_names=labels)
-    model = _trained(built, params, weights)
+    model = adapters.wrap(built.model, built, params)
+    adapters.load_adapter(model, weights)
+    model.eval()
     trained, total = adapters.count_parameters(model)
     out.mkdir(parents=True, exist_ok=True)
     if whole:
-        save_file(_plain(model), out / WHOLE, metadata={"format": "pt"})
-        base = ""
-        built.recipe = backbones.load(_bare(backbone), classes=len(labels), class_names=labels).recipe
+        if isinstance(model, PeftModel):
+            model = model.merge_and_unload()
+        plain = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
+        save_file(plain, out / WHOLE, metadata={"format": "pt"})
+        config, base = untrained, ""  # all weights are in the one file: the pre-trained ones are not needed again
+        built.recipe = backbones.load(untrained, classes=len(labels), class_names=labels).recipe
     else:
         for file in weights.iterdir():
             if file.name != "README.md":  # of the fit's own folder: it names places of this machine
                 shutil.copyfile(file, out / file.name)
-        base = _keep_base(built, out)
+        config, base = backbone, _keep_base(built, out)
     images = {**built.transform(), "mean": built.mean, "std": built.std, "crop_bottom": crop_bottom}
-    config = backbone if base or not whole else _bare(backbone)
-    told = {"backbone": config.model_dump(mode="json") | ({"weights": base} if base else {}), "whole": whole}
-    _write(out / "fit.json", told | {"params": params.to_flat()})
-    _write(out / "labels.json", list(labels))
-    _write(out / "preprocessing.json", images)
+    build = config.model_dump(mode="json") | ({"weights": base} if base else {})
+    fit = {"backbone": build, "whole": whole, "params": params.to_flat()}
+    for name, body in {"fit": fit, "labels": list(labels), "preprocessing": images}.items():
+        text = json.dumps(body, indent=2, ensure_ascii=False) + "\n"
+        (out / f"{name}.json").write_text(text, encoding="utf-8")
     return Packed(_code(built, out, images, base), built.source, trained, total)
 
 
@@ -101,20 +107,21 @@ def predict(folder: Path, images: Sequence[Path], *, device: str = "cpu") -> Ite
     """The answers of the model in a folder that `pack` wrote, in the images' order.
 
     Raises:
-        UserError: the folder is not such a one, or a file is not an image.
+        UserError: `pack` did not write the folder, or a file is not an image.
     """
-    told, labels, asked = (_read(folder / f"{name}.json") for name in ("fit", "labels", "preprocessing"))
-    config = told["backbone"]
+    fit, labels, preprocessing = (_read(folder / f"{name}.json") for name in ("fit", "labels", "preprocessing"))
+    config = fit["backbone"]
     if (folder / config["weights"]).is_file():
         config = config | {"weights": str(folder / config["weights"])}
     built = backbones.load(BackboneConfig(**config), classes=len(labels), class_names=labels)
-    if told["whole"]:
-        built.model.load_state_dict(load_file(folder / WHOLE))
-        model = built.model.eval()
+    if fit["whole"]:
+        model = built.model
+        model.load_state_dict(load_file(folder / WHOLE))
     else:
-        model = _trained(built, Params.from_flat(told["params"]), folder, but=config["weights"])
-    mean, std = torch.tensor(asked.pop("mean")).view(3, 1, 1), torch.tensor(asked.pop("std")).view(3, 1, 1)
-    transform, model = Transform(**asked), model.to(device)
+        model = adapters.wrap(built.model, built, Params.from_flat(fit["params"]))
+        adapters.load_adapter(model, folder, but=Path(config["weights"]).name)
+    mean, std = (torch.tensor(preprocessing.pop(name)).view(3, 1, 1) for name in ("mean", "std"))
+    transform, model = Transform(**preprocessing), model.eval().to(device)
     for start in range(0, len(images), _BATCH):
         paths = images[start : start + _BATCH]
         pixels_B3HW = torch.stack([torch.from_numpy(transform(_open(path)).copy()) for path in paths])
@@ -134,27 +141,6 @@ def _open(path: Path) -> Image.Image:
     return image
 
 
-def _trained(built: Backbone, params: Params, folder: Path, but: str = "") -> nn.Module:
-    """The backbone's model with what was trained put in."""
-    files = [file for file in sorted(folder.glob("*.safetensors")) if file.name != Path(but).name]
-    if len(files) != 1:
-        raise UserError(f"{folder} holds {len(files)} files of trained weights, not one. Was it written whole?")
-    model = adapters.wrap(built.model, built, params)
-    adapters.load_trainable_state(model, load_file(files[0]))
-    return model.eval()
-
-
-def _plain(model: nn.Module) -> dict[str, Tensor]:
-    """All weights under the base model's own names, the adapter merged in."""
-    merge = getattr(model, "merge_and_unload", None)
-    plain: nn.Module = model if merge is None else merge()
-    return {name: tensor.detach().clone().contiguous() for name, tensor in plain.state_dict().items()}
-
-
-def _bare(backbone: BackboneConfig) -> BackboneConfig:
-    return backbone.model_copy(update={"weights": "none"})
-
-
 def _keep_base(built: Backbone, out: Path) -> str:
     """The pre-trained weights, where the recipe needs a file of this machine; '' where the hub has them."""
     if built.file is None or repr(str(built.file)) not in built.recipe:
@@ -170,10 +156,6 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
         raise UserError(f"{path.parent} is no pulled model ({fault}). Make one: sweeper pull NAME -o DIR") from None
-
-
-def _write(path: Path, body: Any) -> None:
-    path.write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _code(built: Backbone, out: Path, images: dict[str, Any], base: str) -> str:
