@@ -1,4 +1,4 @@
-"""A trial as everybody but the study sees it: one configuration, what came of it, and why."""
+"""A trial, as every room but `state` sees it: one configuration, its outcome, and the reason for that."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class State(StrEnum):
 class Trial:
     """One configuration. `values` are means over the seeds of the objectives, in the metrics' own units.
 
-    `metrics` and `spread` hold every validation metric: mean and sample standard deviation over the
-    seeds (`spread` is nan for one seed: it is unknown, not zero). `reason` says why it failed, `stopped` where
-    it was stopped early; either has no metrics. Times are milliseconds since 1970.
+    `metrics` and `spread` hold every validation metric: mean and sample standard deviation over the seeds. With one
+    seed `spread` is nan: unknown, not zero. `reason` says why the trial failed, `stopped` where it was stopped early;
+    in both cases there are no metrics. Times are milliseconds since 1970.
     """
 
     number: int
@@ -53,17 +53,17 @@ class Trial:
 
     @property
     def able(self) -> bool:
-        """Whether it can be on a front: it is complete, and keeps the constraints."""
+        """Whether it can be on a front: it is complete and keeps the constraints."""
         return self.state is State.COMPLETE and self.feasible
 
     @property
     def why(self) -> str | None:
-        """Why it ended without numbers: it failed, or was stopped early; None where it did not."""
+        """Why it ended without numbers: it failed or was stopped early; None otherwise."""
         return self.reason or self.stopped
 
     @property
     def label(self) -> str:
-        """A name that a person reads: `fairlora λ=0.31 r=16`."""
+        """A name for people: `fairlora λ=0.31 r=16`."""
         parts = [str(self.params.get("method", "trial"))]
         if "lambda" in self.params:
             parts.append(f"λ={self.params['lambda']:.3g}")
@@ -75,8 +75,7 @@ class Trial:
 def mean_and_spread(rows: Sequence[Mapping[str, float | None]]) -> tuple[dict[str, float], dict[str, float]]:
     """Mean and sample standard deviation (ddof 1) of each metric over the seeds.
 
-    A metric that is undefined for one seed is undefined for the trial: a mean over other seeds
-    would compare unlike with unlike.
+    A metric that is undefined for one seed is undefined for the trial: a mean over fewer seeds would not be comparable.
     """
     defined = [under_both_names(to_nan(row)) for row in rows]  # the seeds of one trial may be of two releases
     means, spreads = {}, {}
@@ -88,9 +87,9 @@ def mean_and_spread(rows: Sequence[Mapping[str, float | None]]) -> tuple[dict[st
 
 
 def typical(rows: Mapping[int, Mapping[str, float | None]], objectives: Mapping[str, str]) -> int:
-    """Of fits by seed, the seed whose objectives (name: "max" or "min") lie nearest to their means over the seeds.
+    """The seed whose objectives (name: "max" or "min") are nearest to their means over the seeds. `rows` is by seed.
 
-    Each objective counts in units of its own spread. To hand out the best seed would be to choose by luck, so a tie
+    Each objective is measured in units of its own spread. Choosing the best seed would be choosing by luck, so a tie
     (two seeds always tie) goes to the worse one. A fit with an undefined objective is never the typical one.
     """
     defined = [to_nan(row) for row in rows.values()]

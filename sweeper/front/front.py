@@ -1,4 +1,4 @@
-"""The Pareto front of trials: of any, or of a sweep's as they grow; and trials as points of numbers.
+"""Trials as points of numbers, and the Pareto front of trials.
 
 Shapes: T trials, M objectives.
 """
@@ -43,20 +43,21 @@ def front(trials: Sequence[Trial], objectives: Senses) -> list[int]:
 
 
 class Frontier:
-    """The front of trials that end one after the other: a trial that was beaten once stays beaten.
+    """The front of trials that end one after the other.
 
-    So only the members of the last front and the trials that have ended since are compared. Any thread may ask.
+    A dominated trial stays dominated, so only the last front's members and the trials that have ended since are
+    compared. Any thread may ask.
     """
 
     def __init__(self, objectives: Senses) -> None:
         self._objectives = objectives
-        self._last = frozenset[int](), frozenset[int]()  # those that were looked at, and their front
+        self._last = frozenset[int](), frozenset[int]()  # the trials that were compared, and their front
 
     def of(self, trials: Sequence[Trial]) -> list[int]:
-        """The numbers of the front among these very trials."""
+        """The numbers of the trials on the front among `trials`."""
         seen, members = self._last
         able = {t.number: t for t in trials if t.able}
-        known = seen if seen <= able.keys() else frozenset()  # another thread has looked at later ones
+        known = seen if seen <= able.keys() else frozenset()  # else another thread compared later ones
         candidates = [t for number, t in able.items() if number in members or number not in known]
         numbers = front(candidates, self._objectives)
         self._last = frozenset(able), frozenset(numbers)

@@ -1,13 +1,13 @@
 """Which trials are trained further: asynchronous successive halving, for several objectives at once.
 
-A trial is looked at after `first` epochs of its first seed's fit, after `factor` times as many, and so on. It goes on
-if it belongs to the better 1/`factor` of the trials that were looked at there, counted by fronts: first those that none
-beats everywhere, then those that only they beat, until there are enough; no front is cut in two.
+A trial is judged after `first` epochs of its first seed's fit, after `factor` times as many, and so on (the rungs). It
+goes on if it belongs to the better 1/`factor` of the trials at that rung. These are counted by fronts: the Pareto
+front, then the front of the rest, until there are enough; no front is cut in two.
 
-One seed decides for all. If each seed's fit had to win by itself, a trial of three seeds would have three chances to be
-unlucky at every rung, and far fewer than 1/`factor` would live.
+One seed decides for all. If each seed's fit had to win by itself, a trial of three seeds would have three chances of
+bad luck at every rung, and far fewer than 1/`factor` would survive.
 
-Only trials of equally many epochs are compared: the learning rate falls over a whole fit, so that after four epochs a
+Only trials with the same number of epochs are compared. The learning rate falls over a whole fit: after four epochs a
 fit of four is at its best, and one of twelve has hardly begun to settle.
 
 Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020; with the fronts of Deb et al., NSGA-II, 2002.
@@ -25,18 +25,18 @@ from trainables.undefined import to_nan
 
 
 class Halving:
-    """The rule, and what it has seen. `signs` says of each objective whether more (+1) or less (-1) is better.
+    """The rule, and the points it knows. `signs` says of each objective whether more (+1) or less (-1) is better.
 
-    A trial is compared with trials of lower numbers only, so that what is decided, fits being run one at a time, does
-    not depend on who was interrupted when.
+    A trial is compared with trials of lower numbers only. So, when fits run one at a time, an interruption changes no
+    decision.
     """
 
     def __init__(self, first: int, factor: int, signs: Mapping[str, float]) -> None:
         self._first, self._factor, self._signs = first, factor, signs
-        self._seen: dict[tuple[int, int], dict[int, list[float]]] = {}  # by all epochs and epoch: points by trial
+        self._seen: dict[tuple[int, int], dict[int, list[float]]] = {}  # (all epochs, epoch): points by trial
 
     def rungs(self, epochs: int) -> tuple[int, ...]:
-        """After how many epochs a fit of `epochs` is looked at; never at its end."""
+        """The epochs after which a fit of `epochs` is judged; never its last."""
         rungs = []
         rung = self._first
         while rung < epochs:
@@ -45,13 +45,13 @@ class Halving:
         return tuple(rungs)
 
     def note(self, number: int, epochs: int, epoch: int, values: Mapping[str, float | None]) -> None:
-        """The objectives of trial `number` after `epoch` of its `epochs` epochs; an undefined one is None or nan."""
+        """Remember the metrics of trial `number` after `epoch` of its `epochs` epochs; undefined is None or nan."""
         known = to_nan(values)
         point = [sign * known.get(name, math.nan) for name, sign in self._signs.items()]
         self._seen.setdefault((epochs, epoch), {})[number] = point
 
     def stops(self, number: int, epochs: int, epoch: int) -> bool:
-        """Whether a trial that was noted ends here: enough others are better. Undefined objectives decide nothing."""
+        """Whether a noted trial ends here, because enough others are better. Undefined objectives stop nothing."""
         seen = self._seen.get((epochs, epoch), {})
         points = [point for other, point in seen.items() if other < number and not np.isnan(point).any()]
         own = seen.get(number)

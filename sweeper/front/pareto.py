@@ -21,11 +21,14 @@ def dominates(a_M: npt.ArrayLike, b_M: npt.ArrayLike) -> bool:
 def front(points_TM: npt.ArrayLike, *, tie: float = 0.0) -> Mask:
     """Mask [T] of the points that no other dominates. Equal points are on the front together.
 
-    `tie`: differences up to it, in an objective's own unit, count as none: values are compared by the
-    step of that width in which they fall.
+    `tie`, in the objectives' own units: values are rounded to multiples of it before they are compared.
     O(T log T) for one or two objectives, O(T x front) for more.
     """
-    points_TM = _steps(_table(points_TM), tie)
+    if tie < 0:
+        raise ValueError(f"tie is {tie}. Use 0 or more.")
+    points_TM = _table(points_TM) + 0.0  # + 0.0: -0.0 and 0.0 are one value
+    if tie > 0:
+        points_TM = np.round(points_TM / tie)
     on_T: Mask = np.asarray(~np.isnan(points_TM).any(axis=1), dtype=np.bool_)
     rows = np.flatnonzero(on_T)
     if len(rows):
@@ -45,7 +48,7 @@ def _front_flat(points_TM: Floats) -> Mask:
 
 
 def _front_general(points_TM: Floats) -> Mask:
-    """Any number of objectives; the points are distinct, in falling order, so none beats one before it."""
+    """Any number of objectives; the points are distinct, in falling order, so none dominates an earlier one."""
     on_T = np.zeros(len(points_TM), dtype=np.bool_)
     for index, point_M in enumerate(points_TM):
         on_T[index] = not (points_TM[on_T] >= point_M).all(axis=1).any()
@@ -85,10 +88,10 @@ def _volume(points_TM: Floats) -> float:
 
 
 def reference_point(points_TM: npt.ArrayLike, *, margin: float = 0.1) -> Floats:
-    """A reference [M] for points whose worst values are not known beforehand, such as several sweeps together.
+    """A reference [M] for points whose worst values are not known beforehand, such as those of several sweeps.
 
-    The worst value of each objective, moved away by `margin` of that objective's range (by `margin`
-    itself where all are equal), so that the extreme points count too.
+    It is the worst value of each objective, moved away by `margin` of that objective's range (by `margin` itself
+    where all are equal), so that the extreme points add volume too.
     """
     points_TM = _table(points_TM)
     points_TM = points_TM[np.isfinite(points_TM).all(axis=1)]
@@ -102,25 +105,19 @@ def reference_point(points_TM: npt.ArrayLike, *, margin: float = 0.1) -> Floats:
 def knee(points_TM: npt.ArrayLike) -> int | None:
     """The row of the front's knee: where giving up more of one objective no longer buys much of another.
 
-    Each objective of the front is scaled to [0, 1]; the chord joins the extremes (with M objectives,
-    the plane where the scaled values sum to 1). The knee is the point farthest above it. Where none is
-    above, as with two points, it is the one nearest the ideal corner (1, ..., 1). On a tie the earlier
-    row; None without a point.
+    Each objective of the front is scaled to [0, 1]. The chord joins the extremes: with M objectives, it is the plane
+    where the scaled values sum to 1. The knee is the point farthest above it. Where none is above, as with two
+    points, it is the point nearest the ideal corner (1, ..., 1). The earlier row on a tie; None without a point.
     """
     points_TM = _table(points_TM)
     rows = np.flatnonzero(front(points_TM) & np.isfinite(points_TM).all(axis=1))
     if len(rows) == 0:
         return None
-    scaled_RM = _scaled(points_TM[rows])
+    low_M, span_M = points_TM[rows].min(axis=0), np.ptp(points_TM[rows], axis=0)
+    scaled_RM = np.where(span_M > 0, (points_TM[rows] - low_M) / np.where(span_M > 0, span_M, 1.0), 1.0)
     above_R = np.round(scaled_RM.sum(axis=1) - 1, 12)
     nearness_R = -np.round(np.linalg.norm(1 - scaled_RM, axis=1), 12)
     return int(rows[np.argmax(above_R if (above_R > 0).any() else nearness_R)])
-
-
-def _scaled(points_TM: Floats) -> Floats:
-    low_M, span_M = points_TM.min(axis=0), np.ptp(points_TM, axis=0)
-    scaled_TM: Floats = np.where(span_M > 0, (points_TM - low_M) / np.where(span_M > 0, span_M, 1.0), 1.0)
-    return scaled_TM
 
 
 def _table(points_TM: npt.ArrayLike) -> Floats:
@@ -128,9 +125,3 @@ def _table(points_TM: npt.ArrayLike) -> Floats:
     if table_TM.ndim != 2 or table_TM.shape[1] == 0:
         raise ValueError(f"points have shape [T, M] with M at least 1; got {list(table_TM.shape)}.")
     return table_TM
-
-
-def _steps(points_TM: Floats, tie: float) -> Floats:
-    if tie < 0:
-        raise ValueError(f"tie is {tie}. Use 0 or more.")
-    return np.round(points_TM / tie) if tie > 0 else points_TM + 0.0  # + 0.0: -0.0 and 0.0 are one value

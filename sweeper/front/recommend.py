@@ -1,4 +1,4 @@
-"""Which point of the front to take: rules that a person can say in one sentence, and why this point.
+"""Which point of the front to take: rules that fit in one sentence, and the reasons for a choice.
 
 A rule sees validation numbers only. Points are `[T, M]`, greater is better in every column.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -25,39 +25,37 @@ _ROUNDING = 1e-12  # means of shares: 0.82 may come as 0.8199999999999999
 
 
 class Rule(Protocol):
-    """How to choose among points."""
+    """How to choose among points. `text` is the rule as a person says it."""
 
     def choose(self, points_TM: Floats) -> int | None:
-        """The row chosen; None where no point will do."""
+        """The chosen row; None where no point will do."""
 
     @property
-    def text(self) -> str:
-        """The rule as a person says it."""
+    def text(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class Knee:
-    """Where giving up more of one objective no longer buys much of another."""
+    """Where giving up more of one objective no longer buys much of another: see `pareto.knee`."""
+
+    text: ClassVar[str] = "the knee: from here on, more of one objective costs much of another"
 
     def choose(self, points_TM: Floats) -> int | None:
-        """See `pareto.knee`."""
         return pareto.knee(points_TM)
-
-    @property
-    def text(self) -> str:
-        """The rule as a person says it."""
-        return "the knee: from here on, more of one objective costs much of another"
 
 
 @dataclass(frozen=True)
 class Within:
-    """The best of the objectives that are not bounded, in their order, among the points within the bounds."""
+    """Among the points within the bounds, the best in the objectives that have none: in `first`, then in their order.
+
+    On a tie in all of these the bounded ones decide, then the earlier row.
+    """
 
     objectives: Senses
     bounds: Mapping[str, float]
+    first: str | None = None
 
     def choose(self, points_TM: Floats) -> int | None:
-        """The earliest row on a tie in everything."""
         names, signs_M = list(self.objectives), signs(self.objectives)
         able_T = ~np.isnan(points_TM).any(axis=1)
         for name, bound in self.bounds.items():
@@ -69,21 +67,19 @@ class Within:
 
     @property
     def _free(self) -> list[str]:
-        return [name for name in self.objectives if name not in self.bounds]
+        free = [name for name in self.objectives if name not in self.bounds]
+        return sorted(free, key=lambda name: name != self.first)
 
     @property
     def text(self) -> str:
-        """The rule as a person says it."""
         bounded = " and ".join(
             f"{name} at {'least' if self.objectives[name] == 'max' else 'most'} {bound:g}"
             for name, bound in self.bounds.items()
         )
-        wanted = [f"{_most(self.objectives[name])} {name}" for name in self._free or list(self.bounds)]
+        wanted = [
+            f"{'most' if self.objectives[name] == 'max' else 'least'} {name}" for name in self._free or self.bounds
+        ]
         return ", then ".join([bounded, *wanted] if bounded else wanted)
-
-
-def _most(sense: str) -> str:
-    return "most" if sense == "max" else "least"
 
 
 def rule(objectives: Senses, bounds: Mapping[str, float] | None = None) -> Rule:
@@ -99,38 +95,21 @@ def rule(objectives: Senses, bounds: Mapping[str, float] | None = None) -> Rule:
 
 
 def rules(objectives: Senses) -> dict[str, Rule]:
-    """The points that every front has a name for: the knee, and those that are best in one objective.
+    """The named points of every front: the knee, and the best in the first objective of each kind.
 
-    `most-accurate`, `fairest` and `best-calibrated` are best in the first objective that is about that.
+    `most-accurate` is about accuracy, `fairest` about groups, `best-calibrated` about calibration.
     """
     named: dict[str, Rule] = {"knee": Knee()}
     for about, label in BEST.items():
         first = next((name for name in objectives if METRICS[name].about == about), None)
         if first is not None:
-            rest = {name: sense for name, sense in objectives.items() if name != first}
-            named[label] = _Best({first: objectives[first], **rest}, tuple(objectives))
+            named[label] = Within(objectives, {}, first)
     return named
 
 
 @dataclass(frozen=True)
-class _Best:
-    """The best of the first of `objectives`; the others settle a tie. `columns` is the points' own order."""
-
-    objectives: Senses
-    columns: tuple[str, ...]
-
-    def choose(self, points_TM: Floats) -> int | None:
-        order = [self.columns.index(name) for name in self.objectives]
-        return Within(self.objectives, {}).choose(points_TM[:, order])
-
-    @property
-    def text(self) -> str:
-        return Within(self.objectives, {}).text
-
-
-@dataclass(frozen=True)
 class Recommendation:
-    """The point that a rule takes from the front, why, and how stable that choice is."""
+    """The point that a rule takes from the front, the reason, and how stable that choice is."""
 
     number: int
     label: str
@@ -160,18 +139,18 @@ def named(trials: Sequence[Trial], front: Sequence[int], objectives: Senses) -> 
 
 
 def per_method(trials: Sequence[Trial], objectives: Senses, by: Rule | None = None) -> dict[str, int]:
-    """For each method, in the table's order, the trial that one and the same rule takes from its own feasible trials.
+    """For each method, in the table's order, the trial that the rule takes from the method's own feasible trials.
 
-    A method none of whose trials keeps the rule's bounds is left out.
+    A method without a trial within the rule's bounds is left out.
     """
-    by, found = by or Knee(), {}
+    by, numbers = by or Knee(), {}
     able = [trial for trial in trials if trial.able]
     for method in sorted({str(trial.params["method"]) for trial in able}, key=list(METHODS).index):
         own = [trial for trial in able if trial.params["method"] == method]
         row = by.choose(points(own, objectives))
         if row is not None:
-            found[method] = own[row].number
-    return found
+            numbers[method] = own[row].number
+    return numbers
 
 
 METHOD_RULES = ("knee", "accuracy")  # `accuracy`, the most accurate on validation, is that of the papers
@@ -199,7 +178,7 @@ def recommend(
     by: Rule | None = None,
     stability: Stability | None = None,
 ) -> Recommendation | None:
-    """The member of the front that `by` takes (the knee, unless told otherwise); None while there is no front.
+    """The member of the front that `by` (the knee by default) takes; None while there is no front.
 
     Raises:
         UserError: no member is within the rule's bounds.
@@ -209,7 +188,10 @@ def recommend(
         return None
     row = by.choose(points(members, objectives))
     if row is None:
-        raise UserError(f"no member of the front has {by.text}. {_reach(members, objectives)}")
+        best = [f"{name} {_extreme(members, name, sense).values[name]:.4g}" for name, sense in objectives.items()]
+        raise UserError(
+            f"no member of the front has {by.text}. The front reaches {', '.join(best)}: give other bounds."
+        )
     chosen = members[row]
     return Recommendation(
         number=chosen.number,
@@ -226,33 +208,25 @@ def _members(trials: Sequence[Trial], front: Sequence[int]) -> list[Trial]:
     return [trial for trial in trials if trial.number in on and trial.state is State.COMPLETE]
 
 
-def _reach(members: Sequence[Trial], objectives: Senses) -> str:
-    best = [f"{name} {_extreme(members, name, sense).values[name]:.4g}" for name, sense in objectives.items()]
-    return f"The front reaches {', '.join(best)}: give other bounds."
-
-
 def _extreme(members: Sequence[Trial], name: str, sense: str) -> Trial:
     pick = max if sense == "max" else min
     return pick(members, key=lambda trial: trial.values[name])
 
 
 def _why(chosen: Trial, members: Sequence[Trial], objectives: Senses) -> str:
-    """What it gives up against the best member in each objective, and what it has for it."""
+    """What it gives up against the best member in each objective, and what it gains."""
     if len(members) == 1:
         return "It is the only member of the front."
-    parts = [
-        _against(chosen, _extreme(members, *objective), objectives, objective[0]) for objective in objectives.items()
-    ]
-    return " ".join(part for part in parts if part)
-
-
-def _against(chosen: Trial, best: Trial, objectives: Senses, name: str) -> str:
-    if best.values[name] == chosen.values[name]:
-        return f"No member has a better {name}."
-    gains = [
-        f"{other} is better by {abs(chosen.values[other] - best.values[other]):.3f}"
-        for other, sense in objectives.items()
-        if (chosen.values[other] - best.values[other]) * (1 if sense == "max" else -1) > 0
-    ]
-    lost = abs(chosen.values[name] - best.values[name])
-    return f"Against the best {name} (#{best.number}) it gives up {lost:.3f}; {', '.join(gains)}."
+    sentences = []
+    for name, sense in objectives.items():
+        best = _extreme(members, name, sense)
+        if best.values[name] == chosen.values[name]:
+            sentences.append(f"No member has a better {name}.")
+            continue
+        loss = abs(chosen.values[name] - best.values[name])
+        gains_M = (points([chosen], objectives) - points([best], objectives))[0]
+        gains = [
+            f"{other} is better by {gain:.3f}" for other, gain in zip(objectives, gains_M, strict=True) if gain > 0
+        ]
+        sentences.append(f"Against the best {name} (#{best.number}) it gives up {loss:.3f}; {', '.join(gains)}.")
+    return " ".join(sentences)
