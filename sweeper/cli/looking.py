@@ -77,7 +77,7 @@ def ui(asked: argparse.Namespace) -> int:
 
 def rebuild_record(asked: argparse.Namespace) -> int:
     """Write a sweep's MLflow record again, from its study and folders; nothing else is touched."""
-    from sweeper.record.rebuild import rebuild
+    from sweeper.record.record import rebuild
 
     done = rebuild(folder_of(asked, asked.sweep))
     print(json.dumps(vars(done), indent=2) if asked.json else done)

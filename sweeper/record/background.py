@@ -1,8 +1,7 @@
-"""Keeps the record up to date from a thread of its own, so that no MLflow, slow or dead, delays a trial.
+"""Keeps the record up to date from a thread of its own, so that a slow or dead MLflow delays no trial.
 
-The first pass pays for importing MLflow and for making its tables. What fails is tried again, at
-growing distances, and nothing is lost meanwhile: the study and the fits' folders are the truth, and
-each pass writes whatever the store lacks.
+The first pass also imports MLflow and makes its tables. A failed pass is tried again after growing pauses. Nothing is
+lost meanwhile: the study and the fits' folders are the truth, and each pass writes whatever the store lacks.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Projector:
-    """Owns a record that `make` opens, and shows it what `look` gives: the results of the moment.
+    """Owns the record that `make` opens, and writes to it what `look` gives: the results of the moment.
 
-    Passes come at a `poke`, else every `period_s`; after each the thread rests long enough to take no
-    more than `share` of the time, and after a failure 1 s, 2 s, 4 s, ... up to `longest_s`.
+    A pass comes after each `poke`, else every `period_s`. After a pass the thread rests so long that it works for no
+    more than `share` of the time; after a failure it rests `first_s`, twice that, and so on up to `longest_s`.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class Projector:
         self.last = ""  # why the latest pass failed, as an aside for a sentence
 
     def start(self) -> None:
-        """Begin, with a pass at once."""
+        """Begin with a pass at once."""
         self._thread.start()
 
     def poke(self) -> None:
@@ -56,7 +55,7 @@ class Projector:
         self._poked.set()
 
     def finish(self, timeout_s: float) -> bool:
-        """Write what is left, close the record, end the thread; whether all is written within `timeout_s`."""
+        """Write what is left, close the record, end the thread. Whether all was written within `timeout_s`."""
         self._ending.set()
         self._poked.set()
         self._thread.join(timeout_s)
@@ -86,16 +85,13 @@ class Projector:
                 self._written = True
                 self._record.illustrate(results)
         except Exception as fault:  # whatever MLflow raises, the sweep goes on
-            self._note(fault)
+            kind = type(fault).__name__
+            self.last = f" ({kind}: {' '.join(str(fault).split())[:200]})"
+            self.faults[kind] += 1
+            if self.faults[kind] == 1:
+                log.warning("record: %s: %s. The sweep goes on; what is missing is written later.", kind, fault)
             return False
         return True
-
-    def _note(self, fault: Exception) -> None:
-        kind = type(fault).__name__
-        self.last = f" ({kind}: {' '.join(str(fault).split())[:200]})"
-        self.faults[kind] += 1
-        if self.faults[kind] == 1:
-            log.warning("record: %s: %s. The sweep goes on; what is missing is written later.", kind, fault)
 
     def _rest(self, took_s: float, failures: int) -> None:
         if failures:

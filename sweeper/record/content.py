@@ -1,7 +1,7 @@
-"""What MLflow says of a trial, as plain data; `record` writes it.
+"""What MLflow says of a trial, as plain data; `trial_runs` writes it.
 
-Everything here is a pure function of what the study and the fits' folders hold, with their stored
-times, so that saying it twice makes no second row.
+Pure functions of what the study and the fits' folders hold. The times are the stored ones: MLflow then takes a number
+that is written twice as one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sweeper.results.fit import Fit
+from sweeper.results.fit import FitResult
 from sweeper.results.results import flat
 from sweeper.trial import Trial
 
@@ -23,7 +23,7 @@ _LONGEST_NAME, _LONGEST_TAG = 100, 1000
 
 
 class Scalar(NamedTuple):
-    """One number at one moment (milliseconds since 1970) and step."""
+    """One number, with its time (milliseconds since 1970) and step."""
 
     key: str
     value: float
@@ -37,17 +37,17 @@ def digest(body: Any) -> str:
 
 
 def fingerprint(trial: Trial) -> str:
-    """Changes when anything that the record tells of the trial does."""
+    """Changes when anything that the record says of the trial changes."""
     return digest(vars(trial))
 
 
 def params(trial: Trial) -> dict[str, str]:
-    """The trial's params as MLflow keeps them: text, written once."""
+    """The trial's params as text, as MLflow keeps them."""
     return {name: str(value) for name, value in trial.params.items()}
 
 
 def tags(trial: Trial, *, on_front: bool) -> dict[str, str]:
-    """Flat tags to filter and colour by; every trial has every one."""
+    """Flat tags to filter and colour by. Every trial has all of them."""
     return {
         "mlflow.runName": trial.label,
         "method": str(trial.params.get("method", "")),
@@ -74,13 +74,13 @@ def _cut(text: str) -> str:
 
 
 def safe(name: str) -> str:
-    """`name` in the letters that MLflow allows in keys; what it forbids becomes `:` and its code.
+    """`name` in the letters that MLflow allows in keys. Any other letter becomes `:` and its hexadecimal code.
 
     >>> safe("F/A-18 [new]")
     'F:2fA-18 :5bnew:5d'
     """
-    spelled = re.sub(r"[^\w.\- ]", lambda match: f":{ord(match[0]):x}", name)[:_LONGEST_NAME]
-    return spelled if spelled.strip(".") else f":{spelled}"
+    key = re.sub(r"[^\w.\- ]", lambda match: f":{ord(match[0]):x}", name)[:_LONGEST_NAME]
+    return key if key.strip(".") else f":{key}"
 
 
 def _key(name: str) -> str:
@@ -88,18 +88,18 @@ def _key(name: str) -> str:
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """The finite numbers of a row. An undefined one is left out: MLflow would draw nan as a value."""
+    """The finite numbers of a row. Undefined ones are left out: MLflow would draw nan as a value."""
     items = ((name, value) for name, value in row.items() if isinstance(value, (int, float)))
     return {name: float(value) for name, value in items if math.isfinite(value)}
 
 
 def searched(trial: Trial) -> list[Scalar]:
     """The numeric params that people filter by, as metrics."""
-    asked = {name: value for name, value in trial.params.items() if name in FILTERABLE}
-    return [Scalar(name, value, trial.started_ms, 0) for name, value in _numbers(asked).items()]
+    filterable = {name: value for name, value in trial.params.items() if name in FILTERABLE}
+    return [Scalar(name, value, trial.started_ms, 0) for name, value in _numbers(filterable).items()]
 
 
-def epochs(fit: Fit, since: int = 0) -> list[Scalar]:
+def epochs(fit: FitResult, since: int = 0) -> list[Scalar]:
     """Every number of every epoch from row `since` on, as `seed-0/val_accuracy`."""
     return [
         Scalar(f"seed-{fit.seed}/{_key(name)}", value, int(row["time_ms"]), int(row["epoch"]))
@@ -114,23 +114,23 @@ def means(trial: Trial) -> list[Scalar]:
     return _at_the_end(trial, {_key(name): value for name, value in trial.metrics.items()})
 
 
-def final(trial: Trial, fits: Sequence[Fit]) -> list[Scalar]:
+def final(trial: Trial, fits: Sequence[FitResult]) -> list[Scalar]:
     """The means, spreads as `<name>_std`, groups, seconds."""
-    found = {f"{_key(name)}_std": value for name, value in trial.spread.items()} | _groups(fits)
-    found["seconds"] = sum(fit.seconds for fit in fits) if fits else math.nan
-    return means(trial) + _at_the_end(trial, found)
+    rest = {f"{_key(name)}_std": value for name, value in trial.spread.items()} | _groups(fits)
+    rest["seconds"] = sum(fit.seconds for fit in fits) if fits else math.nan
+    return means(trial) + _at_the_end(trial, rest)
 
 
-def _at_the_end(trial: Trial, found: Mapping[str, float]) -> list[Scalar]:
-    return [Scalar(name, value, trial.ended_ms or 0, 0) for name, value in _numbers(found).items()]
+def _at_the_end(trial: Trial, row: Mapping[str, float]) -> list[Scalar]:
+    return [Scalar(name, value, trial.ended_ms or 0, 0) for name, value in _numbers(row).items()]
 
 
-def _groups(fits: Sequence[Fit]) -> dict[str, float]:
+def _groups(fits: Sequence[FitResult]) -> dict[str, float]:
     """`group/cell/waterbird on land/recall`: the mean over the seeds, where it is defined for every seed."""
-    found: defaultdict[str, list[float]] = defaultdict(list)
+    by_key: defaultdict[str, list[float]] = defaultdict(list)
     for fit in fits:
         for row in fit.groups:
-            place = f"group/{safe(str(row['kind']))}/{safe(str(row['name']))}"
+            prefix = f"group/{safe(str(row['kind']))}/{safe(str(row['name']))}"
             for name, value in _numbers({k: v for k, v in row.items() if k not in ("kind", "name")}).items():
-                found[f"{place}/{_key(name)}"].append(value)
-    return {key: math.fsum(values) / len(values) for key, values in found.items() if len(values) == len(fits)}
+                by_key[f"{prefix}/{_key(name)}"].append(value)
+    return {key: math.fsum(values) / len(values) for key, values in by_key.items() if len(values) == len(fits)}

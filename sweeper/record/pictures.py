@@ -1,6 +1,6 @@
 """The files of a sweep's parent run: its tables, and its pictures for screen and paper.
 
-Drawing takes seconds and grows with the trials, so it is done at a pace, never per trial.
+Drawing takes seconds, and longer with more trials, so `record` limits its share of the time.
 """
 
 from __future__ import annotations

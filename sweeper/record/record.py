@@ -1,8 +1,8 @@
 """The MLflow record: one parent run per sweep, in the experiment of its name, and one child run per trial.
 
-It is written, never read for control. What is already there is known from memory, and in a new
-process from one search: each run carries, as the last thing written, a digest of what it says. So a
-pass costs what changed since the last, and a finished sweep costs one search.
+It is written, never read for control. What is there is known from memory, or in a new process from one search: the
+last thing written to each run is a digest of what it says. So a pass costs what changed since the one before, and a
+finished sweep costs one search.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,13 @@ from sweeper.record.store import (
     Store,
 )
 from sweeper.record.trial_runs import TrialRuns
-from sweeper.results import held_out
+from sweeper.results import held_out, provenance
 from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
-from sweeper.state.opening import record_uri
+from sweeper.state.lease import Lease
+from sweeper.state.opening import open_spec, record_uri, study_url
+from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
 
 HYPERVOLUME = "pareto/hypervolume"
@@ -49,21 +52,21 @@ _AS_TABLE = json.dumps([{"path": pictures.TABLE, "type": "table"}])
 class Record:
     """The record of one sweep in its store. Not for two threads at once; one process writes (the sweep's lease).
 
-    Pictures are drawn again when they are out of date, in at most `drawing_share` of the time, and at the end.
+    Pictures that are out of date are drawn again, in at most `drawing_share` of the time, and at the end.
     """
 
     def __init__(self, store: Store, *, drawing_share: float = DRAWING_SHARE) -> None:
         self._store, self._models = store, Models(store)
         self._parent: KnownRun | None = None
-        self._series: list[float] = []  # hypervolumes that are known already
+        self._hypervolumes: list[float] = []  # those that were computed before, as `Results.growth`
         self._share, self._draw_at = drawing_share, -math.inf
 
     def refresh(self, results: Results) -> int:
         """Write what the store lacks of these results; how many trials were brought up to date.
 
         Raises:
-            Exception: whatever the store raises. The next call looks at the store again, since a
-                request whose reply was lost may have been done.
+            Exception: whatever the store raises. The next call searches the store again, because a request whose reply
+                was lost may have been carried out.
         """
         try:
             parent = self._open(results)
@@ -77,14 +80,14 @@ class Record:
         return changed
 
     def close(self, results: Results) -> None:
-        """Nobody works on the sweep from now on: no run of it stays RUNNING."""
+        """The attempt has ended: no run of the sweep stays RUNNING."""
         parent = self._open(results)
         self._trials.pause(results.trials)
         last_ms = max((trial.ended_ms or 0 for trial in results.trials), default=0)
         self._store.set_status(parent, "FINISHED" if results.finished else PAUSED, ended_ms=last_ms or None)
 
     def illustrate(self, results: Results) -> None:
-        """The last pictures and report of a finished sweep; of a paused one they are drawn when it goes on."""
+        """The last pictures and report of a finished sweep. Those of a paused one are drawn when it goes on."""
         if results.finished:
             self._draw(self._open(results), results)
 
@@ -95,7 +98,7 @@ class Record:
         return self._store.forget()
 
     def _open(self, results: Results) -> KnownRun:
-        """The parent, after a look at everything of this sweep; created where it is missing."""
+        """The parent's run, after one search for all runs of the sweep; created if it is missing."""
         if self._parent is None:
             parent, known = self._store.find()
             self._trials = TrialRuns(self._store, self._models, known)
@@ -105,21 +108,21 @@ class Record:
         return self._parent
 
     def _describe(self, parent: KnownRun, results: Results, begun_ms: int | None) -> None:
-        """Spec, provenance, data and saved views; again only if one of them changes."""
+        """Write spec, provenance, data and saved views, unless the store has them as they are."""
         import mlflow  # the store has opened it
 
-        spec, provenance, data = loading.dump(results.spec), _provenance(results), _data(results)
-        wanted = content.digest([spec, provenance, vars(data) if data else 0])
+        spec, made_by, data = loading.dump(results.spec), _made_by(results), _data(results)
+        wanted = content.digest([spec, made_by, vars(data) if data else 0])
         if parent.described == wanted:
             return
         self._store.keep_text(parent, spec, "sweep.yaml")
-        self._store.keep_text(parent, json.dumps(provenance, indent=2, default=str), "provenance.json")
-        tags = content.provenance({name: value for name, value in provenance.items() if name != "dataset"})
+        self._store.keep_text(parent, json.dumps(made_by, indent=2, default=str), "provenance.json")
+        tags = content.provenance({name: value for name, value in made_by.items() if name != "dataset"})
         if data is not None:
             self._store.keep_dataset(parent, data)
             tags |= {"dataset": data.name, "dataset.digest": data.digest}
         if saved_views.understood(mlflow.__version__):
-            # MLflow adds a chart for every metric by itself: those of single seeds are folded away.
+            # MLflow adds a chart for every metric: those of single seeds are folded away.
             folded = [f"seed-{seed}{part}" for seed in results.spec.search.seed_list for part in ("", "/train_loss")]
             objectives, name, uuid = results.spec.objectives, self._store.name, self._store.uuid
             views = saved_views.tags(name, uuid, objectives, content.FILTERABLE, folded, begun_ms or 0)
@@ -128,36 +131,36 @@ class Record:
         parent.described = wanted
 
     def _summarise(self, parent: KnownRun, results: Results) -> None:
-        """Note, hypervolume, tables and the named points, after any trial has ended."""
+        """Write note, hypervolume, tables and the named points, whenever a trial has ended."""
         ended, wanted = results.ended, self._digest(results)
         if not ended or parent.digest == wanted:
             return
         self._store.set_status(parent, "RUNNING")
-        series = self._grown(results)
-        new = [
-            Scalar(HYPERVOLUME, series[step - 1], ended[step - 1].ended_ms or 0, step)
+        hypervolumes = self._growth(results)
+        metrics = [
+            Scalar(HYPERVOLUME, hypervolumes[step - 1], ended[step - 1].ended_ms or 0, step)
             for step in range(parent.steps + 1, len(ended) + 1)
+            if math.isfinite(hypervolumes[step - 1])  # nan: no front yet
         ]
         with tempfile.TemporaryDirectory(prefix="sweeper-record-") as folder:
             pictures.write_tables(Path(folder), results.summary_table)
             self._store.keep_folder(parent, Path(folder))
         links = Links(self._store.experiment, parent.run_id, self._trials.ids)
         tags = {NOTE: note.write(results, links), NAMED: json.dumps(self._point(parent, results))}
-        metrics = [scalar for scalar in new if math.isfinite(scalar.value)]  # nan: no front yet
         self._store.log(parent, metrics, params={}, tags=tags | {STEPS: str(len(ended)), DIGEST: wanted})
         parent.digest, parent.steps = wanted, len(ended)
 
     def _digest(self, results: Results) -> str:
-        """Changes with all that the parent tells."""
+        """Changes with everything that the parent's run says."""
         return content.digest([[self._trials.digest(trial) for trial in results.ended], sorted(results.front)])
 
-    def _grown(self, results: Results) -> list[float]:
-        """The hypervolume after each trial that has ended; what is known is not computed again."""
-        self._series = results.growth(known=self._series)
-        return self._series
+    def _growth(self, results: Results) -> list[float]:
+        """The hypervolume after each trial that has ended; none is computed twice."""
+        self._hypervolumes = results.growth(known=self._hypervolumes)
+        return self._hypervolumes
 
     def _point(self, parent: KnownRun, results: Results) -> dict[str, str]:
-        """The registered model's aliases, moved to where the names point now."""
+        """The registered model's aliases, moved to the present named points."""
         versions = self._trials.versions
         aliases = {label: versions[number] for label, number in results.named.items() if number in versions}
         if aliases != parent.named:
@@ -166,13 +169,13 @@ class Record:
         return aliases
 
     def _draw(self, parent: KnownRun, results: Results) -> None:
-        """Pictures and report, unless they show the sweep as it is."""
+        """Draw pictures and report, unless they show the sweep as it is."""
         wanted = content.digest([self._digest(results), held_out.count(results)])
         if not results.ended or parent.drawn == wanted:
             return
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="sweeper-record-") as folder:
-            pictures.draw(Path(folder), results, self._grown(results))
+            pictures.draw(Path(folder), results, self._growth(results))
             if results.front:
                 (Path(folder) / pictures.REPORT).write_text(pictures.report(results), encoding="utf-8")
             self._store.keep_folder(parent, Path(folder))
@@ -182,12 +185,52 @@ class Record:
 
 
 def open_record(spec: SweepSpec, folder: SweepFolder, uuid: str, permit: Callable[[], None] = lambda: None) -> Record:
-    """The record of sweep `uuid`, where its spec says. `permit` is asked before each request, and may refuse."""
+    """The record of sweep `uuid`, where its spec says. `permit` is called before each request; it raises to forbid."""
     root = folder.path.parent
     return Record(Store(record_uri(spec, root), spec.name, uuid, root / "mlartifacts", permit))
 
 
-def _provenance(results: Results) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Rebuilt:
+    """How many runs were deleted and how many trials written, and where the record is."""
+
+    deleted: int
+    written: int
+    uri: str
+
+    def __str__(self) -> str:
+        return f"{self.written} trials written to {self.uri}, after {self.deleted} runs were deleted."
+
+
+def rebuild(folder: SweepFolder) -> Rebuilt:
+    """Delete this sweep's runs and models, and write them again: the same numbers at the same times.
+
+    It holds the sweep's lease meanwhile. Repeated after a crash, it ends in the same record. MLflow keeps what is
+    deleted, hidden, until `mlflow gc`.
+
+    Raises:
+        UserError: there is no such sweep, or another process drives it (`lease.Held`).
+    """
+    spec = open_spec(folder)
+    url = study_url(spec, folder)
+    lease = Lease(url, spec.name)
+    lease.acquire()
+    try:
+        study = Study(spec, url, guard=lease.check)
+        provenance.kept(spec, folder.path)  # described again if the note was lost
+        record = open_record(spec, folder, study.uuid)
+        deleted = record.forget()
+        results = Results(folder, spec, *study.look())
+        written = record.refresh(results)
+        record.close(results)
+        record.illustrate(results)
+        return Rebuilt(deleted, written, record_uri(spec, folder.path.parent))
+    finally:
+        lease.release()
+
+
+def _made_by(results: Results) -> dict[str, Any]:
+    """What made the sweep: commit, data, versions."""
     commit = results.provenance.get("commit")
     return {
         "commit": commit,

@@ -1,7 +1,7 @@
 """Members of the front as models of MLflow: one logged model and one registered version each, named points as aliases.
 
-`models:/<sweep>@knee` is then the folder of the adapter that is the knee now. What exists is remembered
-in a tag of the trial's run, written last; where that was lost, the store is asked before anything is made.
+`models:/<sweep>@knee` is then the adapter's folder of the present knee. What exists is remembered in a tag of the
+trial's run, which is written last. Where that tag is missing, the store is asked before anything is created.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LACKING = {"ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMIS
 
 
 class Models:
-    """The models of the sweep whose store that is. On a store that keeps none it says so once and does nothing."""
+    """The models of a sweep. A store that keeps no models gets a warning, once, and nothing else."""
 
     def __init__(self, store: Store) -> None:
         self._store, self._client, self._uuid = store, store.client, store.uuid
@@ -33,15 +33,16 @@ class Models:
         self._lacking = False
 
     def keep(self, run: KnownRun, trial: Trial, folder: Path) -> str:
-        """The registered version of the trial's model, made of `folder` unless it is there; '' on such a store."""
-        return self._tried(lambda: self._kept(run, trial, folder), "")
+        """The registered version of the trial's model, made of `folder` if it is missing; '' without models."""
 
-    def _kept(self, run: KnownRun, trial: Trial, folder: Path) -> str:
-        self._claim()
-        return self._version(run, self._logged(run, trial, folder), trial)
+        def register() -> str:
+            self._claim()
+            return self._version(run, self._logged(run, trial, folder), trial)
+
+        return self._tried(register, "")
 
     def point(self, aliases: Mapping[str, str], before: Mapping[str, str]) -> None:
-        """Make each name point at its version; those that point nowhere any more go."""
+        """Make each alias point at its version, and delete those of `before` that `aliases` lacks."""
         self._claim()
         for alias in before.keys() - aliases.keys():
             self._client.delete_registered_model_alias(self._name, alias)
@@ -51,18 +52,20 @@ class Models:
 
     def forget(self) -> None:
         """Delete every model of the sweep."""
-        self._tried(self._forget, None)
 
-    def _forget(self) -> None:
-        while found := self._client.search_logged_models([self._store.experiment], f"tags.`{UUID}` = '{self._uuid}'"):
-            for model in found:
-                self._client.delete_logged_model(model.model_id)
-        self._claim()
-        self._client.delete_registered_model(self._name)
-        self._named = False
+        def delete() -> None:
+            ours = f"tags.`{UUID}` = '{self._uuid}'"
+            while models := self._client.search_logged_models([self._store.experiment], ours):  # a page at a time
+                for model in models:
+                    self._client.delete_logged_model(model.model_id)
+            self._claim()
+            self._client.delete_registered_model(self._name)
+            self._named = False
+
+        self._tried(delete, None)
 
     def _tried(self, work: Callable[[], T], otherwise: T) -> T:
-        """What `work` gives; on a store that keeps no models `otherwise`, which is told once."""
+        """What `work` gives, or `otherwise` on a store that keeps no models."""
         from mlflow.exceptions import MlflowException
 
         if self._lacking:
@@ -77,7 +80,7 @@ class Models:
             return otherwise
 
     def _claim(self) -> None:
-        """The registered model, made unless it is there."""
+        """The sweep's registered model, made if it is missing. If the name is another sweep's, ours gets a suffix."""
         if self._named:
             return
         for name in (self._name, f"{self._name}-{self._uuid[:8]}"):
@@ -121,7 +124,7 @@ class Models:
     def _version(self, run: KnownRun, model: LoggedModel, trial: Trial) -> str:
         for version in self._client.search_model_versions(f"name = '{self._name}' and run_id = '{run.run_id}'"):
             return str(version.version)
-        made = self._client.create_model_version(
+        version = self._client.create_model_version(
             self._name,
             model.artifact_location,  # not `models:/<id>`: that is looked up in the process's default store
             run.run_id,
@@ -130,4 +133,4 @@ class Models:
             await_creation_for=0,
             model_id=model.model_id,
         )
-        return str(made.version)
+        return str(version.version)

@@ -1,7 +1,7 @@
-"""Saved views of MLflow's own page: a scatter of the front that leads to its runs, ready made.
+"""Saved views of MLflow's own page: a ready-made scatter of the front whose points lead to their runs.
 
-A view is a tag of the experiment. The format is MLflow's page's own and undocumented, so this is best
-effort, and written only where the release is one that was looked at. Pure: `runs` writes the tags.
+A view is a tag of the experiment; `record` writes it. The format belongs to MLflow's page and is undocumented. So this
+is best effort, and only for releases from the one that it was read from.
 
 Source: the saved-view envelope and chart cards of MLflow 3.17's experiment page.
 """
@@ -20,7 +20,7 @@ _MOST_RUNS = 1000
 
 
 def key(uuid: str, view: str) -> str:
-    """How a link names a view of the sweep: `viewStateShareKey=<key>`."""
+    """The name of a view of the sweep in links: `viewStateShareKey=<key>`."""
     return f"{uuid[:12]}-{view}"
 
 
@@ -44,8 +44,8 @@ def tags(
 ) -> dict[str, str]:
     """The two views of a sweep as tags of its experiment.
 
-    `searched` are the numeric params that are metrics too; `folded` the prefixes of metrics whose charts, which MLflow
-    adds by itself, are folded away.
+    `searched` are the numeric params that are metrics too. MLflow adds a chart for every metric; those whose prefix is
+    in `folded` are folded away.
     """
     ours = f"tags.`sweeper.uuid` = '{uuid}' AND tags.`sweeper.role` = 'trial'"
     shown = {
@@ -68,9 +68,9 @@ def tags(
 def _state(
     wanted: str, objectives: Mapping[str, Literal["min", "max"]], searched: Sequence[str], folded: Sequence[str]
 ) -> dict[str, Any]:
-    first, sense = next(iter(objectives.items()))
+    (first, sense), numbers = next(iter(objectives.items())), [*searched, *objectives]
     columns = [f"tags.`{name}`" for name in ("state", "baseline", "pareto")] + ["params.`method`"]
-    columns += [f"metrics.`{name}`" for name in (*searched, *objectives)]
+    columns += [f"metrics.`{name}`" for name in numbers]
     return {
         "searchFilter": wanted,
         "orderByKey": f"metrics.`{first}`",
@@ -79,7 +79,13 @@ def _state(
         "lifecycleFilter": "Active",
         "selectedColumns": columns,
         "runsHiddenMode": "SHOW_ALL",
-        "compareRunCharts": [*_scatters(list(objectives)), _parallel([*searched, *objectives])],
+        "compareRunCharts": [
+            *(
+                _card("SCATTER", f"{x}-{y}", xaxis={"key": x, "type": "METRIC"}, yaxis={"key": y, "type": "METRIC"})
+                for x, y in itertools.combinations(objectives, 2)
+            ),
+            _card("PARALLEL", "parallel", selectedParams=[], selectedMetrics=numbers, showAllRuns=True),
+        ],
         "compareRunSections": [
             _section("sweeper", "Sweep", display=True, columns=2, cardHeight=480),
             *(_section(f"folded-{name}", name, display=False) for name in ("Model metrics", *folded)),
@@ -87,18 +93,6 @@ def _state(
         "isAccordionReordered": True,
         "hideEmptyCharts": True,
     }
-
-
-def _scatters(objectives: Sequence[str]) -> list[dict[str, Any]]:
-    """One for each pair; a sweep with one objective has none."""
-    return [
-        _card("SCATTER", f"{x}-{y}", xaxis={"key": x, "type": "METRIC"}, yaxis={"key": y, "type": "METRIC"})
-        for x, y in itertools.combinations(objectives, 2)
-    ]
-
-
-def _parallel(metrics: Sequence[str]) -> dict[str, Any]:
-    return _card("PARALLEL", "parallel", selectedParams=[], selectedMetrics=list(metrics), showAllRuns=True)
 
 
 def _section(uuid: str, name: str, **more: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sweeper.patience import until
 from sweeper.record import saved_views
 
 HOST = "127.0.0.1"
-START_S = 300.0  # a small machine needs up to 40 s, a busy one minutes; one whose server died is told at once
+START_S = 300.0  # a small machine needs up to 40 s, a busy one minutes
 
 
 def link(base_url: str, experiment_id: str, run_id: str | None = None, artifact: str | None = None) -> str:
@@ -37,7 +37,7 @@ def view_link(base_url: str, experiment_id: str, uuid: str, view: str) -> str:
 
 
 def serve_command(uri: str, artifacts: Path, port: int) -> list[str]:
-    """MLflow's server over the store at `uri`: it listens on this machine only, and answers to its own name only."""
+    """MLflow's server over the store at `uri`. It listens on this machine only, and answers to its own name only."""
     own = f"{HOST}:{port},localhost:{port}"
     return [
         *(sys.executable, "-m", "mlflow", "server"),
@@ -48,7 +48,7 @@ def serve_command(uri: str, artifacts: Path, port: int) -> list[str]:
 
 
 def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The server's environment: no jobs, no pickles, nothing sent home."""
+    """The server's environment: no jobs, no pickles, no telemetry."""
     return dict(os.environ if given is None else given) | {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -58,20 +58,20 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def serve(uri: str, name: str, uuid: str, artifacts: Path, port: int) -> int:
-    """Serve the record until interrupted; prints the links that open the sweep, once the server answers.
+    """Serve the record until interrupted. Prints the links that open the sweep once the server answers.
 
-    A record that lives on a server of its own is not served again: its links are printed.
+    A record on a server of its own is not served again: only the links are printed.
 
     Raises:
         UserError: nothing was recorded yet, the port is taken, or the server ended.
     """
     from sweeper.record.store import whereabouts  # MLflow takes seconds to import
 
-    found = whereabouts(uri, name, uuid)
-    if found is None:
+    ids = whereabouts(uri, name, uuid)
+    if ids is None:
         raise UserError(f"MLflow has no record of '{name}' yet. 'sweeper rebuild-record {name}' writes it.")
     if uri.startswith(("http://", "https://")):
-        _tell(uri, uuid, *found)
+        _print_links(uri, uuid, *ids)
         return 0
     if answers(port):
         raise UserError(f"port {port} on {HOST} is taken. Choose another with --port.")
@@ -79,7 +79,7 @@ def serve(uri: str, name: str, uuid: str, artifacts: Path, port: int) -> int:
     try:
         if not comes_up(server, port, START_S):
             raise UserError("MLflow's server did not start; what it printed above says why.")
-        _tell(f"http://{HOST}:{port}", uuid, *found)
+        _print_links(f"http://{HOST}:{port}", uuid, *ids)
         print("Ctrl-C ends the server.", flush=True)
         return server.wait()
     except KeyboardInterrupt:
@@ -89,7 +89,7 @@ def serve(uri: str, name: str, uuid: str, artifacts: Path, port: int) -> int:
         server.wait()
 
 
-def _tell(base_url: str, uuid: str, experiment_id: str, parent: str) -> None:
+def _print_links(base_url: str, uuid: str, experiment_id: str, parent: str) -> None:
     print(f"the front:  {view_link(base_url, experiment_id, uuid, saved_views.FRONT)}")
     print(f"all trials: {view_link(base_url, experiment_id, uuid, saved_views.ALL)}")
     print(f"the sweep:  {link(base_url, experiment_id, parent)}")
@@ -97,7 +97,7 @@ def _tell(base_url: str, uuid: str, experiment_id: str, parent: str) -> None:
 
 
 def comes_up(server: subprocess.Popen[bytes], port: int, within_s: float) -> bool:
-    """Wait until the process listens on `port` here; False where it ended, or `within_s` have passed."""
+    """Wait until the process listens on `port` here. False if it ended, or after `within_s`."""
     until(lambda: answers(port) or server.poll() is not None, within_s)
     return server.poll() is None and answers(port)
 

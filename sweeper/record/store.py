@@ -1,7 +1,7 @@
 """What MLflow holds of one sweep. The only door to mlflow.
 
-A run is found by its tags, never by a remembered number alone: a request whose reply was lost may
-have been done, so what is there more than once is reduced to the earliest.
+A run is found by its tags, never only by a remembered id: a request whose reply was lost may have been carried out. So
+where a run exists twice, the earliest is kept and the others are deleted.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ UUID, SWEEP, ROLE, TRIAL, DIGEST = (f"sweeper.{key}" for key in ("uuid", "sweep"
 WEIGHTS, MODEL, DESCRIBED = "sweeper.weights", "sweeper.model", "sweeper.described"
 STEPS, DRAWN, NAMED = "sweeper.steps", "sweeper.drawn", "sweeper.named"
 NOTE, TABLES = "mlflow.note.content", "mlflow.loggedArtifacts"
-PAUSED = "SCHEDULED"  # begun, nobody works on it now, a resume goes on with it
+PAUSED = "SCHEDULED"  # a run that was begun and waits for a resume
 _METRICS, _TEXTS, _PAGE = 900, 100, 1000  # MLflow's limits: 1000 entities a request, 100 texts, 1000 runs a page
-SETTINGS = {  # a dead server fails in seconds and does not hang for minutes; nothing is sent home
+SETTINGS = {  # so that a dead server fails in seconds, not minutes, and no telemetry is sent
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Data:
-    """A dataset as MLflow keeps it: name, digest, where it lies, how many examples of what."""
+    """A dataset as MLflow keeps it: name, digest, where it is, how many examples of what."""
 
     name: str
     digest: str
@@ -69,7 +69,7 @@ class KnownRun:
 
     @classmethod
     def of(cls, run: Run) -> KnownRun:
-        """As a search or a creation told it."""
+        """As a search or a creation returned it."""
         tags = run.data.tags
         return cls(
             run_id=run.info.run_id,
@@ -86,9 +86,10 @@ class KnownRun:
 
 
 def opened(uri: str) -> MlflowClient:
-    """A client of the store at `uri`. The settings of MLflow are made here, unless the environment has them already.
+    """A client of the store at `uri`.
 
-    They are made before MLflow is imported, since it reads some of them then; so nothing here imports it earlier.
+    It puts SETTINGS into the environment, except those that are set already. MLflow reads some of them when it is
+    imported, so nothing in this room imports it earlier.
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -98,7 +99,7 @@ def opened(uri: str) -> MlflowClient:
 
 
 class _Permitted:
-    """MLflow's client, each of whose requests is permitted first: a driver that was taken over says nothing more."""
+    """MLflow's client, with `permit` called before each request: a driver that was taken over writes nothing more."""
 
     def __init__(self, client: MlflowClient, permit: Callable[[], None]) -> None:
         self._client, self._permit = client, permit
@@ -121,27 +122,26 @@ def make_whole(file: Path) -> None:
     if file.exists():
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    made = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    unfinished = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
-        opened(sqlite_url(made)).search_experiments(max_results=1)
-        os.link(made, file)
+        opened(sqlite_url(unfinished)).search_experiments(max_results=1)
+        os.link(unfinished, file)
     except Exception:
         if not file.exists():  # else another sweep of this root was quicker
             raise
     finally:
-        for own in file.parent.glob(f"{made.name}*"):
+        for own in file.parent.glob(f"{unfinished.name}*"):
             own.unlink(missing_ok=True)
-    for left in file.parent.glob(f".{file.name}.*"):  # by whoever died; one who is still at it finds the store made
-        left.unlink(missing_ok=True)
+    for leftover in file.parent.glob(f".{file.name}.*"):  # by whoever died; one who is still at it finds `file`
+        leftover.unlink(missing_ok=True)
 
 
 class Store:
     """The runs of one sweep in the store at `uri`. Not for two threads at once.
 
-    The experiment is called as the sweep is; in it the sweep's runs are those with its `uuid`, so that
-    another sweep of that name has runs of its own.
-    A store without a server keeps files in `artifact_root`; a server decides for itself.
-    `permit` is asked before each request, and raises to forbid it.
+    The experiment has the sweep's name. In it, the sweep's runs are those with its `uuid`: another sweep of the same
+    name has its own runs. A store without a server keeps files in `artifact_root`; a server decides for itself.
+    `permit` is called before each request, and raises to forbid it.
     """
 
     def __init__(
@@ -157,12 +157,19 @@ class Store:
 
     @property
     def experiment(self) -> str:
-        """The id of the experiment that has the sweep's name; made where it is missing."""
-        self._experiment = self._experiment or self._find_experiment()
+        """The id of the experiment with the sweep's name; created if it is missing."""
+        if not self._experiment:
+            experiment = self.client.get_experiment_by_name(self.name)
+            if experiment is None:
+                self._experiment = str(self.client.create_experiment(self.name, artifact_location=self._artifacts))
+            else:
+                if experiment.lifecycle_stage == "deleted":
+                    self.client.restore_experiment(experiment.experiment_id)
+                self._experiment = str(experiment.experiment_id)
         return self._experiment
 
     def find(self) -> tuple[KnownRun | None, dict[int, KnownRun]]:
-        """The parent and the runs of the trials by number: one search, and one run of each when it returns."""
+        """The parent's run, and those of the trials by number, found by one search. Duplicates are deleted."""
         parents: list[Run] = []
         by_trial: dict[int, list[Run]] = {}
         for run in self._search():
@@ -170,14 +177,6 @@ class Store:
             (parents if is_parent else by_trial.setdefault(int(run.data.tags[TRIAL]), [])).append(run)
         children = {number: self._only(same) for number, same in by_trial.items()}
         return (self._only(parents) if parents else None), children
-
-    def _find_experiment(self) -> str:
-        found = self.client.get_experiment_by_name(self.name)
-        if found is None:
-            return str(self.client.create_experiment(self.name, artifact_location=self._artifacts))
-        if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
 
     def forget(self) -> int:
         """Delete every run of the sweep; how many there were."""
@@ -199,7 +198,7 @@ class Store:
                 return runs
 
     def _only(self, same: Sequence[Run]) -> KnownRun:
-        """The earliest of runs that say the same, the fuller one of equally early ones; the others are deleted."""
+        """The earliest of runs that say the same, on a tie one with a digest; the others are deleted."""
         first, *others = sorted(same, key=lambda r: (r.info.start_time, DIGEST not in r.data.tags, r.info.run_id))
         for other in others:
             self.client.delete_run(other.info.run_id)
@@ -211,7 +210,7 @@ class Store:
         return KnownRun.of(self.client.create_run(self.experiment, start_time=begun_ms, tags=tags, run_name=label))
 
     def set_status(self, run: KnownRun, status: str, *, ended_ms: int | None = None) -> None:
-        """Nothing where it is so already. `ended_ms` is now unless told, for a status that is an end."""
+        """Does nothing where the run has that status. `ended_ms` is for a status that ends it; None is now."""
         if run.status == status:
             return
         if status in ("RUNNING", PAUSED):
@@ -223,42 +222,42 @@ class Store:
     def log(
         self, run: KnownRun, metrics: Sequence[Scalar], *, params: Mapping[str, str], tags: Mapping[str, str]
     ) -> None:
-        """In as few requests as MLflow allows. The last tag goes last: it vouches for all the rest."""
+        """Write in as few requests as MLflow allows. The last tag goes last: where it is, all the rest is."""
         from mlflow.entities import Metric, Param, RunTag
 
         texts = [*(Param(*item) for item in params.items()), *(RunTag(*item) for item in tags.items())]
-        numbers = [metrics[i : i + _METRICS] for i in range(0, len(metrics), _METRICS)]
-        words = [texts[i : i + _TEXTS] for i in range(0, len(texts), _TEXTS)]
-        rounds = max(len(numbers), len(words))
-        numbers += [[]] * (rounds - len(numbers))
-        words = [[]] * (rounds - len(words)) + words
-        for some, said in zip(numbers, words, strict=True):
+        metric_pages = [metrics[i : i + _METRICS] for i in range(0, len(metrics), _METRICS)]
+        text_pages = [texts[i : i + _TEXTS] for i in range(0, len(texts), _TEXTS)]
+        requests = max(len(metric_pages), len(text_pages))
+        metric_pages += [[]] * (requests - len(metric_pages))
+        text_pages = [[]] * (requests - len(text_pages)) + text_pages
+        for metric_page, text_page in zip(metric_pages, text_pages, strict=True):
             self.client.log_batch(
                 run.run_id,
-                metrics=[Metric(*scalar) for scalar in some],
-                params=[text for text in said if isinstance(text, Param)],
-                tags=[text for text in said if isinstance(text, RunTag)],
+                metrics=[Metric(*scalar) for scalar in metric_page],
+                params=[text for text in text_page if isinstance(text, Param)],
+                tags=[text for text in text_page if isinstance(text, RunTag)],
             )
 
     def keep_folder(self, run: KnownRun, folder: Path, place: str | None = None) -> None:
-        """The files of `folder` as artifacts, under `place`; those of the same name are replaced."""
+        """Write the files of `folder` as artifacts under `place`; those of the same name are replaced."""
         self.client.log_artifacts(run.run_id, str(folder), place)
 
     def keep_text(self, run: KnownRun, text: str, place: str) -> None:
-        """`text` as one artifact."""
+        """Write `text` as one artifact."""
         self.client.log_text(run.run_id, text, place)
 
     def keep_dataset(self, run: KnownRun, data: Data) -> None:
-        """What was trained on, as MLflow's own input (its digests hold 36 characters)."""
+        """Write what was trained on, as an input of the run. MLflow's digests hold 36 characters."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         source = json.dumps({"uri": data.place})
         profile = json.dumps(data.profile)[:_PROFILE]
-        told = Dataset(data.name, data.digest[:36], "local", source, profile=profile)
-        self.client.log_inputs(run.run_id, [DatasetInput(told, [InputTag("mlflow.data.context", "training")])])
+        dataset = Dataset(data.name, data.digest[:36], "local", source, profile=profile)
+        self.client.log_inputs(run.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
     def tag_experiment(self, tags: Mapping[str, str]) -> None:
-        """What the experiment's page shows; best effort, since none of it is the sweep's own."""
+        """Set tags for the experiment's page. Best effort: only the page's views depend on them."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -269,7 +268,7 @@ class Store:
 
 
 def whereabouts(uri: str, name: str, uuid: str) -> tuple[str, str] | None:
-    """Experiment and parent run of the sweep `uuid`, called `name`; None where nothing was recorded yet.
+    """The ids of experiment and parent run of the sweep `name` with `uuid`; None where nothing was recorded yet.
 
     Raises:
         mlflow.exceptions.MlflowException: the store at `uri` does not answer.

@@ -1,4 +1,4 @@
-"""The runs of a sweep's trials: one each, brought up to date by what changed since the last look."""
+"""The runs of a sweep's trials, one each. Only what changed since the last pass is written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sweeper.record import content
 from sweeper.record.content import Scalar
 from sweeper.record.registry import Models
 from sweeper.record.store import DESCRIBED, DIGEST, MODEL, PAUSED, ROLE, TRIAL, WEIGHTS, KnownRun, Store
-from sweeper.results.fit import Fit
+from sweeper.results.fit import FitResult
 from sweeper.results.results import Results
 from sweeper.trial import State, Trial, typical
 
@@ -34,7 +34,7 @@ class TrialRuns:
         return {number: run.model for number, run in self._known.items() if run.model}
 
     def digest(self, trial: Trial) -> str:
-        """Changes when what the record tells of the trial does; '' while it runs."""
+        """Changes when what the record says of the trial changes; '' while it runs."""
         computed = self._prints.get(trial.number)
         if computed is None or computed[0] is not trial:
             digest = content.fingerprint(trial) if trial.state.finished else ""
@@ -44,20 +44,19 @@ class TrialRuns:
     def refresh(self, parent: KnownRun, results: Results) -> int:
         """Write what the store lacks of the trials; how many were brought up to date."""
         members = set(results.front)
-        stale = [trial for trial in results.trials if self._stale(trial, trial.number in members)]
-        return sum(self._write(parent, results, trial, trial.number in members) for trial in stale)
-
-    def _stale(self, trial: Trial, on_front: bool) -> bool:
-        """Whether the store may lack something of the trial: one that runs may always have a new epoch."""
-        run, wanted = self._known.get(trial.number), self.digest(trial)
-        return run is None or not wanted or run.digest != wanted or run.pareto != on_front
+        return sum(self._write(parent, results, trial, trial.number in members) for trial in results.trials)
 
     def _write(self, parent: KnownRun, results: Results, trial: Trial, on_front: bool) -> bool:
-        """Write what the store lacks of the trial; whether that was anything."""
-        run = self._known.get(trial.number) or self._create(parent, trial)
-        wanted = self.digest(trial)
+        """Write what the store lacks of the trial; whether it lacked anything."""
+        run, wanted = self._known.get(trial.number), self.digest(trial)
+        if run is None:
+            own = {ROLE: "trial", TRIAL: str(trial.number), "mlflow.parentRunId": parent.run_id}
+            tags = content.tags(trial, on_front=False) | own
+            run = self._known[trial.number] = self._store.create(trial.label, tags, begun_ms=trial.started_ms)
         if not wanted:
             return self._follow(parent, run, trial, results)
+        if run.digest == wanted and run.pareto == on_front:
+            return False
         self._store.set_status(parent, "RUNNING")
         if run.digest != wanted:
             self._complete(run, trial, results, on_front, wanted)
@@ -68,40 +67,34 @@ class TrialRuns:
         return True
 
     def pause(self, trials: Sequence[Trial]) -> None:
-        """Nobody works on those that have not ended."""
+        """Those that have not ended wait for a resume."""
         for trial in trials:
             if trial.number in self._known and not trial.state.finished:
                 self._store.set_status(self._known[trial.number], PAUSED)
 
-    def _create(self, parent: KnownRun, trial: Trial) -> KnownRun:
-        own = {ROLE: "trial", TRIAL: str(trial.number), "mlflow.parentRunId": parent.run_id}
-        tags = content.tags(trial, on_front=False) | own
-        run = self._store.create(trial.label, tags, begun_ms=trial.started_ms)
-        return self._known.setdefault(trial.number, run)
-
     def _follow(self, parent: KnownRun, run: KnownRun, trial: Trial, results: Results) -> bool:
-        """A running trial: the epochs that ended since the last look."""
+        """A running trial: the epochs that ended since the last pass."""
         fits = results.fits_of(trial.number)
         metrics = _epochs(fits, run)
         if not metrics and run.described and run.status == "RUNNING":
             return False
         self._store.set_status(parent, "RUNNING")
         self._store.set_status(run, "RUNNING")
-        params, asked = self._once(run, trial)
-        self._store.log(run, asked + metrics, params=params, tags={DESCRIBED: "true"})
+        params, searched = self._once(run, trial)
+        self._store.log(run, searched + metrics, params=params, tags={DESCRIBED: "true"})
         run.described = "true"
         run.rows |= {fit.seed: len(fit.history) for fit in fits}
         return True
 
     def _complete(self, run: KnownRun, trial: Trial, results: Results, on_front: bool, wanted: str) -> None:
-        """A finished trial: all of it, its digest last."""
+        """A finished trial: all of it. Its digest goes last, so that a run with a digest is whole."""
         fits = results.fits_of(trial.number)
-        params, asked = self._once(run, trial)
+        params, searched = self._once(run, trial)
         self._store.set_status(run, STATUS[trial.state], ended_ms=trial.ended_ms)
         kept = self._keep(run, trial, results, fits) if on_front else {}
         provenance = content.provenance(fits[0].provenance) if fits else {}
         tags = provenance | content.tags(trial, on_front=on_front) | kept | {DESCRIBED: "true", DIGEST: wanted}
-        metrics = asked + _epochs(fits, run) + content.final(trial, fits)
+        metrics = searched + _epochs(fits, run) + content.final(trial, fits)
         self._store.log(run, metrics, params=params, tags=tags)
         run.digest, run.pareto, run.described = wanted, on_front, "true"
 
@@ -109,8 +102,8 @@ class TrialRuns:
         """What is written once: the params, and those of them that are metrics too."""
         return ({}, []) if run.described else (content.params(trial), content.searched(trial))
 
-    def _keep(self, run: KnownRun, trial: Trial, results: Results, fits: Sequence[Fit]) -> dict[str, str]:
-        """Adapter and head of a front member: every seed's, and the typical one's as a model. They stay."""
+    def _keep(self, run: KnownRun, trial: Trial, results: Results, fits: Sequence[FitResult]) -> dict[str, str]:
+        """Adapter and head of a front member: every seed's as artifacts, the typical one's as a model. They stay."""
         folders = {fit.seed: fit.weights for fit in fits if fit.weights is not None}
         if run.weights or not folders:
             return {}
@@ -123,5 +116,5 @@ class TrialRuns:
         return {MODEL: run.model, WEIGHTS: "true"}
 
 
-def _epochs(fits: Sequence[Fit], run: KnownRun) -> list[Scalar]:
+def _epochs(fits: Sequence[FitResult], run: KnownRun) -> list[Scalar]:
     return [scalar for fit in fits for scalar in content.epochs(fit, run.rows.get(fit.seed, 0))]

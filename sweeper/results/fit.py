@@ -14,12 +14,12 @@ from trainables.undefined import to_nan
 
 
 @dataclass(frozen=True)
-class Fit:
-    """One fit on the validation split. Undefined metrics are nan.
+class FitResult:
+    """What one fit has come to, on the validation split. Undefined metrics are nan.
 
-    One that has not ended has the rows of its `history` so far, each with `epoch` and `time_ms`, and nothing else.
-    One that failed has an `error`; one that was stopped early has the number of its epochs as `stopped`. Neither
-    has metrics. `weights` is the folder of the learned weights, where they were kept.
+    A fit that has not ended has only the rows of its `history` so far, each with `epoch` and `time_ms`. One that failed
+    has an `error`; one that was stopped early has its number of epochs as `stopped`; neither has metrics. `weights` is
+    the folder of the learned weights, if they were kept.
     """
 
     number: int
@@ -45,8 +45,8 @@ class Fit:
         return kept if kept is not None else math.nan if self.answers is None else len(self.answers)
 
     @classmethod
-    def read(cls, number: int, seed: int, folder: FitFolder) -> Fit:
-        """The fit in `folder`, also one of a release that kept no answers, or knew only the old names of metrics.
+    def read(cls, number: int, seed: int, folder: FitFolder) -> FitResult:
+        """The fit in `folder`. Older releases kept no answers or calibration, and knew only the old names of metrics.
 
         Raises:
             Corrupt: its result is damaged.

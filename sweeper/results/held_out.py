@@ -1,6 +1,6 @@
-"""Test numbers of the chosen: read for showing, never for choosing.
+"""Test numbers of the chosen trials: to be shown, never to choose by.
 
-Nothing that proposes, tells, stops or ranks may import this module; a test holds that.
+Nothing that proposes, tells, stops or ranks may import this module; the import contract checks that.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ MEND = "Delete it: the next resume measures it again."
 
 def read(results: Results) -> dict[int, dict[str, tuple[float, float]]]:
     """Mean and spread of every test metric over the seeds, by trial number; only where every seed was measured."""
-    found = {}
+    by_number = {}
     for number in results.by_number:
         paths = [results.folder.held_out(number, seed) for seed in results.spec.search.seed_list]
         if all(path.exists() for path in paths):
             means, spread = mean_and_spread([read_json(path, MEND)["values"] for path in paths])
-            found[number] = {name: (means[name], spread.get(name, math.nan)) for name in means}
-    return found
+            by_number[number] = {name: (means[name], spread.get(name, math.nan)) for name in means}
+    return by_number
 
 
 def drop(
     chosen: Mapping[str, float], measured: Mapping[str, tuple[float, float]] | None, objectives: Mapping[str, str]
 ) -> str:
-    """What the test split says of a point that validation chose: each objective, and how far it fell or rose.
+    """A sentence on the test numbers of a point that was chosen by validation: each objective and its change.
 
     A drop is expected: the point was chosen because it looked good on validation.
     """

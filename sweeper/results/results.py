@@ -1,7 +1,7 @@
 """What a sweep has found at one moment: the one value that the screen, the record, the report and the files show.
 
-It is made from the study's trials and the fits' folders. All that costs more than a look is computed when it is asked
-for, once. Validation numbers only: nothing here can see the test split, so nothing here can choose by it.
+It is made from the study's trials and the fits' folders. What is expensive is computed once, when it is asked for.
+Validation numbers only: nothing here can see the test split, so nothing here can choose by it.
 
 Shapes: T trials that can be on a front, M objectives.
 """
@@ -23,9 +23,9 @@ from sweeper.front.front import points, signs
 from sweeper.front.noise import Sample, TrialFits
 from sweeper.front.recommend import Recommendation
 from sweeper.results import provenance
-from sweeper.results.fit import Fit
+from sweeper.results.fit import FitResult
 from sweeper.spec.model import SweepSpec
-from sweeper.state.lease import Holder, Lease
+from sweeper.state.lease import Lease
 from sweeper.state.opening import open_spec, study_url
 from sweeper.state.study import NoSuchSweep, Study
 from sweeper.state.sweep_folder import SweepFolder
@@ -38,10 +38,10 @@ UNCONVERGED = "the refit of the last layer did not converge: a larger l1 converg
 
 @dataclass(frozen=True)
 class Progress:
-    """How the work on a sweep stands, as far as it can be known from where one looks. Times are seconds.
+    """How the work on a sweep stands, as far as this process can know. Times are seconds.
 
-    `state` is `not begun`, `running` or `paused`; `holder` is the living process that drives the sweep, if another one
-    does; `why` says why it is paused; `eta_s` is None until a fit has ended.
+    `state` is `not begun`, `running` or `paused`. `holder` is the process that drives the sweep, if it is another one.
+    `why` says why it is paused. `eta_s` is None until a fit has ended.
     """
 
     state: str = "paused"
@@ -54,7 +54,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Results:
-    """A sweep's trials and front at one moment, and what follows from them and from their fits' folders."""
+    """A sweep's trials and front at one moment, and everything that follows from them and their fits."""
 
     folder: SweepFolder
     spec: SweepSpec
@@ -64,7 +64,7 @@ class Results:
 
     @classmethod
     def open(cls, folder: SweepFolder) -> Results:
-        """A sweep as its study and its lease tell it, without driving it.
+        """A sweep as its study and its lease show it, without driving it.
 
         Raises:
             UserError: there is no such sweep, or it is damaged.
@@ -81,7 +81,11 @@ class Results:
         if holder is not None and holder.alive:
             return cls(folder, spec, *study.look(), Progress("running", holder=str(holder)))
         results = cls(folder, spec, *study.look())
-        return results if results.finished else replace(results, progress=Progress(why=_why(folder, holder)))
+        if results.finished:
+            return results
+        # A lease that was not given back means that its driver died; else the last attempt noted why it paused.
+        why = folder.why if holder is None else f"its driver died: {holder}"
+        return replace(results, progress=Progress(why=why))
 
     # --- where it stands
 
@@ -92,7 +96,7 @@ class Results:
 
     @property
     def state(self) -> str:
-        """`not begun`, `running`, `paused` or `finished`; while a process holds the sweep, it is running."""
+        """`not begun`, `running`, `paused` or `finished`. While a process holds the sweep, it is running."""
         return "finished" if self.finished and self.progress.holder is None else self.progress.state
 
     @cached_property
@@ -103,11 +107,10 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """Where the sweep stands, for programs: nan is null."""
-        progress = vars(self.progress)
         return to_null(
             {"name": self.spec.name, "state": self.state, "budget": self.spec.budget, "counts": self.counts}
             | {"front": self.front_rows, "hypervolume": self.hypervolume}
-            | {name: value for name, value in progress.items() if name != "state"}
+            | {name: value for name, value in vars(self.progress).items() if name != "state"}
         )
 
     # --- trials
@@ -154,8 +157,8 @@ class Results:
     def growth(self, reference: Mapping[str, float] | None = None, known: Sequence[float] = ()) -> list[float]:
         """The hypervolume after each trial that has `ended`; nan while there was no front.
 
-        `reference` is the sweep's own unless another is given; `known` are the first of the numbers, from an earlier
-        moment of the same sweep: they are not computed again.
+        `reference` is the sweep's own unless another is given. `known` are the first of these numbers, from an earlier
+        moment of the same sweep; they are not computed again.
         """
         points_TM = points([trial for trial in self.ended if trial.able], self.spec.objectives)
         able_upto = np.cumsum([trial.able for trial in self.ended])[len(known) :]
@@ -171,25 +174,24 @@ class Results:
 
     # --- fits
 
-    def fits_of(self, number: int) -> list[Fit]:
+    def fits_of(self, number: int) -> list[FitResult]:
         """The fits of one trial by seed, also those that have not ended."""
-        return [Fit.read(number, seed, self.folder.fit(number, seed)) for seed in self.spec.search.seed_list]
+        return [FitResult.read(number, seed, self.folder.fit(number, seed)) for seed in self.spec.search.seed_list]
 
     @cached_property
-    def fits(self) -> list[Fit]:
+    def fits(self) -> list[FitResult]:
         """Every fit that has ended, by trial and seed."""
         return [fit for trial in self.trials for fit in self.fits_of(trial.number) if fit.ended]
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """What the last attempt noted of data, code and versions (`provenance.describe`); empty without such a note."""
+        """The last attempt's note of data, code and versions (`provenance.describe`); empty without one."""
         return provenance.noted(self.folder.path)
 
     @property
     def dataset(self) -> Mapping[str, Any]:
-        """What the last attempt noted of the data: name, root, licence, classes, `splits`, `split_hash`."""
-        dataset: Mapping[str, Any] = self.provenance.get("dataset") or {}
-        return dataset
+        """The last attempt's note of the data: name, root, licence, classes, `splits`, `split_hash`."""
+        return dict(self.provenance.get("dataset") or {})
 
     # --- tables
 
@@ -208,7 +210,7 @@ class Results:
     def summary_table(self) -> pd.DataFrame:
         """One row per trial: number, state, label, params, objectives with `_std`, feasible, on_front, reason.
 
-        It is made of the trials alone; no fit's folder is read.
+        It is made of the trials alone: no fit's folder is read.
         """
         members, rows = set(self.front), []
         for trial in self.trials:
@@ -262,7 +264,10 @@ class Results:
             | dict(self.by_number[fit.number].params)
             | dict(fit.values)
             | {"seconds": fit.seconds, "error": (fit.error or {}).get("reason"), "stopped": fit.stopped}
-            | {name: _cell(value) for name, value in flat(fit.provenance, "provenance").items()}
+            | {
+                name: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+                for name, value in flat(fit.provenance, "provenance").items()
+            }
             for fit in self.fits
         ]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["number", "seed"])
@@ -312,7 +317,7 @@ class Results:
         return recommend.recommend(self.trials, self.front, self.spec.objectives, by=by)
 
     def recommendation(self, bounds: Mapping[str, float] | None = None) -> Recommendation | None:
-        """The `choice`, and how stable it is: that takes the fits' answers, and seconds."""
+        """The `choice`, and how stable it is. That needs the fits' answers, and takes seconds."""
         choice = self.choice(bounds)
         if choice is None:
             return None
@@ -327,7 +332,7 @@ class Results:
 
     def trial_fits(self) -> list[TrialFits]:
         """The trials that are `able`, fit by fit; one that lacks a seed's result is left out."""
-        by_trial: dict[int, list[Fit]] = {}
+        by_trial: dict[int, list[FitResult]] = {}
         for fit in self.fits:
             if fit.error is None:
                 by_trial.setdefault(fit.number, []).append(fit)
@@ -350,12 +355,3 @@ def flat(body: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         key = f"{prefix}.{name}"
         leaves |= flat(value, key) if isinstance(value, Mapping) else {key: value}
     return leaves
-
-
-def _cell(value: Any) -> Any:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-
-
-def _why(folder: SweepFolder, holder: Holder | None) -> str | None:
-    """Why a sweep is paused: a lease that nobody gave back tells of a death, else its last attempt has noted why."""
-    return folder.why if holder is None else f"its driver died: {holder}"

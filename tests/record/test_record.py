@@ -29,7 +29,7 @@ from sweeper.record import store as runs
 from sweeper.record.background import Projector
 from sweeper.record.record import HYPERVOLUME, Record
 from sweeper.record.store import DIGEST, TRIAL, Store
-from sweeper.results.fit import Fit
+from sweeper.results.fit import FitResult
 from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.state.atomic import write_json
@@ -559,7 +559,7 @@ def test_group_names_of_any_spelling_stay_apart_and_are_accepted(sweep: Sweep) -
 def test_a_group_undefined_for_one_seed_is_left_out() -> None:
     rows = [[{"kind": "class", "name": "a", "f1": f1, "recall": 0.25}] for f1 in (0.5, None)]
     trial = Trial(0, State.COMPLETE, {})
-    scalars = content.final(trial, [Fit(0, i, groups=r, seconds=1.0) for i, r in enumerate(rows)])
+    scalars = content.final(trial, [FitResult(0, i, groups=r, seconds=1.0) for i, r in enumerate(rows)])
     assert {s.key: s.value for s in scalars} == {"group/class/a/recall": 0.25, "seconds": 2.0}
 
 
