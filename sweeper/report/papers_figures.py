@@ -128,5 +128,7 @@ def _metrics_by(results: Results, parameter: str) -> Chart | None:
     table = results.trials_table
     if parameter not in table or table.loc[table["state"] == "complete", parameter].nunique() < 2:
         return None
-    metrics = papers.senses(("accuracy", "min_f1", "delta_f1"))
+    metrics = papers.senses(tuple(name for name in ("accuracy", "min_f1", "delta_f1") if name in table))
+    if not metrics:
+        return None
     return curves.curve_chart(curves.curve_numbers(table, parameter, metrics, list(results.spec.space.plain())))
