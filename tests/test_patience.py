@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import doctest
 import logging
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,8 +25,8 @@ class Slept(list):
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> Slept:
     pauses = Slept()
-    monkeypatch.setattr(time, "sleep", pauses.sleep)
-    monkeypatch.setattr(time, "monotonic", lambda: pauses.now_s)
+    clock = SimpleNamespace(sleep=pauses.sleep, monotonic=lambda: pauses.now_s)
+    monkeypatch.setattr(patience, "time", clock)  # this module's alone: threads of other tests sleep too
     return pauses
 
 

@@ -84,6 +84,6 @@ def test_a_fit_on_some_rows_is_the_fit_on_those_alone(tuning: Spied) -> None:
     rows = np.arange(0, len(tuning.dataset.splits["train"]), 3)
     tuning.aim(PARAMS, 0, rows)
     tuning.train_epoch()
-    assert np.array_equal(tuning._seen.labels_N.numpy(), tuning.dataset.splits["train"].labels_N[rows])
+    assert np.array_equal(tuning._train.labels_N.numpy(), tuning.dataset.splits["train"].labels_N[rows])
     everybody = tuning._split("train")
-    assert np.array_equal(tuning._seen.take(slice(0, 4)).numpy(), everybody.take(slice(0, 12, 3)).numpy())
+    assert np.array_equal(tuning._train.take(slice(0, 4)).numpy(), everybody.take(slice(0, 12, 3)).numpy())

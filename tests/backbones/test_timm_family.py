@@ -122,11 +122,20 @@ def test_the_adapted_layers_of_a_family_are_found(name: str, qkv: list[str]) -> 
     assert set(targets["attention+mlp"]) > set(targets["attention"])
 
 
-def test_a_model_without_known_layers_asks_for_them() -> None:
+def test_a_model_without_known_layers_says_that_it_has_none() -> None:
     backbone = weightless("timm:resnet18")
     assert backbone.targets == {}
-    with pytest.raises(UserError, match=r"params.layers 'qkv' of timm:resnet18 .* Or name endings of its modules"):
+    with pytest.raises(UserError, match=r"params.layers 'qkv' of timm:resnet18: it has no linear layer but its head"):
         adapters.wrap(backbone.model, backbone, Params(method="lora"))
+
+
+def test_every_head_of_a_distilled_model_is_replaced() -> None:
+    backbone = weightless("timm:deit_tiny_distilled_patch16_224")
+    assert backbone.heads == ("head", "head_dist")
+    assert all(backbone.model.get_submodule(head).out_features == 3 for head in backbone.heads)
+    model = adapters.wrap(backbone.model, backbone, Params(method="lora", rank=4))
+    trained = {name.split(".")[2] for name, p in model.named_parameters() if p.requires_grad and ".lora_" not in name}
+    assert trained == {"head", "head_dist"}
 
 
 @pytest.mark.parametrize(
@@ -242,7 +251,6 @@ def test_another_models_file_is_refused(tmp_path: Path, published: torch.nn.Modu
         ({"name": TINY, "weights": "/nowhere.safetensors"}, "/nowhere.safetensors is not a file. Use a path"),
         ({"name": TINY, "weights": __file__}, r"ends in '\.py'\. Use \.safetensors"),
         ({"name": TINY, "head": "zero-shot"}, "has no text tower. Use 'random'"),
-        ({"name": "deit_tiny_distilled_patch16_224", "weights": "none"}, "no single head to replace"),
     ],
 )
 def test_slips_are_told_with_their_mend(config: dict[str, str], sentence: str) -> None:
