@@ -19,7 +19,6 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import MultiheadAttention
-from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -114,9 +113,14 @@ def attention_blocks(model: nn.Module) -> list[str]:
 
 def attention_reach(model: nn.Module) -> tuple[int, int]:
     """(adapted, all) attention blocks of a wrapped model."""
-    blocks = attention_blocks(model)
+    reached = _reached(model)
+    return sum(reached.values()), len(reached)
+
+
+def _reached(model: nn.Module) -> dict[str, bool]:
+    """Each attention block of a wrapped model, and whether an adapter is in it."""
     adapted = [name for name, part in model.named_modules() if isinstance(part, LoraLayer)]
-    return sum(any(within(name, [block]) for name in adapted) for block in blocks), len(blocks)
+    return {block: any(within(name, [block]) for name in adapted) for block in attention_blocks(model)}
 
 
 def check_gradients(model: nn.Module) -> None:
@@ -244,8 +248,6 @@ def load_adapter(model: nn.Module, folder: Path, *, but: str = "") -> None:
 def _lora(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     alpha = params.alpha_value
     targets = _targets(model, backbone, params.layers)
-    if params.layers in backbone.targets:
-        _refuse_part(model, backbone, targets, params.layers)
     config = LoraConfig(
         r=params.rank,
         lora_alpha=int(alpha) if alpha.is_integer() else alpha,  # type: ignore[arg-type]  # peft only divides by it
@@ -263,6 +265,8 @@ def _lora(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
             f"peft cannot put a {params.variant} adapter on the layers '{params.layers}' of {backbone.name}: {fault} "
             "Use params.variant: lora, or other params.layers."
         ) from fault
+    if params.layers in backbone.targets and isinstance(targets, list):
+        _refuse_part(wrapped, backbone, targets, params.layers)
     _refuse_lost_dropout(wrapped, params)
     # peft writes this into adapter_config.json; a model that was built here has no name of its own.
     config.base_model_name_or_path = backbone.name
@@ -298,18 +302,16 @@ def _no_layers(model: nn.Module, backbone: Backbone, layers: str) -> str:
     return f"{known} Or name endings of its modules, separated by commas; its linear ones: {endings}."
 
 
-def _refuse_part(model: nn.Module, backbone: Backbone, targets: list[str] | str, layers: str) -> None:
+def _refuse_part(model: nn.Module, backbone: Backbone, targets: list[str], layers: str) -> None:
     """Some families mix kinds of attention (convit, twins, volo, xcit): an option must reach all of its blocks."""
-    config = LoraConfig(target_modules=targets)
-    reached = [name for name, _ in model.named_modules() if check_target_module_exists(config, name)]
-    blocks = attention_blocks(model)
-    missed = [block for block in blocks if not any(within(name, [block]) for name in reached)]
-    if missed and isinstance(targets, list):
+    reached = _reached(model)
+    missed = [block for block, adapted in reached.items() if not adapted]
+    if missed:
         ends = [ending(name) for name in _linears(model) if within(name, missed)]
         raise UserError(
-            f"params.layers '{layers}' reaches {len(blocks) - len(missed)} of {len(blocks)} attention blocks of "
-            f"{backbone.name}; not {_some(missed)}. Name the layers yourself: '{','.join(targets)}' for those alone, "
-            f"or more of: {_some([*targets, *ends], 12)}."
+            f"params.layers '{layers}' reaches {len(reached) - len(missed)} of {len(reached)} attention blocks of "
+            f"{backbone.name}; not {_some(map(_layer, missed))}. Name the layers yourself: '{','.join(targets)}' for "
+            f"those alone, or more of: {_some([*targets, *ends], 12)}."
         )
 
 

@@ -10,16 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from sweeper.front import pareto
+from sweeper.front import intervals, pareto
 from sweeper.front.front import points
-from sweeper.front.intervals import examples_variance, satterthwaite, t_tail
+from sweeper.front.intervals import SURE, examples_variance
 from sweeper.front.noise import Sample, seed_variances
 from sweeper.trial import State, Trial
 from trainables.arrays import Floats
-
-SURE = 0.05
 
 
 def luck(sample: Sample, baseline: int, members: Sequence[int]) -> dict[int, float]:
@@ -52,11 +48,7 @@ def _chance(sample: Sample, row: int, base: int, variance_TM: Floats, df: float,
         if sample.examples_BCSM is not None and {row, base} <= place.keys():
             apart_BS = sample.examples_BCSM[:, place[row], :, m] - sample.examples_BCSM[:, place[base], :, m]
             parts.append((examples_variance(apart_BS), len(apart_BS) - 1.0))
-        total = sum(variance for variance, _ in parts)
-        if total == 0:
-            chance = max(chance, 0.0 if lead > 0 else 1.0)
-        else:
-            chance = max(chance, t_tail(lead / np.sqrt(total), satterthwaite(parts)))
+        chance = max(chance, intervals.luck(float(lead), parts))
     return chance
 
 

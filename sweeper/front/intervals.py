@@ -21,6 +21,7 @@ Interval = tuple[float, float]
 Part = tuple[float, float]  # an estimate of a variance, and its degrees of freedom
 
 _TAIL = 0.975
+SURE = 0.05  # a lead that luck gives less often is called real
 
 
 def wilson(hits: float, n: float, z: float = 1.959964) -> Interval:
@@ -129,6 +130,12 @@ def satterthwaite(parts: Sequence[Part]) -> float:
     return total * total / sum(variance * variance / df for variance, df in parts)
 
 
-def t_tail(standard_errors: float, df: float) -> float:
-    """The probability that Student's t is at least so many standard errors above 0."""
-    return float(stdtr(df, -standard_errors))
+def luck(lead: float, parts: Sequence[Part]) -> float:
+    """The probability of such a lead or a larger one where in truth there is none; its variance is the sum of `parts`.
+
+    Without any variance a lead is no luck.
+    """
+    total = sum(variance for variance, _ in parts)
+    if total == 0:
+        return 0.0 if lead > 0 else 1.0
+    return float(stdtr(satterthwaite(parts), -lead / math.sqrt(total)))

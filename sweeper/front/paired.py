@@ -9,10 +9,8 @@ import math
 
 import numpy as np
 
-from sweeper.front.intervals import examples_variance, satterthwaite, t_tail
+from sweeper.front.intervals import SURE, luck, variance_parts
 from trainables.arrays import Floats, Mask
-
-SURE = 0.05
 
 
 def may_be_best(values_KS: Floats, resampled_BKS: Floats | None = None) -> Mask | None:
@@ -27,23 +25,13 @@ def may_be_best(values_KS: Floats, resampled_BKS: Floats | None = None) -> Mask 
         return None
     best = int(np.nanargmax(means_K))
     others = int(np.isfinite(means_K).sum()) - 1
+
+    def chance(k: int) -> float:
+        """How often luck gives such a lead of the best over `k`."""
+        lead_S = values_KS[best] - values_KS[k]
+        lead_BS = None if resampled_BKS is None else resampled_BKS[:, best] - resampled_BKS[:, k]
+        return luck(float(lead_S.mean()), variance_parts(lead_S, lead_BS))
+
     return np.array(
-        [
-            math.isfinite(means_K[k]) and (k == best or others * _chance(values_KS, resampled_BKS, best, k) >= SURE)
-            for k in range(len(means_K))
-        ]
+        [math.isfinite(means_K[k]) and (k == best or others * chance(k) >= SURE) for k in range(len(means_K))]
     )
-
-
-def _chance(values_KS: Floats, resampled_BKS: Floats | None, best: int, k: int) -> float:
-    """How often chance gives such a lead of `best` over `k`, if it has none."""
-    lead_S = values_KS[best] - values_KS[k]
-    parts = [(float(lead_S.var(ddof=1)) / len(lead_S), len(lead_S) - 1.0)] if len(lead_S) > 1 else []
-    if resampled_BKS is not None:
-        lead_BS = resampled_BKS[:, best] - resampled_BKS[:, k]
-        parts.append((examples_variance(lead_BS), len(lead_BS) - 1.0))
-    variance = sum(part for part, _ in parts)
-    lead = float(lead_S.mean())
-    if variance == 0:
-        return 0.0 if lead > 0 else 1.0
-    return t_tail(lead / math.sqrt(variance), satterthwaite(parts))
