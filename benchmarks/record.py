@@ -29,7 +29,7 @@ from sweeper.trial import State, Trial
 T0 = 1_700_000_000_000
 SEEDS, EPOCHS = 3, 20
 SPEC = (
-    "name: bench-{size}\ngroups: cell\nspace: {{method: [lora, fairlora], rank: [4, 8]}}\nsearch: {{trials: {size}}}\n"
+    "name: record-{size}\ngroups: cell\nspace: {{method: [lora, fairlora], rank: [4, 8]}}\nsearch: {{trials: {size}}}\n"
 )
 
 
@@ -68,7 +68,7 @@ def keep_fits(folder: SweepFolder, number: int) -> None:
 
 
 @dataclass
-class Bench:
+class GrownRecord:
     """A record with `size` trials in it, and what one more costs."""
 
     spec: SweepSpec
@@ -117,12 +117,12 @@ class Bench:
 
 def main(sizes: Sequence[int], repeats: int) -> None:
     """Print medians and the ratio of the last size to the first."""
-    with tempfile.TemporaryDirectory(prefix="bench-record-") as place:
-        benches = [Bench(loading.parse(SPEC.format(size=size)), Path(place)) for size in sizes]
-        for bench, size in zip(benches, sizes, strict=True):
-            bench.grow(size)
-        rows = [[bench.one_more() for bench in benches] for _ in range(repeats)]  # in turns
-        drawn = [statistics.median(bench.draw() for _ in range(3)) for bench in benches]
+    with tempfile.TemporaryDirectory(prefix="record-record-") as place:
+        records = [GrownRecord(loading.parse(SPEC.format(size=size)), Path(place)) for size in sizes]
+        for record, size in zip(records, sizes, strict=True):
+            record.grow(size)
+        rows = [[record.one_more() for record in records] for _ in range(repeats)]  # in turns
+        drawn = [statistics.median(record.draw() for _ in range(3)) for record in records]
     medians = [statistics.median(column) for column in zip(*rows, strict=True)]
     for size, seconds, picture in zip(sizes, medians, drawn, strict=True):
         print(f"{size:4d} trials: one more {1e3 * seconds:6.0f} ms (median of {repeats}); pictures {picture:.2f} s")

@@ -21,7 +21,7 @@ import pandas as pd
 from sweeper.front import dominance, noise, pareto, recommend, stability
 from sweeper.front.front import points, signs
 from sweeper.front.noise import Sample, TrialFits
-from sweeper.front.recommend import Recommendation
+from sweeper.front.recommend import Recommendation, Rule
 from sweeper.results import provenance
 from sweeper.results.fit import FitResult
 from sweeper.spec.model import SweepSpec
@@ -313,16 +313,16 @@ class Results:
         Raises:
             UserError: a bound on what is no objective, or one that no member of the front keeps.
         """
-        by = recommend.rule(self.spec.objectives, bounds)
-        return recommend.recommend(self.trials, self.front, self.spec.objectives, by=by)
+        return self._taken_by(recommend.rule(self.spec.objectives, bounds))
+
+    def _taken_by(self, rule: Rule) -> Recommendation | None:
+        return recommend.recommend(self.trials, self.front, self.spec.objectives, by=rule)
 
     def recommendation(self, bounds: Mapping[str, float] | None = None) -> Recommendation | None:
         """The `choice`, and how stable it is. That needs the fits' answers, and takes seconds."""
-        choice = self.choice(bounds)
-        if choice is None:
-            return None
-        by = recommend.rule(self.spec.objectives, bounds)
-        return replace(choice, stability=stability.judge(self.sample, by.choose))
+        rule = recommend.rule(self.spec.objectives, bounds)
+        choice = self._taken_by(rule)
+        return choice and replace(choice, stability=stability.judge(self.sample, rule.choose))
 
     @cached_property
     def sample(self) -> Sample:

@@ -22,6 +22,7 @@ from sweeper.spec.sections import Bound, MetricName, Part, Resources, Search, St
 from sweeper.spec.space import Space
 from trainables.backbones import BACKBONES
 from trainables.data import DATASETS, misplaced
+from trainables.metrics import ALIASES
 from trainables.table import Table
 from trainables.task import BackboneConfig, DataConfig, GroupKind, MetricsConfig, Task, TrainConfig
 
@@ -202,6 +203,13 @@ def _reference(spec: SweepSpec) -> Iterator[Fault]:
         yield Fault(("search", "reference", name), text)
 
 
+def _twice(spec: SweepSpec) -> Iterator[Fault]:
+    for old, new in ALIASES.items():
+        if old in spec.objectives and new in spec.objectives:
+            text = f"objectives.{old} is {new} under its older name: one objective twice. Leave one of them out."
+            yield Fault(("objectives", old), text)
+
+
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Fault]]], ...] = (
     (("data",), lambda spec: _name("data", spec.data.name, DATASETS)),
     (("data",), _options),
@@ -213,5 +221,6 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Fault]]], ..
     (("search", "space"), _grid),
     (("search", "space"), _exhausted),
     (("search", "space"), _points),
+    (("objectives",), _twice),
     (("search", "objectives"), _reference),
 )

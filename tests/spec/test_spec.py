@@ -154,6 +154,11 @@ def test_all_slips_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> Non
          "Use a population of at most 12, or trials: 200."),
         ("search: {sampler: nsga2, trials: 2}",
          "search.population is 2, not below the budget of 2 trials: all would be random. Use trials: 8."),
+        (
+            "objectives: {worst_group_accuracy: max, worst_accuracy_by_cell: max}",
+            "objectives.worst_group_accuracy is worst_accuracy_by_cell under its older name: one objective twice. "
+            "Leave one of them out.",
+        ),
         ("search: {reference: {loss: 3}}", "search.reference.loss is not an objective. Use accuracy, delta_f1."),
         ("resources: {gpus: 1.5}",
          "resources.gpus is 1.5. Use 'auto', a share of one GPU such as 0.5, or a whole number."),
