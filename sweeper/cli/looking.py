@@ -20,11 +20,18 @@ def register(add: Add) -> None:
     add("schema", schema)
     cluster = add("doctor", doctor)
     cluster.add_argument("--cluster", type=Path, metavar="FILE", help="look at a cluster.yaml instead; needs no cloud")
-    check = add.group("data", "Look at data before a sweep does")("check", data_check)
+    data = add.group("data", "Look at data before a sweep does")
+    check = data("check", data_check)
     check.add_argument("path", type=Path, help="a folder, or a CSV file of your own images")
     check.add_argument("--name", dest="dataset", help="the dataset it is (default: by its layout)")
     check.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw some images of each cell")
     check.add_argument("--manifest", type=Path, metavar="FILE.csv", help="write who is in which split")
+    apart = data("distance", data_distance)
+    for which in ("first", "second"):
+        apart.add_argument(which, metavar="DATA", help="a folder of images, a CSV file, or digits-on-scenes")
+    apart.add_argument("--backbone", default="small-vit", help="whose features (default: small-vit)")
+    apart.add_argument("--weights", default="pretrained", help="as in a spec: a path, pretrained (default) or none")
+    apart.add_argument("--most", type=int, metavar="N", help="of more images N of each, chosen by a hash")
 
 
 def status(asked: argparse.Namespace) -> int:
@@ -112,3 +119,24 @@ def data_check(asked: argparse.Namespace) -> int:
         datacheck.write_manifest(checked, asked.manifest)
     print(json.dumps(checked.to_json(), indent=2) if asked.json else datacheck.report(checked))
     return 0 if checked.refusal is None else 2
+
+
+def data_distance(asked: argparse.Namespace) -> int:
+    """How far two data sets are apart: Fréchet distance in a backbone's features, and in Inception's if it is here."""
+    from sweeper.cli.results import show_table
+    from sweeper.report import distance
+    from trainables.frechet import images_of
+    from trainables.task import BackboneConfig
+
+    if asked.most is not None and asked.most < 2:
+        raise UserError(f"--most is {asked.most}. Use 2 or more.")
+    first, second = (images_of(source, asked.most) for source in (asked.first, asked.second))
+    backbone = BackboneConfig(name=asked.backbone, weights=asked.weights)
+    rows, said = distance.measure([(asked.first, first, asked.second, second)], backbone)
+    if asked.json:
+        print(json.dumps({"distances": rows, "notes": said}, indent=2))
+        return 0
+    show_table(distance.table(rows))
+    for line in (*said, *distance.reasons(rows)):
+        print(line)
+    return 0

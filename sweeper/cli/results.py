@@ -13,8 +13,10 @@ from trainables.errors import UserError
 
 if TYPE_CHECKING:
     from dashboards.document.document import DataTable
+    from sweeper.report.comparison import Side
 
 FORMATS = ("html", "md", "tex")
+TABLES = (*FORMATS, "csv")
 EXPORTS = ("csv", "json", "parquet")
 
 
@@ -32,8 +34,10 @@ def register(add: Add) -> None:
     several.add_argument("--force", action="store_true", help="also sweeps that were measured on other data")
     several.add_argument("--table", action="store_true", help="only their methods in one table, on validation and test")
     _rule(several)
-    several.add_argument("--format", choices=FORMATS, help="default: by the file's suffix")
-    several.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the report of it, with pictures")
+    several.add_argument("--format", choices=TABLES, help="default: by the file's suffix; csv is for --table")
+    several.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write the report of it, with pictures; of --table the table"
+    )
     taken = add("export", export_tables, of="sweep")
     taken.add_argument("--format", choices=EXPORTS, help="default: by the file's suffix, else csv")
     taken.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME.csv in this folder")
@@ -104,17 +108,10 @@ def compare(asked: argparse.Namespace) -> int:
 
     form, path = (asked.format, asked.output)
     if form or path:
-        form, path = files.target(form, path, FORMATS, "-".join(asked.sweeps))
+        form, path = files.target(form, path, TABLES if asked.table else FORMATS, "-".join(asked.sweeps))
     sides = [comparison.side(folder_of(asked, name)) for name in asked.sweeps]
     if asked.table:
-        by_split = {s: comparison.method_tables(sides, asked.rule or "knee", s) for s in ("validation", "test")}
-        if asked.json:
-            shown = {split: [{"head": t.head, "rows": t.rows} for t in made] for split, made in by_split.items()}
-            print(json.dumps(shown, indent=2))
-            return 0
-        for table in (table for made in by_split.values() for table in made):
-            show_table(table)
-        return 0
+        return _compare_methods(asked, sides, form, path)
     found = comparison.compare(sides, force=asked.force)
     if path is not None:
         files.write_document(comparison.document(found), form, path)
@@ -126,6 +123,26 @@ def compare(asked: argparse.Namespace) -> int:
     show_table(comparison.volume_table(found))
     if path is not None:
         print(f"wrote {path}")
+    return 0
+
+
+def _compare_methods(asked: argparse.Namespace, sides: Sequence[Side], form: str | None, path: Path | None) -> int:
+    """The methods of all sweeps in one table, printed or written."""
+    from sweeper.report import comparison, files
+
+    made = [comparison.method_table(sides, asked.rule or "knee", split) for split in comparison.SPLITS]
+    if path is not None and form == "csv":
+        files.write_rows(comparison.methods_csv(made), path)
+    elif path is not None and form is not None:
+        files.write_document(comparison.methods_document(made, sides), form, path)
+    if asked.json:
+        shown: dict[str, Any] = {each.split: [{"head": t.head, "rows": t.rows} for t in each.tables] for each in made}
+        print(json.dumps(shown | {"written": [str(path)] if path else []}, indent=2))
+    elif path is not None:
+        print(f"wrote {path}")
+    else:
+        for table in (table for each in made for table in each.tables):
+            show_table(table)
     return 0
 
 

@@ -139,7 +139,7 @@ def document(comparison: Comparison) -> Document:
     blocks.append(Picture("hypervolume", several.growths_chart(_growths(comparison))))
     sections = [
         Section("Front against front", tuple(blocks)),
-        Section("Methods side by side", tuple(method_tables(comparison.sides))),
+        Section("Methods side by side", tuple(method_table(comparison.sides, "knee", "validation").tables)),
         Section("How to read it", (Text(CAVEAT, aside=True),)),
     ]
     return Document(f"Sweeps {names}", "Validation numbers; nothing here has seen a test split.", tuple(sections))
@@ -179,22 +179,56 @@ def _growths(comparison: Comparison) -> dict[str, tuple[list[float], list[float]
     return growths
 
 
-def method_tables(sides: Sequence[Side], rule: str = "knee", split: str = "validation") -> list[DataTable]:
-    """Every sweep's methods, each at the point that `rule` takes from its own trials, as the papers print them.
+SPLITS = ("validation", "test")
 
-    `rule` is one of `recommend.METHOD_RULES`; what was not measured on `split` is left out. No two sweeps are compared,
-    so they may have other data and objectives.
+
+@dataclass(frozen=True)
+class MethodTable:
+    """Every sweep's methods on one split: `rows` as `papers.method_rows` makes them, `model` told apart; a caption."""
+
+    split: str
+    rows: pd.DataFrame
+    caption: str
+
+    @property
+    def tables(self) -> list[DataTable]:
+        """As the papers print them."""
+        return papers.tables(self.rows, self.caption)
+
+
+def method_table(sides: Sequence[Side], rule: str, split: str) -> MethodTable:
+    """Every sweep's methods, each at the point that `rule` takes from its own trials, on one of `SPLITS`.
+
+    `rule` is one of `recommend.METHOD_RULES`; what was not measured on the split is left out. No two sweeps are
+    compared, so they may have other data and objectives.
     """
-    models = [each.results.spec.backbone.name for each in sides]
     points = [papers.points(each.results, rule) for each in sides]
     rows = [
-        papers.method_rows(each.results, chosen.numbers, split).assign(
-            model=model if len(set(models)) == len(models) else each.name
-        )
-        for each, model, chosen in zip(sides, models, points, strict=True)
+        papers.method_rows(each.results, chosen.numbers, split).assign(model=model)
+        for each, model, chosen in zip(sides, model_names(sides), points, strict=True)
     ]
     caption = (
         f"{split.capitalize()} split, in percent, mean ± standard deviation over the seeds; each method's point is "
         f"chosen on validation from its own trials: {' / '.join(dict.fromkeys(chosen.rule for chosen in points))}."
     )
-    return papers.tables(pd.concat(rows), caption)
+    return MethodTable(split, pd.concat(rows, ignore_index=True), caption)
+
+
+def model_names(sides: Sequence[Side]) -> list[str]:
+    """What each sweep is called beside the others: its backbone, or its own name where two have the same."""
+    models = [each.results.spec.backbone.name for each in sides]
+    return [m if len(set(models)) == len(models) else each.name for m, each in zip(models, sides, strict=True)]
+
+
+def methods_document(made: Sequence[MethodTable], sides: Sequence[Side]) -> Document:
+    """The tables alone, to be written to a file."""
+    sections = [Section(f"On the {each.split} split", tuple(each.tables)) for each in made if not each.rows.empty]
+    return Document(f"Sweeps {' and '.join(side.name for side in sides)}", "", tuple(sections))
+
+
+def methods_csv(made: Sequence[MethodTable]) -> pd.DataFrame:
+    """The same numbers unrounded, as shares: split, model, method, and of each metric its mean, `_std` and `_best`."""
+    parts = [papers.plain_rows(each.rows) for each in made]
+    for each, part in zip(made, parts, strict=True):
+        part.insert(0, "split", each.split)
+    return pd.concat(parts, ignore_index=True)

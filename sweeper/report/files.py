@@ -6,8 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from dashboards.document import writers
 from dashboards.document.document import Document
+from dashboards.document.tables import to_csv
 from sweeper.errors import UserError
 from trainables.files import whole, write_text
 
@@ -38,6 +41,11 @@ def write_document(document: Document, form: str, path: Path) -> None:
     """A document as `html`, `md` or `tex`."""
     forms = {"html": writers.to_html, "md": writers.to_markdown, "tex": writers.to_latex}
     write_text(path, forms[form](document))
+
+
+def write_rows(rows: pd.DataFrame, path: Path) -> None:
+    """A table of numbers as CSV."""
+    write_text(path, to_csv(rows))
 
 
 def write_figures(document: Document, folder: Path) -> list[Path]:

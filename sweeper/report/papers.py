@@ -136,6 +136,14 @@ def tables(rows: pd.DataFrame, caption: str) -> list[DataTable]:
     return made
 
 
+def plain_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """What the tables are made of, as numbers: the columns that say which point it is, and those of the metrics."""
+    wanted = ["model", "method", "name", "number", "n", "converged"]
+    for name in (*OVERALL_METRICS, *ATTRIBUTE_METRICS, *CELL_METRICS):
+        wanted += [name, f"{name}_std", f"{name}_best"]
+    return rows[[name for name in wanted if name in rows and rows[name].notna().any()]].copy()
+
+
 def _note(rows: pd.DataFrame) -> str:
     """What to know of methods that are not measured on all examples, or whose refit did not converge."""
     most, records = rows["n"].max(), rows.to_dict("records")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dashboards.figures import several
@@ -111,3 +112,33 @@ def test_the_methods_of_several_sweeps_stand_in_one_table_on_validation_and_on_t
     assert test == {"good": "90.00", "poor": "80.00"}
     assert main.main(["compare", "good", "poor", "--table", "--root", str(root)]) == 0
     assert "Test split, in percent" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["md", "tex", "html"])
+def test_the_table_of_methods_is_written_where_it_is_asked_for(
+    form: str, root: Path, sides: tuple[Side, Side], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"table.{form}"
+    assert main.main(["compare", "good", "poor", "--table", "-o", str(path), "--root", str(root)]) == 0
+    assert capsys.readouterr().out == f"wrote {path}\n"
+    text = path.read_text()
+    assert text.count("Validation split, in percent") == text.count("Test split, in percent") == 1
+    assert text.count("95.00") == 1
+
+
+def test_as_csv_the_table_has_shares_that_are_not_rounded(
+    root: Path, sides: tuple[Side, Side], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["compare", "good", "poor", "--table", "--root", str(root), "-o", str(tmp_path / "table.csv")]
+    assert main.main([*asked, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["written"] == [str(tmp_path / "table.csv")]
+    rows = pd.read_csv(tmp_path / "table.csv").set_index(["split", "model"])["accuracy"]
+    assert rows.to_dict() == {
+        ("validation", "good"): 38 / 40, ("validation", "poor"): 34 / 40, ("test", "good"): 36 / 40,
+        ("test", "poor"): 32 / 40,
+    }  # fmt: skip
+
+
+def test_only_a_table_has_csv(root: Path, sides: tuple[Side, Side], tmp_path: Path, capsys) -> None:
+    assert main.main(["compare", "good", "poor", "--root", str(root), "-o", str(tmp_path / "x.csv")]) == 2
+    assert "'.csv' says no format. Use one of .html, .md, .tex" in capsys.readouterr().err

@@ -59,10 +59,10 @@ def load_folder(config: DataConfig) -> Dataset:
     examples = []
     for split, top in tops:
         for folder in folders(top):
-            for path in _images(folder, deep=True):
+            for path in image_files(folder, deep=True):
                 name = path.relative_to(root).as_posix()
                 examples.append(Example(name, name, path, folder.name, split=split))
-    stray = (path for folder in (root, *level.values()) for path in _images(folder, deep=False))
+    stray = (path for folder in (root, *level.values()) for path in image_files(folder, deep=False))
     bad = [BadRecord(path.relative_to(root).as_posix(), "lies in no class's folder") for path in stray]
     return _dataset(config, root, root, examples, bad, has_attribute=False)
 
@@ -172,7 +172,7 @@ def folders(top: Path) -> list[Path]:
     return sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _images(folder: Path, *, deep: bool) -> Iterator[Path]:
+def image_files(folder: Path, *, deep: bool) -> Iterator[Path]:
     """Visible files, by their endings. Links to folders are not followed: one may lead back to where it lies."""
     for here, inner, names in os.walk(folder):
         inner[:] = sorted(name for name in inner if deep and not name.startswith("."))

@@ -77,7 +77,7 @@ class Images:
             UserError: an image cannot be read and `on_bad` is `fail`; or the disk is full.
         """
         if name not in self._decoded:
-            reader = _readable if self._skip else decoded
+            reader = readable if self._skip else decoded
             self._decoded[name] = reader(self._source, name, self._transform, workers=self._workers)
         return self._decoded[name]
 
@@ -99,12 +99,13 @@ def decoded(dataset: Dataset, split: str, transform: Transform, *, workers: int 
     Raises:
         UserError: an image is missing or corrupt (named), or the disk is full.
     """
-    pixels = _readable(dataset, split, transform, workers=workers)
+    pixels = readable(dataset, split, transform, workers=workers)
     settle(pixels.bad, len(dataset.splits[split]), DataConfig(on_bad="fail"), dataset.root)
     return pixels
 
 
-def _readable(dataset: Dataset, split: str, transform: Transform, *, workers: int) -> Decoded:
+def readable(dataset: Dataset, split: str, transform: Transform, *, workers: int = 1) -> Decoded:
+    """The pixels of the records of one split that can be read; `bad` has the others, by their place below the root."""
     paths = dataset.splits[split].paths
     transform = replace(transform, crop_bottom=dataset.crop_bottom)
     names = [os.path.relpath(path, dataset.root) for path in paths]  # a dataset that moves keeps its array
