@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from trainables.metrics import under_both_names
+from trainables.params import PARAMS
 from trainables.undefined import to_nan
 
 
@@ -65,10 +66,10 @@ class Trial:
     def label(self) -> str:
         """A name for people: `fairlora λ=0.31 r=16`."""
         parts = [str(self.params.get("method", "trial"))]
-        if "lambda" in self.params:
-            parts.append(f"λ={self.params['lambda']:.3g}")
-        if "rank" in self.params:
-            parts.append(f"r={self.params['rank']}")
+        for name, value in self.params.items():
+            if (param := PARAMS.get(name)) and param.searched:
+                number = f"{value:.3g}" if isinstance(value, float) else value
+                parts.append(f"{param.symbol or name}={number}")
         return " ".join(parts)
 
 

@@ -20,7 +20,7 @@ from trainables import adapters
 from trainables.backbones import Backbone
 from trainables.backbones.timm_family import linear_targets
 from trainables.errors import FitError, UserError
-from trainables.params import Params
+from trainables.params import Params, exists
 
 IMAGES_NCHW = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 LABELS_N = torch.tensor([0, 1, 2, 0])
@@ -67,7 +67,9 @@ def described(model: nn.Module) -> Backbone:
 
 
 def wrapped(model: nn.Module, **params: object) -> nn.Module:
-    return adapters.wrap(model, described(model), Params(**{"method": "lora", "rank": 4, **params}))
+    method = str(params.pop("method", "lora"))
+    rank = {"rank": 4} if exists("rank", method) else {}
+    return adapters.wrap(model, described(model), Params(**{"method": method, **rank, **params}))
 
 
 def train(model: nn.Module, steps: int = 3) -> nn.Module:
@@ -324,7 +326,7 @@ def test_the_head_is_no_layer_to_adapt() -> None:
 
 @pytest.mark.parametrize("method", ["lora", "probe", "fft"])
 def test_logits_are_float32_products_also_where_the_body_computes_in_bfloat16(method: str) -> None:
-    model = adapters.wrap(vit(), described(vit()), Params(method=method, rank=4))
+    model = wrapped(vit(), method=method)
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         assert model.eval()(IMAGES_NCHW).dtype == torch.bfloat16
     adapters.answer_in_float32(model, ["head"])

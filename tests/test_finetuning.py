@@ -23,7 +23,7 @@ from trainables.errors import FitError, UserError
 from trainables.finetuning import FineTuning
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
-from trainables.params import Params
+from trainables.params import Params, exists
 from trainables.task import DataConfig, Task, TrainConfig
 
 EPOCHS = 3
@@ -58,7 +58,7 @@ def tuning(little_data: None) -> FineTuning:
 def params(method: str, **more: Any) -> Params:
     """Fast to learn; with dropout wherever the method knows it, so that its chance is tested too."""
     flat = {"method": method, "lambda": 1.0, "rank": 4, "dropout": 0.1, "learning_rate": 2e-3, "epochs": EPOCHS}
-    return Params.from_flat(flat | more)
+    return Params.from_flat({name: value for name, value in flat.items() if exists(name, method)} | more)
 
 
 def trained(tuning: FineTuning, aim: Params, seed: int = 0) -> dict[str, Tensor]:

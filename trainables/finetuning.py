@@ -95,7 +95,8 @@ class FineTuning:
                         if callable(reset := getattr(module, "reset_parameters", None)):
                             reset()
             model = adapters.wrap(model, self._backbone, params)
-            wiring = (METHODS[params.method].adapter, params.layers, params.variant)
+            adapter = METHODS[params.method].adapter
+            wiring = (adapter, params.layers, params.variant) if adapter == "lora" else (adapter,)
             if wiring not in self._proven:  # whatever the rank: looked at once
                 adapters.check_effect(model, self._split("train").take(slice(0, 4)))
                 self._proven.add(wiring)
@@ -117,7 +118,7 @@ class FineTuning:
     @property
     def done(self) -> bool:
         """Whether the fit has had all its epochs."""
-        return self._fit.epoch >= self._fit.params.epochs
+        return bool(self._fit.epoch >= self._fit.params.epochs)
 
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training split: what `Fit.train_epoch` says of it, and `seconds`.

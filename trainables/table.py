@@ -73,6 +73,7 @@ class Table(Mapping[str, T]):
         self._kind = kind
         self._lines = lines
         self._place = place
+        self._outcomes: dict[str, T | str] = {}
 
     def __getitem__(self, name: str) -> T:
         if name in self._plugins:
@@ -97,6 +98,30 @@ class Table(Mapping[str, T]):
     def __len__(self) -> int:
         return len(self._lines) + len(self._plugins)
 
+    @property
+    def built_in(self) -> Mapping[str, T]:
+        """The lines that no package adds."""
+        return self._lines
+
+    @property
+    def plugins(self) -> Mapping[str, metadata.EntryPoint]:
+        """The names that packages add, and by which entry point; nothing is loaded."""
+        return self._plugins
+
+    @property
+    def sound(self) -> dict[str, T]:
+        """Every line that can be loaded: one package that is broken is no reason to lose the others."""
+        return dict(self._lines) | {name: line for name in self._plugins if (line := self._sound(name)) is not None}
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """A sentence for each line that cannot be loaded."""
+        return {name: told for name, point in self._plugins.items() if isinstance(told := self._outcome(point), str)}
+
+    def origin(self, name: str) -> str:
+        """Who gives the line: `sweeper`, or the name and the version of a distribution."""
+        return origin(self._plugins[name]) if name in self._plugins else "sweeper"
+
     def hint(self, name: str) -> str:
         """The end of a sentence that says `name` is not in the table: the nearest name, and all names."""
         return hint(name, [*self, *(f"{family}:NAME" for family in self.families)])
@@ -106,24 +131,39 @@ class Table(Mapping[str, T]):
         plugins: dict[str, metadata.EntryPoint] = {}
         for point in sorted(_installed().select(group=f"sweeper.{self.name}"), key=lambda point: point.name):
             if point.name in self._lines or point.name in plugins:
-                other = _origin(plugins[point.name]) if point.name in plugins else "sweeper"
+                other = origin(plugins[point.name]) if point.name in plugins else "sweeper"
                 raise UserError(
-                    f"{self.name}: '{point.name}' is given by {other} and by {_origin(point)}. Uninstall one of them, "
+                    f"{self.name}: '{point.name}' is given by {other} and by {origin(point)}. Uninstall one of them, "
                     "or let one choose another name."
                 )
             plugins[point.name] = point
         return plugins
 
+    def _sound(self, name: str) -> T | None:
+        outcome = self._outcome(self._plugins[name])
+        return None if isinstance(outcome, str) else outcome
+
     def _loaded(self, point: metadata.EntryPoint) -> T:
-        where = f"{self.name}: '{point.name}' of {_origin(point)} ({point.value})"
+        outcome = self._outcome(point)
+        if isinstance(outcome, str):
+            raise UserError(outcome)
+        return outcome
+
+    def _outcome(self, point: metadata.EntryPoint) -> T | str:
+        """The line, or why there is none; a package is asked once."""
+        if point.name not in self._outcomes:
+            self._outcomes[point.name] = self._load(point)
+        return self._outcomes[point.name]
+
+    def _load(self, point: metadata.EntryPoint) -> T | str:
+        where = f"{self.name}: '{point.name}' of {origin(point)} ({point.value})"
         try:
             line = point.load()
         except Exception as error:  # the package is someone else's: anything may go wrong in it
-            mend = "Mend or uninstall that package."
-            raise UserError(f"{where} cannot be loaded: {type(error).__name__}: {error}. {mend}") from error
-        if not isinstance(line, self._kind):
-            raise UserError(f"{where} is a {type(line).__name__}. It must be a {self._kind.__name__}.")
-        return line
+            return f"{where} cannot be loaded: {type(error).__name__}: {error}. Mend or uninstall that package."
+        if isinstance(line, self._kind):
+            return line
+        return f"{where} is a {type(line).__name__}. It must be a {self._kind.__name__}."
 
 
 @functools.cache
@@ -132,5 +172,6 @@ def _installed() -> Any:
     return metadata.entry_points()
 
 
-def _origin(point: metadata.EntryPoint) -> str:
+def origin(point: metadata.EntryPoint) -> str:
+    """The distribution of an entry point: name and version."""
     return "an unnamed package" if point.dist is None else f"{point.dist.name} {point.dist.version}"

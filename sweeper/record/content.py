@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from sweeper.results.fit import FitResult
 from sweeper.results.results import flat
 from sweeper.trial import Trial
+from trainables.params import PARAMS
 
-FILTERABLE = ("lambda", "rank")  # MLflow's params are text: only metrics can be compared in a filter
 _LONGEST_NAME, _LONGEST_TAG = 100, 1000
 
 
@@ -94,8 +94,8 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def searched(trial: Trial) -> list[Scalar]:
-    """The numeric params that people filter by, as metrics."""
-    filterable = {name: value for name, value in trial.params.items() if name in FILTERABLE}
+    """The params that are searched by default, as metrics: MLflow's params are text, which a filter cannot compare."""
+    filterable = {name: value for name, value in trial.params.items() if name in PARAMS and PARAMS[name].searched}
     return [Scalar(name, value, trial.started_ms, 0) for name, value in _numbers(filterable).items()]
 
 

@@ -43,6 +43,7 @@ from sweeper.state.lease import Lease
 from sweeper.state.opening import open_spec, record_uri, study_url
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
+from trainables.params import PARAMS
 
 HYPERVOLUME = "pareto/hypervolume"
 DRAWING_SHARE = 0.05  # of the time, at most: pictures take seconds, and more with more trials
@@ -125,7 +126,8 @@ class Record:
             # MLflow adds a chart for every metric: those of single seeds are folded away.
             folded = [f"seed-{seed}{part}" for seed in results.spec.search.seed_list for part in ("", "/train_loss")]
             objectives, name, uuid = results.spec.objectives, self._store.name, self._store.uuid
-            views = saved_views.tags(name, uuid, objectives, content.FILTERABLE, folded, begun_ms or 0)
+            searched = [name for name in results.spec.space.dimensions if PARAMS[name].searched]
+            views = saved_views.tags(name, uuid, objectives, searched, folded, begun_ms or 0)
             self._store.tag_experiment(views)
         self._store.log(parent, [], params={}, tags=tags | {TABLES: _AS_TABLE, DESCRIBED: wanted})
         parent.described = wanted

@@ -1,7 +1,7 @@
 """One parameter's dimension: fixed, a choice, or a range; and how YAML's shorthand becomes one.
 
 A scalar is fixed, a list is a choice, `{low, high, log, points}` is a range, `{METHOD: ..., METHOD: ...}` has one
-of these for each method. What a range leaves out comes from `PARAMS`, and each value must be one that `Params` takes.
+of these for each method. What a range leaves out comes from `PARAMS`, and each value must be of the parameter's type.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from pydantic import ValidationError
 from sweeper.errors import nearest, unknown
 from sweeper.spec.faults import Fault, Faults, KeyPath, dotted, given, mend
 from trainables.methods import METHODS
-from trainables.params import PARAMS, Params
+from trainables.params import PARAMS
 
-DEFAULTS: dict[str, Any] = Params().model_dump(by_alias=True)
 RANGE_KEYS = ("low", "high", "log", "points")
 
 
@@ -117,7 +116,7 @@ def default_range(name: str) -> Dimension | None:
     """The usual dimension of a parameter: what `name: {}` means in YAML. None where `PARAMS` knows none."""
     param = PARAMS[name]
     if param.low is not None and param.high is not None:
-        kind = type(DEFAULTS[name])
+        kind = type(param.default)
         return Range(kind(param.low), kind(param.high), param.log, kind is int)
     return Choice(tuple(param.choices)) if param.choices else None
 
@@ -198,9 +197,10 @@ def _range(name: str, written: Mapping[str, Any]) -> Dimension:
     usual = default_range(name)
     if not written and usual is not None:
         return usual
-    if isinstance(DEFAULTS[name], str):
+    default = PARAMS[name].default
+    if isinstance(default, str):
         raise _slip(("space", name), dict(written), f"Use a value or a list, of {', '.join(PARAMS[name].choices)}.")
-    start = usual if isinstance(usual, Range) else Range(math.nan, math.nan, integer=isinstance(DEFAULTS[name], int))
+    start = usual if isinstance(usual, Range) else Range(math.nan, math.nan, integer=isinstance(default, int))
     faults: list[Fault] = []
     bounds: dict[str, Any] = {"low": start.low, "high": start.high, "log": start.log, "points": None}
     for key, value in written.items():
@@ -242,14 +242,14 @@ def _contradictions(name: str, *, low: float, high: float, log: bool, points: in
 
 
 def _value(name: str, written: object, path: KeyPath) -> Any:
-    """`written` as the parameter's own type, by `Params`' own rules."""
+    """`written` as the parameter's own type."""
     if name == "method" and isinstance(written, str) and written not in METHODS:
         raise _slip(path, written, METHODS.hint(written))
-    number = not isinstance(DEFAULTS[name], str)
+    number = not isinstance(PARAMS[name].default, str)
     if isinstance(written, bool) or (number and not _finite(written)):
         raise _slip(path, written, f"Use a {'finite number' if number else 'name'}.")
     try:
-        return Params.model_validate({name: written}).model_dump(by_alias=True)[name]
+        return PARAMS[name].adapter.validate_python(written)
     except ValidationError as error:
         entry = error.errors(include_url=False)[0]
         if entry["type"] != "value_error":
@@ -263,7 +263,7 @@ def _finite(written: object) -> bool:
     try:
         return math.isfinite(float(str(written)))
     except ValueError:
-        return not isinstance(written, float)  # other words are for `Params` to judge
+        return not isinstance(written, float)  # other words are for the parameter to judge
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -7,14 +7,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from sweeper.spec.dimensions import DEFAULTS
 from sweeper.spec.samplers import SAMPLERS
-from sweeper.spec.space import SEARCHED
 from trainables.backbones import BACKBONES
 from trainables.data import DATASETS
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
-from trainables.params import PARAMS, Param, Params, exists
+from trainables.options import Param
+from trainables.params import PARAMS, exists
 from trainables.table import Table
 
 Schema = dict[str, Any]
@@ -71,7 +70,7 @@ def _parameter(name: str, param: Param) -> Schema:
     values = {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
     listed = {"type": "object", "properties": {"values": values}, "required": ["values"], "additionalProperties": False}
     unit = f" [{param.unit}]" if param.unit else ""
-    default = _usual(param) if name in SEARCHED else f"{DEFAULTS[name]}"
+    default = _usual(param) if param.searched else f"{param.default}"
     forms = [value, values, listed, *_ranges(name, value)]
     by_method = {
         "type": "object",
@@ -91,7 +90,7 @@ def _usual(param: Param) -> str:
 
 
 def _value(name: str, param: Param) -> Schema:
-    found = Params.model_json_schema(by_alias=True, schema_generator=_Plain)["properties"][name]
+    found = param.adapter.json_schema(schema_generator=_Plain)
     kept = {key: rule for key, rule in found.items() if key not in ("default", "description")}
     if name == "method":
         return {"enum": list(METHODS)}
@@ -105,7 +104,7 @@ def _value(name: str, param: Param) -> Schema:
 
 
 def _ranges(name: str, value: Schema) -> list[Schema]:
-    if isinstance(DEFAULTS[name], str):
+    if isinstance(PARAMS[name].default, str):
         return [{"type": "object", "maxProperties": 0}]
     param = PARAMS[name]
     properties = {

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper.errors import unknown
-from sweeper.spec.dimensions import DEFAULTS, ByMethod, Choice, Dimension, Fixed, Range, default_range, entry, no_points
+from sweeper.spec.dimensions import ByMethod, Choice, Dimension, Fixed, Range, default_range, entry, no_points
 from sweeper.spec.faults import Fault, Faults, given
 from trainables.methods import METHODS
 from trainables.params import PARAMS, exists
 
-__all__ = ["DEFAULTS", "SEARCHED", "ByMethod", "Choice", "Dimension", "Fixed", "Point", "Range", "Space"]
+__all__ = ["ByMethod", "Choice", "Dimension", "Fixed", "Point", "Range", "Space"]
 
-SEARCHED = ("lambda", "rank")  # over their whole usual range, where a spec says nothing of them
 Point = dict[str, Any]
 
 
@@ -36,7 +35,7 @@ class Space:
         Raises:
             Faults: an unknown parameter, one that no method of the sweep has, one without a dimension for some method.
         """
-        method = listed.get("method", Fixed(DEFAULTS["method"]))
+        method = listed.get("method", Fixed(PARAMS["method"].default))
         methods = () if isinstance(method, ByMethod) else method.grid() or ()
         faults = [fault for name, axis in listed.items() for fault in _misfits(name, axis, methods)]
         if faults:
@@ -162,7 +161,7 @@ class Space:
         return {"method": method, **{name: self._typical(name, method) for name in names}}
 
     def _typical(self, name: str, method: str) -> Any:
-        default = DEFAULTS[name]
+        default = PARAMS[name].default
         match self.axes.get(self.labels(method).get(name, name)):
             case Fixed(value):
                 return value
@@ -175,8 +174,8 @@ class Space:
 
 
 def _default(name: str) -> Dimension:
-    searched = default_range(name) if name in SEARCHED else None
-    return searched or Fixed(DEFAULTS[name])
+    param = PARAMS[name]
+    return (default_range(name) if param.searched else None) or Fixed(param.default)
 
 
 def _misfits(name: str, axis: Dimension | ByMethod, methods: Sequence[str]) -> Iterator[Fault]:

@@ -23,7 +23,7 @@ from trainables.audits import AUDITS
 from trainables.backbones import BACKBONES, find
 from trainables.data import DATASETS
 from trainables.finetuning import FineTuning
-from trainables.methods import ERM, METHODS, Component, Method
+from trainables.methods import ERM, L1, METHODS, Component, Method
 from trainables.params import Params, exists
 from trainables.training.refit import trained_head
 
@@ -146,7 +146,7 @@ def test_a_zero_shot_head_starts_from_the_class_names_and_not_from_the_seed(prep
 
 
 def test_a_second_refit_is_one_file_and_one_line(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = Method("lora", ERM, "a test", refit=Component("tests.contracts.means:refit", ("l1",)))
+    line = Method("lora", ERM, "a test", refit=Component("tests.contracts.means:refit", (L1,)))
     monkeypatch.setitem(METHODS._lines, "lora-means", line)
     tuning = prepared("waterbirds", "small")
     tuning.aim(Params.from_flat({"method": "lora-means", "l1": 2.0, "rank": 4, "epochs": 1, "batch_size": 8}), seed=0)

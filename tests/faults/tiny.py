@@ -74,7 +74,8 @@ class Tiny:
     def train_epoch(self) -> dict[str, float]:
         """Half of what was, and something new."""
         chance = torch.Generator().manual_seed(1000 * self._seed + self.epoch)
-        pull = torch.tensor([self._params.lambda_ or 0.0, float(self._params.rank or 0)], dtype=torch.float64)
+        known = {"lambda": 1.0, "rank": 8} | self._params.to_flat()
+        pull = torch.tensor([known["lambda"], float(known["rank"])], dtype=torch.float64)
         self._weight_2 = self._weight_2 / 2 + torch.rand(2, generator=chance, dtype=torch.float64) / (1 + pull)
         self.epoch += 1
         return {"loss": float(self._weight_2.sum())}

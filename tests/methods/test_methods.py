@@ -21,7 +21,8 @@ LIKE_THE_MEAN = {GROUP_DRO: "a mean over groups, not over examples"}  # objectiv
 def built(
     method: str, weight: float = 1.0, reduction: str = "sum", counts: tuple[int, ...] = BALANCED, **more: float
 ) -> Objective:
-    params = Params.from_flat({"method": method, "lambda": weight, **more})
+    own = {"lambda": weight} if METHODS[method].fair else {}
+    params = Params.from_flat({"method": method, **own, **more})
     groups = GroupInfo(tuple("abcdefgh"[: len(counts)]), counts)
     objective: Objective = METHODS[method].objective.load()(params=params, groups=groups, reduction=reduction)
     return objective

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.spec.faults import Faults
-from sweeper.spec.space import DEFAULTS, Choice, Dimension, Fixed, Range, Space
+from sweeper.spec.space import Choice, Dimension, Fixed, Range, Space
 from trainables.methods import METHODS
 from trainables.params import PARAMS, Params, exists
 
@@ -57,7 +57,7 @@ def test_left_alone_the_space_searches_lambda_and_rank_with_both_ends_and_fixes_
     assert dimensions["rank"] == Range(4, 128, log=True, integer=True)
     assert all(dimensions["rank"].contains(end) for end in (4, 128))
     rest = {name: axis for name, axis in dimensions.items() if name not in ("method", "lambda", "rank")}
-    assert rest == {name: Fixed(DEFAULTS[name]) for name in rest}
+    assert rest == {name: Fixed(PARAMS[name].default) for name in rest}
     assert set(dimensions) == {name for name in PARAMS if exists(name, "fairlora")}
 
 
@@ -262,4 +262,4 @@ def test_the_shorthand_that_a_space_writes_reads_back_equal(space: Space) -> Non
 def test_an_empty_mapping_means_the_usual_range_of_every_parameter(name: str) -> None:
     axis = Space.parse({"method": list(METHODS), name: {}}).dimensions[name]
     assert not isinstance(axis, Fixed)
-    assert axis.contains(DEFAULTS[name])
+    assert axis.contains(PARAMS[name].default)

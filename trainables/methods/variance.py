@@ -32,5 +32,5 @@ class VariancePenalty(Objective):
 
 
 def objective(*, params: Params, groups: GroupInfo, reduction: str) -> Objective:
-    """The penalised loss at `params.lambda_`, over the groups of each batch."""
-    return VariancePenalty(params.lambda_, len(groups), cast(Reduction, reduction))
+    """The penalised loss at `params["lambda"]`, over the groups of each batch."""
+    return VariancePenalty(params["lambda"], len(groups), cast(Reduction, reduction))
