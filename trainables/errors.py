@@ -15,6 +15,10 @@ class UserError(Exception):
     exit_code = 2
 
 
+class DataAway(UserError):
+    """The data is not where `data.root` says, on this machine; another one may have it."""
+
+
 class FitError(Exception):
     """A fit cannot go on, and trying again with the same input would end the same way.
 

@@ -16,7 +16,7 @@ class _Part(BaseModel):
 
 
 class Columns(_Part):
-    """Which column of a user's table (`data.name: csv`) holds what. Others are ignored."""
+    """Which column of a user's table (`data.name: csv`) holds what. Others are not used."""
 
     image: Annotated[str, Field(min_length=1, description="the image's path, relative to the table's folder")] = "image"
     label: Annotated[str, Field(min_length=1, description="the class, any text")] = "label"
@@ -24,14 +24,15 @@ class Columns(_Part):
         str | None, Field(min_length=1, description="the sensitive attribute; none: 'attribute', if the table has it")
     ] = None
     split: Annotated[
-        str | None, Field(min_length=1, description="train, val or test; none: 'split', if the table has it")
+        str | None,
+        Field(min_length=1, description="train, val or test, or 0, 1, 2; none: 'split', if the table has it"),
     ] = None
 
 
 class DataConfig(_Part):
     """Which dataset, where it lies, and what happens to records that cannot be read.
 
-    The last four each belong to one dataset, and are refused elsewhere.
+    The last six each belong to one dataset, and are refused elsewhere.
     """
 
     name: Annotated[str, Field(description="a name of the DATASETS table")] = "digits-on-scenes"
@@ -45,6 +46,13 @@ class DataConfig(_Part):
     ] = None
     crop_banner: Annotated[bool, Field(description="aircraft: cut the 20 lowest pixels, which name the owner")] = False
     columns: Annotated[Columns, Field(description="csv: which column holds what")] = Columns()
+    images: Annotated[
+        Path | None, Field(description="csv: the folder that names of images start from (none: the table's)")
+    ] = None
+    partition: Annotated[
+        Path | None,
+        Field(description="csv: a second table, of images and their splits, such as list_eval_partition.txt"),
+    ] = None
 
 
 class BackboneConfig(_Part):

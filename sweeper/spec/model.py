@@ -102,7 +102,8 @@ class SweepSpec(Part):
         values["objectives"] = [f"{name}: {sense}" for name, sense in self.objectives.items()]  # their order counts
         for free in ("trials", "max_failures", "max_failed_share", "reference", "stopping"):
             del values["search"][free]
-        del values["data"]["root"]  # the split's hash says whether it is the same data, wherever it lies
+        for key in ("root", "images", "partition"):
+            del values["data"][key]  # the split's hash says whether it is the same data, wherever it lies
         return values
 
 
@@ -119,6 +120,14 @@ def _name(section: str, name: str, table: Table[Any]) -> Iterator[Fault]:
 
 def _options(spec: SweepSpec) -> Iterator[Fault]:
     return (Fault(("data", option), text) for option, text in misplaced(spec.data).items())
+
+
+def _groups(spec: SweepSpec) -> Iterator[Fault]:
+    name = spec.data.name
+    if spec.groups != "class" and name in DATASETS and not DATASETS[name].attribute:
+        having = ", ".join(other for other, entry in DATASETS.items() if entry.attribute)
+        text = f"groups is '{spec.groups}', and {name} has no attribute. Use 'class', or data with one: {having}."
+        yield Fault(("groups",), text)
 
 
 def _repeated(spec: SweepSpec) -> Iterator[Fault]:
@@ -213,6 +222,7 @@ def _twice(spec: SweepSpec) -> Iterator[Fault]:
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Fault]]], ...] = (
     (("data",), lambda spec: _name("data", spec.data.name, DATASETS)),
     (("data",), _options),
+    (("data", "groups"), _groups),
     (("backbone",), lambda spec: _name("backbone", spec.backbone.name, BACKBONES)),
     (("search",), _repeated),
     (("search",), _budget),

@@ -1,38 +1,44 @@
-"""What a spec asks for and its data cannot give: a metric that would be undefined in every trial of a method."""
+"""What a spec asks for and its data cannot give: groups that are not there, a metric that no trial could have."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from sweeper.errors import UserError
+from trainables.errors import DataAway
 
 if TYPE_CHECKING:
     from sweeper.spec.model import SweepSpec
     from trainables.data.base import Dataset
 
 
-def check(spec: SweepSpec) -> str | None:
-    """Look at the data, if it is here; else why it could not be looked at.
+def check(spec: SweepSpec) -> str:
+    """What the data is, in a few lines, with all that is doubtful; or why it could not be looked at here.
 
     Raises:
-        UserError: an objective or a constraint would be undefined.
+        UserError: its records are bad, it has not the groups, or an objective or a constraint would be undefined.
     """
     from trainables import data
+    from trainables.data.report import tell
 
     try:
         dataset = data.load(spec.data)
-    except UserError as error:
-        return str(error)
+    except DataAway as away:
+        return f"Its data was not looked at: {away}"
     if sentences := undefined(spec, dataset):
-        raise UserError("\n".join(sentences))
-    return None
+        raise UserError("\n".join([*sentences, tell(dataset)]))
+    return tell(dataset)
 
 
 def undefined(spec: SweepSpec, dataset: Dataset) -> list[str]:
-    """A sentence for each objective and constraint that a method of the sweep could not have on `dataset`."""
+    """A sentence for the groups, if `dataset` has not them, or for each metric that a method could not have on it."""
     from trainables.methods import METHODS
     from trainables.metrics.on_data import undefined_on
 
+    try:
+        dataset.groups("val", spec.groups)
+    except ValueError as error:
+        return [f"groups is '{spec.groups}': {error}"]
     names = dict.fromkeys(spec.constraints, "constraints") | dict.fromkeys(spec.objectives, "objectives")
     sentences: dict[str, str] = {}
     methods = dict.fromkeys((*spec.space.methods, *spec.search.baselines))

@@ -121,7 +121,7 @@ def test_nothing_to_train_on_is_said_so(home_of: Path) -> None:
         (("photos/000.png", "", "indoors", "train"), "label is empty"),
         (("photos/000.png", "cat", "", "train"), "attribute is empty"),
         (("photos/000.png", "cat", "indoors", "tarin"), "split is 'tarin'. Use one of: train, val, test"),
-        (("photos/000.png", "cat"), "attribute is empty"),
+        (("photos/000.png", "cat"), "has 2 fields, and the header has 4: write every column"),
     ],
 )
 def test_a_bad_row_is_told_with_its_line_and_the_rest_stays(home_of: Path, row: Row, problem: str) -> None:
@@ -155,7 +155,7 @@ def test_a_table_that_cannot_be_used_says_why(home_of: Path) -> None:
         load(write(home_of, header=("image", "Label", "attribute", "split")))
     with pytest.raises(UserError, match="column race is missing"):
         load(write(home_of), columns=Columns(attribute="race"))
-    with pytest.raises(UserError, match="there is 1 class in it"):
+    with pytest.raises(UserError, match="there is only 1 class in it"):
         load(write(home_of, 2, [(row[0], "cat") for row in rows()]))
     with pytest.raises(UserError, match="has no rows"):
         load(table(home_of / "mine.csv", ("image", "label"), []))

@@ -19,6 +19,8 @@ from trainables.task import DataConfig
 HEADER = ("img_id", "img_filename", "y", "split", "place", "place_filename")
 CELLS = [(split, y, place) for split in range(3) for y in range(2) for place in range(2)]
 
+RELATIVE = ": write what follows after the folder of the images"
+
 
 def rows() -> list[list[object]]:
     """Two images per cell and split: 24."""
@@ -84,13 +86,16 @@ def test_the_split_hash_moves_with_any_label(tmp_path: Path) -> None:
         ([99, "new.jpg", "", 0, 0, ""], "y is ''. Use one of: 0, 1"),
         ([99, "new.jpg", 0, "train", 0, ""], "split is 'train'. Use one of: 0, 1, 2"),
         ([99, "new.jpg", 0, 0, "nan", ""], "place is 'nan'. Use one of: 0, 1"),
-        ([99, "new.jpg", 0, 0], "place is ''. Use one of: 0, 1"),
+        ([99, "new.jpg", 0, 0], "has 4 fields, and the header has 6: write every column"),
         ([99, "", 0, 0, 0, ""], "has no file name"),
         ([99, "../secret.jpg", 0, 0, 0, ""], "names a path '../secret.jpg' that leads out of the folder"),
         ([99, "a/../../secret.jpg", 0, 0, 0, ""], "names a path 'a/../../secret.jpg' that leads out of the folder"),
         ([99, "..\\secret.jpg", 0, 0, 0, ""], "names a path '..\\secret.jpg' that leads out of the folder"),
-        ([99, "/etc/passwd", 0, 0, 0, ""], "names an absolute path '/etc/passwd', which is not allowed"),
-        ([99, "C:\\secret.jpg", 0, 0, 0, ""], "names an absolute path 'C:\\secret.jpg', which is not allowed"),
+        ([99, "/etc/passwd", 0, 0, 0, ""], "names an absolute path '/etc/passwd', which is not allowed" + RELATIVE),
+        (
+            [99, "C:\\secret.jpg", 0, 0, 0, ""],
+            "names an absolute path 'C:\\secret.jpg', which is not allowed" + RELATIVE,
+        ),
     ],
 )
 def test_a_bad_row_ends_the_reading_or_is_left_out_by_name(tmp_path: Path, row: list[object], problem: str) -> None:

@@ -62,10 +62,24 @@ def test_every_metric_is_defined_for_the_data_that_it_is_about() -> None:
 def test_data_that_is_not_here_is_not_looked_at_and_data_that_is_may_refuse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = parse(f"name: x\ndata: {{name: waterbirds, root: {tmp_path}}}\nobjectives: {{worst_accuracy_by_cell: max}}")
-    unseen = on_data.check(spec)
-    assert unseen is not None
-    assert str(tmp_path) in unseen
+    spec = parse(
+        f"name: x\ndata: {{name: waterbirds, root: {tmp_path / 'away'}}}\nobjectives: {{worst_accuracy_by_cell: max}}"
+    )
+    assert on_data.check(spec) == (
+        f"Its data was not looked at: data.root is '{tmp_path / 'away'}', which is not a folder. "
+        "Fetch waterbird_complete95_forest2water2 (group_DRO) or waterbirds_v1.0 (WILDS), unpack it, "
+        "and set data.root to that folder or to its parent; metadata.csv must be in it."
+    )
+    (tmp_path / "away").mkdir()
+    with pytest.raises(UserError, match=r"none of these is in it: metadata\.csv"):
+        on_data.check(spec)
     monkeypatch.setattr(data, "load", lambda config: faces(3))
     with pytest.raises(UserError, match=r"objectives.worst_accuracy_by_cell would be undefined"):
         on_data.check(spec)
+
+
+def test_groups_that_the_data_has_not_are_refused_with_what_it_has() -> None:
+    (sentence,) = undefined(faces(20, attribute=False), "groups: attribute")
+    assert sentence == (
+        "groups is 'attribute': dataset faces has no attribute, so groups by attribute do not exist. Use 'class'."
+    )

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 class DatasetEntry(Entry):
     """A dataset's loader, what it is and where it comes from.
 
-    `options` are the settings of `DataConfig` that it has beyond those that all have.
+    `options` are the settings of `DataConfig` that it has beyond those that all have. Without `attribute` no example
+    of it ever has one.
     """
 
     options: tuple[str, ...] = ()
+    attribute: bool = True
 
 
 _FILES = "trainables.data.datasets"
@@ -37,15 +39,21 @@ DATASETS = Table(
             "FGVC-Aircraft, 100 variants; no attribute",
             "Maji et al. 2013",
             ("validation", "crop_banner"),
+            attribute=False,
         ),
-        "csv": DatasetEntry(f"{_FILES}.custom:load_table", "a table of your own images", "yours", ("columns",)),
+        "csv": DatasetEntry(
+            f"{_FILES}.custom:load_table", "a table of your own images", "yours", ("columns", "images", "partition")
+        ),
         "digits-on-scenes": DatasetEntry(
             f"{_FILES}.digits:load",
             "Waterbirds in small: handwritten digits on two photos; embedded",
             "scikit-learn's digits and photos",
         ),
         "folder": DatasetEntry(
-            f"{_FILES}.custom:load_folder", "a folder of your own images, one folder for each class", "yours"
+            f"{_FILES}.custom:load_folder",
+            "a folder of your own images, one folder for each class",
+            "yours",
+            attribute=False,
         ),
         "geode": DatasetEntry(
             f"{_FILES}.geode:load", "40 objects in six regions of the world", "Ramaswamy et al. 2023"

@@ -44,8 +44,14 @@ def partition(
         raise ValueError(f"has no attribute, so groups by {kind} do not exist. Use 'class'.")
     if kind == "attribute":
         return Groups(kind, attributes, attributes_N)
+    if any("|" in name for name in (*classes, *attributes)):  # so that a|b and c, and a and b|c, are two names
+        classes, attributes = (tuple(map(_without_bar, names)) for names in (classes, attributes))
     names = tuple(f"{c}|{a}" for c in classes for a in attributes)
     return Groups("cell", names, labels_N * len(attributes) + attributes_N)
+
+
+def _without_bar(name: str) -> str:
+    return name.replace("\\", r"\\").replace("|", r"\|")
 
 
 @dataclass(frozen=True)

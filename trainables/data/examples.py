@@ -1,9 +1,10 @@
-"""What the loaders of datasets share: from a folder or a table to examples, and from these to the splits."""
+"""What the loaders of datasets share: from rows or files to examples, and from these to the splits."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import errno
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TypeVar
@@ -12,7 +13,7 @@ import numpy as np
 
 from trainables.data.base import SPLITS, BadRecord, Split
 from trainables.data.contents import identical
-from trainables.errors import UserError, few, nearest
+from trainables.errors import DataAway, UserError, few
 from trainables.task import DataConfig
 
 R = TypeVar("R")
@@ -39,10 +40,12 @@ def find_root(
         UserError: no root is given, it does not exist, or no folder holds it: it `lacks` that; says what to fetch.
     """
     if config.root is None:
-        raise UserError(f"data.root is missing, and {config.name} needs your own copy. {fetch}")
+        raise DataAway(f"data.root is missing, and {config.name} needs your own copy. {fetch}")
     root = config.root.expanduser().resolve()
     if not root.is_dir():
-        raise UserError(f"data.root is '{config.root}', which is not a folder. {fetch}")
+        raise (UserError if root.exists() else DataAway)(
+            f"data.root is '{config.root}', which is not a folder. {fetch}"
+        )
     for folder in candidates(root, folders):
         if folder.is_dir() and holds(folder):
             return folder
@@ -59,34 +62,6 @@ def find_file(config: DataConfig, name: str, *, folders: Sequence[str], fetch: s
 def candidates(root: Path, folders: Sequence[str]) -> list[Path]:
     """Where a dataset may lie: in `root`, or in a folder below it that its archive unpacks to."""
     return [root, *(root / name for name in folders)]
-
-
-def read_table(path: Path, required: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file with their places (`index.csv:12`); columns are found by name, others are ignored.
-
-    A field that a short row lacks is "".
-
-    Raises:
-        UserError: the file cannot be read as UTF-8 CSV, or lacks a required column.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin UTF-8 with a mark
-            reader = csv.DictReader(file, restval="", strict=True)
-            if missing := [name for name in required if name not in (reader.fieldnames or ())]:
-                raise UserError(_missing_columns(path, missing, reader.fieldnames or (), required))
-            for row in reader:
-                yield f"{path.name}:{reader.line_num}", {name: row[name].strip() for name in row if name}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as a CSV file in UTF-8: {error}.") from error
-
-
-def _missing_columns(path: Path, missing: Sequence[str], given: Sequence[str], required: Sequence[str]) -> str:
-    close = {name: nearest(name, given) for name in missing}
-    guesses = "".join(f" Is '{guess}' meant to be '{name}'?" for name, guess in close.items() if guess)
-    return (
-        f"{path}:1: column {', '.join(missing)} is missing; the header has: {', '.join(given) or 'nothing'}."
-        f"{guesses} Needed: {', '.join(required)}."
-    )
 
 
 def parsed(rows: Iterable[tuple[str, R]], parse: Callable[[str, R], Example]) -> tuple[list[Example], list[BadRecord]]:
@@ -113,12 +88,13 @@ def inside(root: Path, name: str) -> Path:
     """`root / name`, for a relative name that stays below `root`.
 
     Raises:
-        ValueError: the name is empty, absolute, or climbs out with '..'; says which.
+        ValueError: the name is empty, absolute, or climbs out with '..'; says which, and what to write.
     """
     if not name or "\0" in name:
         raise ValueError("has no file name")
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\"):
-        raise ValueError(f"names an absolute path '{name}', which is not allowed")
+        mend = f"write {_below(root, name) or 'what follows after the folder of the images'}"
+        raise ValueError(f"names an absolute path '{name}', which is not allowed: {mend}")
     if ".." in PureWindowsPath(name).parts:  # knows both kinds of slash
         raise ValueError(f"names a path '{name}' that leads out of the folder")
     return root / name
@@ -152,14 +128,56 @@ def present(
     """
     there: list[Example] = []
     missing = []
+    folders: dict[Path, dict[str, str]] = {}
     for example in examples:
-        if example.path.is_file():
+        if _is_file(example.path):
             there.append(example)
         else:
-            missing.append(BadRecord(example.place, f"no such file: {example.id}"))
+            missing.append(BadRecord(example.place, f"no such file: {example.id}{_meant(example, folders)}"))
     dropped = sum(record.dropped for record in [*bad, *missing])
     settle([*bad, *missing], len(there) + dropped, config, source)
     return there, (*bad, *missing)
+
+
+def alike(name: str) -> str:
+    """The same text for names that only a computer tells apart: in another case, or another form of Unicode."""
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise UserError(f"{path} cannot be looked at: {error.strerror}. Mend that and start again.") from error
+
+
+def _below(root: Path, name: str) -> str:
+    """The longest end of an absolute name that is a file below `root`, in quotes; "" where there is none."""
+    parts = PureWindowsPath(name).parts  # knows both kinds of slash
+    ends = ("/".join(parts[i:]) for i in range(1, len(parts)) if ".." not in parts[i:])
+    return next((f"'{end}', which is there" for end in ends if _is_file(root / end)), "")
+
+
+def _meant(example: Example, folders: dict[Path, dict[str, str]]) -> str:
+    """What to write for a missing file whose name is nearly that of one that is there; else "".
+
+    `folders` remembers what lies where.
+    """
+    folder, name = example.path.parent, example.path.name
+    if "\\" in name:
+        other = PureWindowsPath(example.id).as_posix()
+        there = _is_file(folder / PureWindowsPath(name).as_posix())
+        return f"; write '{other}', which is there" if there else f"; write '/' between folders: '{other}'"
+    if folder not in folders:
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        folders[folder] = {alike(name): name for name in names}
+    found = folders[folder].get(alike(name))
+    if found is None:
+        return ""
+    differs = "the form of Unicode" if found.casefold() != name.casefold() else "upper and lower case"
+    return f"; '{found}' is there, which differs in {differs}: write it as the file is called"
 
 
 def settle(bad: Sequence[BadRecord], total: int, config: DataConfig, source: object) -> None:

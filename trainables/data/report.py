@@ -43,9 +43,10 @@ def tell(dataset: Dataset) -> str:
         counts = _counts(dataset, split)
         groups = counts.get("cell") or counts["class"]
         lines.append(f"  {split} {counts['n']:,}: " + ", ".join(f"{name} {n:,}" for name, n in groups.items()))
-    dropped = [record for record in dataset.bad if record.dropped]
-    lines.append(f"  bad records left out: {len(dropped)}")
-    lines += [f"    {line}" for line in few((f"{record.place}: {record.problem}" for record in dropped), 10)]
+    for title, dropped in (("bad records left out", True), ("doubtful records kept", False)):
+        records = [f"{record.place}: {record.problem}" for record in dataset.bad if record.dropped is dropped]
+        if records or dropped:
+            lines += [f"  {title}: {len(records)}", *(f"    {line}" for line in few(records, 10))]
     return "\n".join(lines + [f"  note: {note}" for note in dataset.notes])
 
 

@@ -1,6 +1,7 @@
 """A user's own images: a table that names them (`csv`), or a folder for each class (`folder`).
 
-`csv`: `data.root` is the table, or a folder with one `*.csv`; paths are relative to the table's folder.
+`csv`: `data.root` is the table, or a folder with one, or with one for each split (`faces_train.csv`, `faces_val.csv`).
+Paths are relative to `data.images`, or else to the table's folder.
 Columns: image, label, and, where there are such, attribute and split (`data.columns` renames them).
 
 `folder`: `root/CLASS/**/image.jpg`, or `root/{train,val,test}/CLASS/**/image.jpg`.
@@ -12,14 +13,18 @@ file's bytes, so that copies of an image stay together and a new image moves no 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from trainables.data.base import SPLITS, BadRecord, Dataset
-from trainables.data.examples import Example, conflicts, inside, parsed, present, read_table, splits
+from trainables.data.doubts import doubts
+from trainables.data.examples import Example, conflicts, inside, parsed, present, splits
 from trainables.data.splitting import SHARES, by_content
-from trainables.errors import UserError
+from trainables.data.tables import header, profile, quoted, read_table
+from trainables.errors import DataAway, UserError, few
 from trainables.task import Columns, DataConfig
 
 SPELLINGS = {
@@ -29,6 +34,7 @@ SPELLINGS = {
 }
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"})
 
+_CODES = dict(zip("012", SPLITS, strict=True))
 _SPLIT_OF = {spelling: split for split, spellings in SPELLINGS.items() for spelling in spellings}
 
 
@@ -36,13 +42,24 @@ def load_table(config: DataConfig) -> Dataset:
     """The images that a table names.
 
     Raises:
-        UserError: no table, a column is missing, a split is empty, one class only, or too many rows are bad.
+        UserError: no table, a column is missing or twice there, a split is empty, one class only, or too many rows
+            are bad.
     """
-    table = _table(config)
-    columns = _columns(table, config.columns)
-    rows = read_table(table, (columns.image, columns.label))
-    examples, bad = parsed(rows, partial(_example, table.parent, columns))
-    return _dataset(config, table.parent, table, examples, bad, has_attribute=columns.attribute is not None)
+    tables = _tables(config)
+    source = next(iter(tables))
+    columns = _columns(source, config)
+    root = source.parent if config.images is None else _folder(source.parent / config.images.expanduser())
+    listed = _partition(source.parent / config.partition.expanduser()) if config.partition else None
+    wanted = [name for name in (columns.image, columns.label, columns.attribute, columns.split) if name]
+    rows = ((place, (row, split)) for path, split in tables.items() for place, row in read_table(path, wanted))
+    examples, bad = parsed(rows, partial(_example, root, columns, listed))
+    if not examples and not bad:
+        raise UserError(f"{source} has no rows.")
+    known, uncoded, notes = _decoded(source if listed is None else config.partition, examples)
+    unused = [note for path in tables for note in _unused(path, wanted)]
+    return _dataset(
+        config, root, source, known, [*bad, *uncoded], has_attribute=columns.attribute is not None, notes=notes + unused
+    )
 
 
 def load_folder(config: DataConfig) -> Dataset:
@@ -84,25 +101,40 @@ def split_level(root: Path) -> dict[str, Path]:
 
 
 def _dataset(
-    config: DataConfig, root: Path, source: Path, examples: list[Example], bad: list[BadRecord], *, has_attribute: bool
+    config: DataConfig,
+    root: Path,
+    source: Path,
+    examples: list[Example],
+    bad: list[BadRecord],
+    *,
+    has_attribute: bool,
+    notes: Sequence[str] = (),
 ) -> Dataset:
     there, all_bad = present(examples, bad, config, source)
     # Names of all that are listed: a missing file must not change what the others' labels mean.
     classes = _sorted({example.label for example in examples})
-    if len(classes) < 2:
-        raise UserError(f"{source}: there is {len(classes)} class in it. At least two are needed.")
+    if not there or len(classes) < 2:
+        count = len(classes) if there else 0
+        problem = f"there is only {count} class in it" if count else "no image in it can be used"
+        raise UserError(f"{source}: {problem}. At least two classes are needed.{_shown(all_bad)}")
     attributes = _sorted({str(example.attribute) for example in examples}) if has_attribute else ()
-    complete, clashes, notes = _completed(root, there)
+    complete, clashes, cut = _completed(root, there)
     return Dataset(
         name=config.name,
         root=root,
         classes=classes,
         attributes=attributes,
         splits=splits(source, complete, classes, attributes),
-        bad=(*all_bad, *clashes),
-        notes=notes,
+        bad=(*all_bad, *clashes, *doubts(complete)),
+        notes=(*cut, *notes),
         licence="the user's own",
     )
+
+
+def _shown(bad: Iterable[BadRecord]) -> str:
+    lines = [f"{record.place}: {record.problem}" for record in bad if record.dropped]
+    heading = f" {len(lines)} records are bad, and left out:" if lines else ""
+    return "\n  ".join([heading, *map(str, few(lines, 5))])
 
 
 def _completed(root: Path, examples: list[Example]) -> tuple[list[Example], list[BadRecord], tuple[str, ...]]:
@@ -112,47 +144,71 @@ def _completed(root: Path, examples: list[Example]) -> tuple[list[Example], list
     if not absent or (given and "train" in absent):
         return examples, [], ()  # nothing to cut, or nothing to cut from
     pool = [example for example in examples if example.split in (None, "train")]
-    others = [example for example in examples if example.split not in (None, "train")]
     # Train and the absent parts, in the proportions of `SHARES`.
     parts = {split: share for split, share in SHARES.items() if split == "train" or split in absent}
     shares = {split: share / sum(parts.values()) for split, share in parts.items()}
     cut, hashes = by_content(root, pool, shares)
     described = ", ".join(f"{split} {share:.1%}" for split, share in shares.items())
     note = f"{' and '.join(absent)} not given: cut by a hash of each file's bytes into {described}"
-    return [*others, *cut], conflicts(cut, hashes), (note,)
+    part_of = {example.id: example for example in cut}
+    return [part_of.get(example.id, example) for example in examples], conflicts(cut, hashes), (note,)
 
 
 # --- tables
 
 
-def _table(config: DataConfig) -> Path:
+def _tables(config: DataConfig) -> dict[Path, str | None]:
+    """The table, or those of a folder that are named after different splits; and the split of each."""
     root = _existing(config)
     if root.is_file():
-        return root
+        return {root: None}
     tables = sorted(path for path in root.glob("*.csv") if not path.name.startswith("."))
     if len(tables) == 1:
-        return tables[0]
+        return {tables[0]: None}
+    splits_of = {path: split_in(path) for path in tables}
+    named = {path: split for path, split in splits_of.items() if split is not None}
+    if tables and len(set(named.values())) == len(tables) and len(set(map(header, tables))) == 1:
+        return dict(named)
     there = ", ".join(path.name for path in tables) or "none"
     raise UserError(f"data.root is '{config.root}', a folder with these tables: {there}. Set it to the one CSV file.")
 
 
-def _columns(table: Path, columns: Columns) -> Columns:
-    """`columns`, with a column of the table or None for attribute and split."""
-    named = [name for name in (columns.image, columns.label, columns.attribute, columns.split) if name]
-    first = next(read_table(table, named), None)
-    if first is None:
-        raise UserError(f"{table} has no rows.")
-    usual = {name: name for name in ("attribute", "split") if name in first[1]}
+def split_in(path: Path) -> str | None:
+    """The split that a table's name says: train of `faces_train.csv`; None where it says none, or two."""
+    found = {_SPLIT_OF[word] for word in re.split(r"[\W_]+", path.stem.casefold()) if word in _SPLIT_OF}
+    return found.pop() if len(found) == 1 else None
+
+
+def _columns(table: Path, config: DataConfig) -> Columns:
+    """`columns` with a column of the table, or None, for attribute and split."""
+    names, columns = header(table), config.columns
+    usual = {name: name for name in ("attribute", "split") if name in names}
+    if config.partition is not None:
+        if columns.split is not None:
+            raise UserError("data.columns.split and data.partition both say the splits. Remove one.")
+        usual.pop("split", None)
     return columns.model_copy(update=usual | columns.model_dump(exclude_none=True))
 
 
-def _example(root: Path, columns: Columns, place: str, record: dict[str, str]) -> Example:
+def _example(
+    root: Path,
+    columns: Columns,
+    listed: Mapping[str, str] | None,
+    place: str,
+    found: tuple[dict[str, str], str | None],
+) -> Example:
+    record, split = found
     path = inside(root, record[columns.image])
     for column in (columns.label, columns.attribute):
         if column and not record[column]:
             raise ValueError(f"{column} is empty")
-    split = record[columns.split] if columns.split else None
-    if split is not None and split.casefold() not in _SPLIT_OF:
+    if listed is not None:
+        if record[columns.image] not in listed:
+            raise ValueError(f"{record[columns.image]} is not in data.partition")
+        split = listed[record[columns.image]]
+    elif columns.split:
+        split = record[columns.split]
+    if split is not None and split.casefold() not in {*_SPLIT_OF, *_CODES}:
         raise ValueError(f"split is '{split}'. Use one of: {', '.join(SPLITS)}")
     return Example(
         place=place,
@@ -160,8 +216,53 @@ def _example(root: Path, columns: Columns, place: str, record: dict[str, str]) -
         path=path,
         label=record[columns.label],
         attribute=record[columns.attribute] if columns.attribute else None,
-        split=None if split is None else _SPLIT_OF[split.casefold()],
+        split=None if split is None else _SPLIT_OF.get(split.casefold(), split),
     )
+
+
+def _partition(table: Path) -> dict[str, str]:
+    """What the second column of `table` says of each image in its first."""
+    names = header(table)
+    if len(names) != 2 or names[0] == names[1]:
+        raise UserError(f"{table}: a partition has two columns, the image and its split; its header has {len(names)}.")
+    part_of: dict[str, str] = {}
+    for place, row in read_table(table, names):
+        try:
+            image, split = row[names[0]], row[names[1]]
+        except ValueError as error:
+            raise UserError(f"{place}: {error}.") from None
+        if part_of.setdefault(image, split) != split:
+            raise UserError(f"{place}: {image} is in '{split}' here, and in '{part_of[image]}' further up. Keep one.")
+    return part_of
+
+
+def _decoded(source: object, examples: list[Example]) -> tuple[list[Example], list[BadRecord], list[str]]:
+    """Splits written as 0, 1 and 2 by their names, as Waterbirds and CelebA mean them.
+
+    Where not all three occur, and nothing else, they may mean anything: then they are bad records.
+    """
+    written = {example.split for example in examples}
+    if written == set(_CODES):
+        named = [replace(example, split=_CODES[example.split or ""]) for example in examples]
+        return named, [], [f"{source}: the splits 0, 1 and 2 are read as train, val and test"]
+    if not written & set(_CODES):
+        return examples, [], []
+    rule = "numbers are read where 0, 1 and 2 all occur and nothing else. Write train, val or test"
+    bad = [BadRecord(e.place, f"split is '{e.split}': {rule}") for e in examples if e.split in _CODES]
+    return [example for example in examples if example.split not in _CODES], bad, []
+
+
+def _unused(table: Path, used: Collection[str]) -> list[str]:
+    """A note on the columns that nothing is done with, and on how to use those that could be groups."""
+    left = [column for column in profile(table, 1000) if column.name not in used]
+    if not left:
+        return []
+    could = [column.name for column in left if column.name and column.categories]
+    note = f"{table.name}:1: not used: column {', '.join(map(str, few([c.name or '(unnamed)' for c in left], 50)))}"
+    if could:
+        note += f". To compare groups by one, add to data: `columns: {{attribute: {quoted(could[0])}}}`"
+        note += f" (or {', '.join(map(str, few(could[1:], 10)))})" if could[1:] else ""
+    return [note]
 
 
 # --- folders
@@ -187,14 +288,21 @@ def image_files(folder: Path, *, deep: bool) -> Iterator[Path]:
 def _existing(config: DataConfig) -> Path:
     if config.root is None:
         kind = "table" if config.name == "csv" else "folder"
-        raise UserError(f"data.root is missing. Set it to your {kind} of images.")
+        raise DataAway(f"data.root is missing. Set it to your {kind} of images.")
     root = config.root.expanduser().resolve()
     if not root.exists():
-        raise UserError(f"data.root is '{config.root}', which does not exist.")
+        raise DataAway(f"data.root is '{config.root}', which does not exist.")
     return root
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise UserError(f"data.images is '{path}', which is not a folder. Set it to the folder of the images.")
+    return path.resolve()
 
 
 def _sorted(names: Iterable[str]) -> tuple[str, ...]:
     """By value where all are whole numbers, so that 10 comes after 9."""
     ordered = sorted(names)
-    return tuple(sorted(ordered, key=int) if all(name.isdecimal() for name in ordered) else ordered)
+    numbers = all(name.isdecimal() and len(name) < 1000 for name in ordered)  # Python reads no longer ones by default
+    return tuple(sorted(ordered, key=int) if numbers else ordered)

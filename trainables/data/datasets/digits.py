@@ -36,7 +36,7 @@ from PIL import Image
 from trainables.arrays import Floats, Ints, Pixels
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.datasets import waterbirds
-from trainables.data.examples import read_table
+from trainables.data.tables import read_table
 from trainables.files import whole_folder
 from trainables.task import DataConfig, cache_root
 

@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from trainables.data.base import BadRecord, Dataset
-from trainables.data.examples import Example, find_file, inside, parsed, present, read_table, splits
+from trainables.data.examples import Example, find_file, inside, parsed, present, splits
 from trainables.data.splitting import stratified
+from trainables.data.tables import read_table
 from trainables.task import DataConfig
 
 FOLDERS = ("geode",)
@@ -56,7 +57,7 @@ def load(config: DataConfig) -> Dataset:
     """
     root = find_file(config, TABLE, folders=FOLDERS, fetch=_FETCH)
     repaired: list[BadRecord] = []
-    listed, bad = parsed(read_table(root / TABLE, COLUMNS), partial(_example, root, repaired))
+    listed, bad = parsed(read_table(root / TABLE, COLUMNS, ("ip_country",)), partial(_example, root, repaired))
     part_of = stratified([e.id for e in listed], [(e.label, e.attribute) for e in listed])
     cut = (replace(example, split=part_of[example.id]) for example in listed)
     examples, all_bad = present(cut, [*bad, *repaired], config, root / TABLE)

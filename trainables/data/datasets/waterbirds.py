@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from trainables.data.base import SPLITS, Dataset
-from trainables.data.examples import Example, find_file, inside, parsed, present, read_table, splits
+from trainables.data.examples import Example, find_file, inside, parsed, present, splits
+from trainables.data.tables import read_table
 from trainables.task import DataConfig
 
 FOLDERS = ("waterbird_complete95_forest2water2", "waterbirds_v1.0")

@@ -1,0 +1,104 @@
+"""`sweeper validate` looks at data that is here: what a sweep would stop at is told before one is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sweeper.cli import main
+from tests.data.trees import picture, table
+from trainables.data.base import SPLITS
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWEEPER_CACHE", str(tmp_path / "cache"))
+
+
+def rows() -> list[list[str]]:
+    """Two classes, two backgrounds, three splits; four of each cell in each."""
+    return [
+        [f"img/{i:02d}.png", ("cat", "dog")[i % 2], ("in", "out")[i // 2 % 2], SPLITS[i // 4 % 3]] for i in range(48)
+    ]
+
+
+def spec(
+    root: Path, new: Sequence[Sequence[str]], *lines: str, header: str = "image,label,attribute,split"
+) -> list[str]:
+    """What to type to validate a sweep of these rows; `lines` are of its file."""
+    for name, *_ in rows():
+        picture(root / name)
+    table(root / "t.csv", header.split(","), new)
+    (root / "sweep.yaml").write_text(
+        "\n".join(["name: x", f"data: {{name: csv, root: {root / 't.csv'}}}", "metrics: {min_group: 1}", *lines])
+    )
+    return ["validate", str(root / "sweep.yaml")]
+
+
+def test_good_data_is_counted(tmp_path: Path, capsys) -> None:
+    words = spec(tmp_path, rows())
+    assert main.main(words) == 0
+    assert f"{tmp_path}/sweep.yaml is good.\ncsv: 2 classes, split hash" in (shown := capsys.readouterr().out)
+    assert "  train 16: cat|in 4, cat|out 4, dog|in 4, dog|out 4\n" in shown
+    assert shown.endswith("  bad records left out: 0\n")
+
+
+def test_groups_by_an_attribute_that_no_column_is_named_for_are_refused_at_once_with_the_mend(tmp_path: Path, capsys):
+    words = spec(tmp_path, rows(), "groups: attribute", header="image,label,background,split")
+    assert main.main(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("groups is 'attribute': dataset csv has no attribute, so groups by attribute do not exist.")
+    assert (
+        "t.csv:1: not used: column background. To compare groups by one, add to data: `columns: {attribute: back"
+        in told
+    )
+    (tmp_path / "sweep.yaml").write_text("name: x\ndata: {name: folder, root: .}\ngroups: cell")
+    assert main.main([*words, "--no-data"]) == 2
+    assert (
+        "sweep.yaml:3: groups is 'cell', and folder has no attribute. Use 'class', or data" in capsys.readouterr().err
+    )
+
+
+def test_bad_rows_are_refused_with_their_lines_and_not_looked_over(tmp_path: Path, capsys) -> None:
+    words = spec(
+        tmp_path, [*rows()[:-1], ["/pics/img/47.png", "dog", "out", "test"], ["img/00.png", "a", "b", "c", "d"]]
+    )
+    assert main.main(words) == 2
+    told = capsys.readouterr().err
+    assert "2 of 49 records are bad, and data.on_bad is 'fail':" in told
+    assert "t.csv:49: names an absolute path '/pics/img/47.png', which is not allowed: write 'img/47.png'" in told
+    assert "t.csv:50: has 5 fields, and the header has 4" in told
+    assert main.main([*words, "--no-data"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/sweep.yaml is good.\n"
+
+
+def test_a_class_missing_in_validation_is_told_with_what_it_makes_undefined(tmp_path: Path, capsys) -> None:
+    words = spec(tmp_path, [row for row in rows() if row[3] != "val" or row[1] == "cat"])
+    assert main.main(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("objectives.delta_f1 would be undefined on csv's validation split: ")
+    assert "    t.csv:3: is the first of 16 examples of label 'dog', and none is in val" in told
+
+
+def test_what_is_doubtful_and_yet_good_is_told(tmp_path: Path, capsys) -> None:
+    new = rows()
+    new[1][1] = "Dog"
+    assert main.main(spec(tmp_path, new)) == 0
+    shown = capsys.readouterr().out
+    assert "is good." in shown
+    assert "  doubtful records kept: 2\n    t.csv:3: label 'Dog' and 'dog' (t.csv:5) differ in case" in shown
+    assert "    t.csv:3: is the only example of label 'Dog': val, test have none" in shown
+
+
+def test_a_column_of_two_meanings_is_refused(tmp_path: Path, capsys) -> None:
+    assert main.main(spec(tmp_path, [[*row, "x"] for row in rows()], header="image,label,attribute,split,label")) == 2
+    assert "t.csv:1: column 'label' stands twice in the header (columns 2 and 5)" in capsys.readouterr().err
+
+
+def test_data_of_another_machine_is_no_reason_to_refuse(tmp_path: Path, capsys) -> None:
+    (tmp_path / "sweep.yaml").write_text("name: x\ndata: {name: csv, root: /nowhere/t.csv}\n")
+    assert main.main(["validate", str(tmp_path / "sweep.yaml")]) == 0
+    shown = capsys.readouterr().out
+    assert "is good.\nIts data was not looked at: data.root is '/nowhere/t.csv', which does not exist." in shown
