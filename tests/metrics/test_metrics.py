@@ -267,3 +267,16 @@ def test_arrays_of_different_lengths_are_refused() -> None:
 def test_an_index_without_a_name_is_refused() -> None:
     with pytest.raises(ValueError, match="labels_N runs from 0 to 2, but there are 2 names"):
         Predictions(np.array([0, 2]), np.array([0, 1]), np.zeros((2, 2)), CLASSES)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_direction_of_a_metric_is_from_answers_that_follow_the_place_to_right_and_sure_ones(name: str) -> None:
+    labels_N, places_N = (x.ravel() for x in np.indices((2, 2)).repeat(10, axis=2))
+    poor_N = np.where((labels_N == 1) & (places_N == 0), 0, labels_N)  # no waterbird is found on land,
+    poor_N[(labels_N == 0) & (places_N == 1)] = np.arange(10) < 3  # and three landbirds on water are missed
+    more = {"shared_labels": True, "train_cell_counts": np.full(4, 5)}
+    poor = predictions(labels_N, poor_N, CLASSES, places_N, PLACES, **more)
+    sure_NC = np.log(np.where(labels_N[:, None] == [0, 1], 1 - 1e-9, 1e-9))
+    right = Predictions(labels_N, labels_N, sure_NC, CLASSES, places_N, PLACES, **more)
+    better, worse = METRICS[name](right).value, METRICS[name](poor).value
+    assert (better > worse) if METRICS[name].direction == "max" else (better < worse)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor
 
 from trainables.task import TrainConfig
@@ -80,3 +84,19 @@ def test_the_whole_image_as_window_is_the_image() -> None:
 def test_a_share_that_is_none_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="crop"):
         TrainConfig(crop=share)
+
+
+def test_windows_are_uniform_in_area_and_place_and_log_uniform_in_shape() -> None:
+    """Where no side is cut, as for all areas up to 3/4, the three are read off the window."""
+    crop_N23 = draw(20_000, crop=0.25).crop_N23
+    assert crop_N23 is not None
+    side_N2, centre_N2 = crop_N23[:, [0, 1], [0, 1]].double().numpy(), crop_N23[:, :, 2].double().numpy()
+    area_N, ratio_N = side_N2.prod(1), side_N2[:, 0] / side_N2[:, 1]
+    small_N = area_N < 0.74
+    assert small_N.mean() == pytest.approx((0.74 - 0.25) / 0.75, abs=0.02)
+    assert stats.kstest(area_N[small_N], "uniform", (0.25, 0.49)).pvalue > 0.01
+    log_ratio_N, widest = np.log(ratio_N[small_N]), math.log(4 / 3)
+    assert stats.kstest(log_ratio_N, "uniform", (-widest, 2 * widest)).pvalue > 0.01
+    place_N2 = centre_N2[small_N] / (1 - side_N2[small_N])
+    assert all(stats.kstest(place_N, "uniform", (-1, 2)).pvalue > 0.01 for place_N in place_N2.T)
+    assert abs(np.corrcoef(place_N2.T)[0, 1]) < 0.05

@@ -54,9 +54,26 @@ def test_balanced_draws_repeat_no_example_before_its_group_is_through(groups_N: 
 
 
 def test_every_epoch_and_purpose_has_its_own_chance() -> None:
-    purposes = ("weights", "order", "dropout", "flip")
+    purposes = ("weights", "order", "dropout", "flip", "crop", "refit")
     seeds = {derived(seed, epoch, use) for seed in range(5) for epoch in range(5) for use in purposes}  # type: ignore[arg-type]
-    assert len(seeds) == 5 * 5 * 4
+    assert len(seeds) == 5 * 5 * 6
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("purpose", "seed"),
+    [
+        ("weights", 8_044_483_855_893_346_974),
+        ("order", 8_072_788_983_267_325_030),
+        ("dropout", 2_189_978_760_751_168_233),
+        ("flip", 8_789_305_040_181_216_875),
+        ("crop", 8_882_992_492_594_961_115),
+        ("refit", 2_508_861_102_496_021_902),
+    ],
+)
+def test_a_fit_begun_by_another_release_goes_on_with_the_chance_it_had(purpose: str, seed: int) -> None:
+    """Of seed 3 in epoch 5: the states of fits that are on disk count on these."""
+    assert derived(3, 5, purpose) == seed  # type: ignore[arg-type]
 
 
 def test_the_log_of_two_batches_by_hand() -> None:

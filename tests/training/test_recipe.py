@@ -1,0 +1,198 @@
+"""The recipe of a fit, held to a plain loop over torch's own parts: the same weights, rates and norms, step by step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainables.data.base import Groups
+from trainables.data.splitting import half_of_each_cell
+from trainables.methods import METHODS, dfr
+from trainables.methods.base import GroupInfo
+from trainables.params import Params
+from trainables.task import TrainConfig
+from trainables.training.batches import derived
+from trainables.training.fit import Fit
+from trainables.training.refit import refit_head
+from trainables.training.runtime import Runtime
+from trainables.training.samples import Samples
+
+N, SIDE, C, G = 22, 4, 3, 2
+EPOCHS, BATCH, RATE, DECAY = 3, 4, 0.02, 0.3  # six steps an epoch, the last of two examples
+WARMUP = 0.4  # the way up ends in the second epoch
+SEED = 11
+CPU = Runtime.choose("cpu", "fp32")
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+CHANCE = np.random.default_rng(0)
+PIXELS = CHANCE.integers(0, 256, (N, 3, SIDE, SIDE), dtype=np.uint8)
+LABELS, GROUPS = CHANCE.integers(0, C, N), CHANCE.integers(0, G, N)
+TABLES = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+IMAGES = (torch.from_numpy(PIXELS) / 255 - TABLES[0]) / TABLES[1]
+
+
+def samples() -> Samples:
+    groups = Groups("attribute", ("a", "b"), GROUPS)
+    return Samples(PIXELS, LABELS, groups, mean=MEAN, std=STD, device=CPU.device)
+
+
+def model() -> nn.Sequential:
+    """With a frozen layer and with dropout; its answers depend on which side of an image is left."""
+    with CPU.seeded(1):
+        made = nn.Sequential(
+            nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 8), nn.GELU(), nn.Linear(8, 8), nn.Dropout(0.3), nn.Linear(8, C)
+        )
+    made[1].requires_grad_(False)
+    return made
+
+
+def fit(method: str = "fft", *, runtime: Runtime = CPU, lambda_: float = 1.0, **train: Any) -> Fit:
+    params = Params(
+        method=method, lambda_=lambda_, learning_rate=RATE, weight_decay=DECAY, epochs=EPOCHS, batch_size=BATCH
+    )
+    objective = METHODS[method].objective.load()(
+        params=params, groups=GroupInfo(("a", "b"), tuple(np.bincount(GROUPS).tolist())), reduction="sum"
+    )
+    config = TrainConfig(**({"warmup": WARMUP, "clip_norm": None} | train))
+    return Fit(model(), objective, params, SEED, config, runtime)
+
+
+@dataclass
+class Loop:
+    """A training loop as one would write it by hand, and what it saw, epoch by epoch."""
+
+    clip_norm: float | None = None
+    flip: bool = False
+    penalty: Callable[[Tensor, Tensor], Tensor] = lambda loss_B, groups_B: torch.zeros(())
+    rates: list[list[float]] = field(default_factory=list)
+    norms: list[list[float]] = field(default_factory=list)
+    losses: list[list[float]] = field(default_factory=list)
+
+    def run(self) -> nn.Sequential:
+        """The trained model."""
+        net = model()
+        weights = [weight for weight in net.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=DECAY)
+        steps = EPOCHS * -(-N // BATCH)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, RATE, total_steps=steps, pct_start=WARMUP, cycle_momentum=False
+        )
+        net.train()
+        for epoch in range(EPOCHS):
+            order_N = torch.from_numpy(np.random.default_rng(derived(SEED, epoch, "order")).permutation(N))
+            images = IMAGES[order_N]
+            if self.flip:
+                flipped_N = np.random.default_rng(derived(SEED, epoch, "flip")).random(N) < 0.5
+                images[flipped_N] = images[flipped_N].flip(3)
+            torch.manual_seed(derived(SEED, epoch, "dropout"))
+            for seen in (self.rates, self.norms, self.losses):
+                seen.append([])
+            for rows in torch.arange(N).split(BATCH):
+                loss_B = F.cross_entropy(net(images[rows]), torch.from_numpy(LABELS)[order_N[rows]], reduction="none")
+                loss = loss_B.mean() + self.penalty(loss_B, torch.from_numpy(GROUPS)[order_N[rows]])
+                optimizer.zero_grad()
+                loss.backward()
+                self.norms[-1].append(float(torch.cat([weight.grad.flatten() for weight in weights]).norm()))
+                if self.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(weights, self.clip_norm)
+                self.rates[-1].append(optimizer.param_groups[0]["lr"])
+                self.losses[-1] += loss_B.tolist()
+                optimizer.step()
+                if optimizer.state[weights[0]]["step"] < steps:
+                    schedule.step()
+        return net
+
+
+def held_to(loop: Loop, made: Fit) -> None:
+    """The fit ends with the loop's weights, and its log says what the loop saw."""
+    with torch.random.fork_rng():
+        expected = loop.run()
+    logs = [made.train_epoch(samples()) for _ in range(EPOCHS)]
+    for name, weight in expected.named_parameters():
+        torch.testing.assert_close(made.model.get_parameter(name), weight, rtol=1e-4, atol=1e-6)
+    for log, rates, norms, losses in zip(logs, loop.rates, loop.norms, loop.losses, strict=True):
+        assert log["learning_rate"] == pytest.approx(rates[-1])
+        assert log["gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-4)
+        assert log["train_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_a_fit_is_adamw_under_one_cycle_over_all_its_epochs_with_dropout_and_decay() -> None:
+    held_to(Loop(), fit())
+
+
+@pytest.mark.parametrize("bound", [0.05, 1.0])
+def test_gradients_are_clipped_to_their_common_norm_and_logged_as_they_were_before(bound: float) -> None:
+    loop = Loop(clip_norm=bound)
+    held_to(loop, fit(clip_norm=bound))
+    clipped = np.array(loop.norms) > bound
+    assert clipped.all() if bound == 0.05 else clipped.any() and not clipped.all()
+
+
+def test_each_image_is_flipped_as_its_epoch_drew_it() -> None:
+    held_to(Loop(flip=True), fit(flip=True))
+
+
+def test_the_penalty_is_of_the_groups_of_each_batch_and_lambda_weighs_it() -> None:
+    def penalty(loss_B: Tensor, groups_B: Tensor) -> Tensor:
+        means = torch.stack([loss_B[groups_B == g].mean() for g in groups_B.unique()])
+        return 2.5 * ((means - means.mean()) ** 2).sum()
+
+    held_to(Loop(penalty=penalty), fit("fairfft", lambda_=2.5))
+
+
+def test_what_is_frozen_stays_as_it_was_though_weights_decay() -> None:
+    made, before = fit(), copy.deepcopy(model()[1])
+    made.train_epoch(samples())
+    assert torch.equal(made.model[1].weight, before.weight)
+    assert not any(name.startswith("1.") for name in made.weights)
+
+
+def test_answers_are_given_without_dropout_and_dropout_comes_back_after_them() -> None:
+    made, plain = fit(), fit()
+    for _ in range(EPOCHS):
+        made.log_probs(samples())
+        assert made.train_epoch(samples()) == plain.train_epoch(samples())
+    still = made.model.eval()
+    expected = still(IMAGES).double().log_softmax(1).detach().numpy()
+    np.testing.assert_allclose(made.log_probs(samples()), expected, rtol=1e-6)
+
+
+def test_in_bfloat16_the_losses_are_those_of_the_logits_in_float32() -> None:
+    made = fit(runtime=Runtime(CPU.device, "bf16"))
+    made.model[4] = nn.Identity()  # no dropout
+    with torch.autocast("cpu", torch.bfloat16):
+        logits_NC = made.model(IMAGES)
+    assert logits_NC.dtype == torch.bfloat16
+    expected_N = F.cross_entropy(logits_NC.float(), torch.from_numpy(LABELS), reduction="none")
+    loss_N, _ = made._step(IMAGES, torch.from_numpy(LABELS), torch.from_numpy(GROUPS))
+    torch.testing.assert_close(loss_N, expected_N, rtol=1e-6, atol=0)
+    assert not torch.equal(loss_N, loss_N.bfloat16().float())
+
+
+def test_a_refit_reads_the_half_that_is_not_measured_without_dropout_and_sets_the_head_alone() -> None:
+    made, data = fit("fft-dfr"), samples()
+    for _ in range(2):
+        made.train_epoch(data)
+    before = {name: tensor.clone() for name, tensor in made.model.state_dict().items()}
+    log = refit_head(made, "5", data)
+    made.model.eval()
+    with torch.no_grad():
+        features_NF = made.model[:5](IMAGES).double().numpy()
+    half_N = half_of_each_cell(LABELS, GROUPS)
+    expected = dfr.refit(
+        features_NF[half_N], LABELS[half_N], GROUPS[half_N], C=C, params=made.params, seed=derived(SEED, 2, "refit")
+    )
+    assert log == expected.log
+    np.testing.assert_allclose(made.model[5].weight.detach().numpy(), expected.weight_CF, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(made.model[5].bias.detach().numpy(), expected.bias_C, rtol=1e-3, atol=1e-4)
+    changed = {name for name, tensor in made.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"5.weight", "5.bias"}
+    assert len(made.model[5]._forward_pre_hooks) == 0
+    assert refit_head(fit("fft"), "5", data) == {}
