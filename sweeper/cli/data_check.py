@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from sweeper.spec import on_data, yaml_text
+from sweeper.spec.model import SweepSpec
 from trainables import data
 from trainables.data import contents
 from trainables.data.base import SPLITS, BadRecord, Dataset
 from trainables.data.datasets import layout
 from trainables.data.report import describe, manifest
 from trainables.errors import UserError, few
-from trainables.task import DataConfig
+from trainables.task import DataConfig, MetricsConfig
 
 if TYPE_CHECKING:
     from dashboards.ink.contact_sheet import Cell
@@ -28,13 +31,23 @@ class CheckedDataset:
     """A dataset as it lies there.
 
     `unreadable` are images that do not decode; `leaks` are files with the same bytes in several splits;
-    `refusal` is what a sweep with `data.on_bad: fail` says to it, or None where it goes on.
+    `refusal` is what a sweep with `data.on_bad: fail` says to it, or None where it goes on. `config` is how a spec
+    names it, `columns` has a line on each column of a table, and `undefined` says which objectives it cannot have.
     """
 
     dataset: Dataset
     unreadable: tuple[BadRecord, ...]
     leaks: tuple[str, ...]
     refusal: str | None
+    config: DataConfig
+    columns: tuple[str, ...] = ()
+    undefined: tuple[str, ...] = ()
+
+    @property
+    def block(self) -> str:
+        """The `data:` section of a sweep.yaml."""
+        values = self.config.model_dump(mode="json", exclude_defaults=True) | {"root": str(self.config.root)}
+        return yaml_text.write({"data": {"name": self.config.name} | values}).removesuffix("...\n")
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -44,25 +57,52 @@ class CheckedDataset:
             "unreadable": unreadable,
             "leaks": list(self.leaks),
             "refusal": self.refusal,
+            "columns": list(self.columns),
+            "undefined": list(self.undefined),
+            "block": self.block,
         }
 
 
-def check(path: Path, name: str | None = None) -> CheckedDataset:
-    """Reads the whole dataset at `path`, each image to its last byte.
+def check(
+    path: Path | None,
+    name: str | None = None,
+    *,
+    columns: Mapping[str, str] = MappingProxyType({}),
+    task: str | None = None,
+    spec: SweepSpec | None = None,
+) -> CheckedDataset:
+    """Reads the whole dataset at `path`, each image to its last byte; or the data of `spec`, which may lie at `path`.
 
     Raises:
         UserError: nothing known is there, or it is too broken to make three splits of.
     """
-    config = DataConfig(name=name or layout.recognise(path), root=path, on_bad="skip", max_bad=1.0)
-    dataset = data.load(config)
+    lines: tuple[str, ...] = ()
+    if spec is not None:
+        config = spec.data.model_copy(update={"root": path} if path else {})
+    elif path is None:
+        raise UserError("there is nothing to look at. Name a folder, a table, or a spec with --spec.")
+    else:
+        config, lines = layout.configure(path, name, columns, task)
+    lenient = config.model_copy(update={"on_bad": "skip", "max_bad": 1.0})
+    dataset = data.load(lenient)
     unreadable = tuple(_unreadable(dataset))
-    return CheckedDataset(dataset, unreadable, tuple(_leaks(dataset)), _refusal(config, unreadable))
+    undefined, doubtful = _undefined(dataset, config, spec)
+    return CheckedDataset(
+        replace(dataset, notes=(*dataset.notes, *doubtful)),
+        unreadable,
+        tuple(_leaks(dataset)),
+        _refusal(lenient, unreadable),
+        config=_absolute(config),
+        columns=lines,
+        undefined=tuple(undefined),
+    )
 
 
 def report(checked: CheckedDataset) -> str:
     """For people: each cell with its counts, then all that is wrong."""
     dataset = checked.dataset
-    lines = [f"{dataset.name} in {dataset.root}", f"split hash {dataset.split_hash}, licence: {dataset.licence}", ""]
+    lines = [*checked.columns, *[""] * bool(checked.columns)]
+    lines += [f"{dataset.name} in {dataset.root}", f"split hash {dataset.split_hash}, licence: {dataset.licence}", ""]
     lines += [*_table(dataset), ""]
     dropped = [f"{record.place}: {record.problem}" for record in dataset.bad if record.dropped]
     kept = [f"{record.place}: {record.problem}" for record in dataset.bad if not record.dropped]
@@ -71,8 +111,14 @@ def report(checked: CheckedDataset) -> str:
     lines += _listed("images that cannot be read", [f"{r.place}: {r.problem}" for r in checked.unreadable])
     lines += _listed("images in more than one split", checked.leaks)
     lines += [f"note: {note}" for note in dataset.notes]
-    lines.append("A sweep can use it as it is." if checked.refusal is None else _MEND)
-    return "\n".join(lines)
+    lines += checked.undefined
+    if checked.refusal is not None:
+        lines.append(_MEND)
+    elif checked.undefined:
+        lines.append("A sweep for this stops here.")
+    else:
+        lines.append("A sweep can use it as it is.")
+    return "\n".join([*lines, "", "To sweep it, write into sweep.yaml:", "", checked.block])
 
 
 def write_sheet(checked: CheckedDataset, path: Path) -> None:
@@ -107,6 +153,19 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}. Name a file in a folder of yours.") from error
+
+
+def _absolute(config: DataConfig) -> DataConfig:
+    return config if config.root is None else config.model_copy(update={"root": config.root.expanduser().resolve()})
+
+
+def _undefined(dataset: Dataset, config: DataConfig, spec: SweepSpec | None) -> tuple[list[str], list[str]]:
+    """What the spec could not have on this data; and of the default spec, what it could with a lower least group."""
+    if spec is not None:
+        return on_data.undefined(spec, dataset), []
+    plain = SweepSpec.model_validate({"name": "unnamed", "data": config, "groups": _kind(dataset)})
+    never = on_data.undefined(plain.model_copy(update={"metrics": MetricsConfig(min_group=1)}), dataset)
+    return never, [] if never else on_data.undefined(plain, dataset)
 
 
 def _unreadable(dataset: Dataset) -> Iterator[BadRecord]:

@@ -10,6 +10,15 @@ from pathlib import Path
 from sweeper.cli.shared import Add, folder_of
 from trainables.errors import UserError
 
+_COLUMNS = "what the columns of a table are, such as image=file,label=gender,attribute=race"
+
+
+def _columns(text: str) -> dict[str, str]:
+    parts = [part.partition("=") for part in text.split(",")]
+    if not all(role and name for role, _, name in parts):
+        raise argparse.ArgumentTypeError(f"'{text}' is not like image=file,label=gender")
+    return {role.strip(): name.strip() for role, _, name in parts}
+
 
 def register(add: Add) -> None:
     """Enrol them."""
@@ -22,8 +31,11 @@ def register(add: Add) -> None:
     cluster.add_argument("--cluster", type=Path, metavar="FILE", help="look at a cluster.yaml instead; needs no cloud")
     data = add.group("data", "Look at data before a sweep does")
     check = data("check", data_check)
-    check.add_argument("path", type=Path, help="a folder, or a CSV file of your own images")
+    check.add_argument("path", type=Path, nargs="?", help="a folder, or a table of your own images")
     check.add_argument("--name", dest="dataset", help="the dataset it is (default: by its layout)")
+    check.add_argument("--columns", type=_columns, default={}, metavar="ROLE=COLUMN,...", help=_COLUMNS)
+    check.add_argument("--task", choices=("gender", "age"), help="utkface: what is learnt")
+    check.add_argument("--spec", dest="of_spec", metavar="FILE", help="the data of this spec, and what it asks of it")
     check.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw some images of each cell")
     check.add_argument("--manifest", type=Path, metavar="FILE.csv", help="write who is in which split")
     apart = data("distance", data_distance)
@@ -109,16 +121,18 @@ def doctor(asked: argparse.Namespace) -> int:
 
 
 def data_check(asked: argparse.Namespace) -> int:
-    """Tell what is in a folder of data: counts, bad records, leaks; exit code 2 where a sweep would stop."""
+    """Tell what is in a folder of data: columns, counts, bad records, leaks; exit code 2 where a sweep would stop."""
     from sweeper.cli import data_check as datacheck
+    from sweeper.spec import loading
 
-    checked = datacheck.check(asked.path, asked.dataset)
+    spec = loading.load(asked.of_spec) if asked.of_spec else None
+    checked = datacheck.check(asked.path, asked.dataset, columns=asked.columns, task=asked.task, spec=spec)
     if asked.sheet:
         datacheck.write_sheet(checked, asked.sheet)
     if asked.manifest:
         datacheck.write_manifest(checked, asked.manifest)
     print(json.dumps(checked.to_json(), indent=2) if asked.json else datacheck.report(checked))
-    return 0 if checked.refusal is None else 2
+    return 0 if checked.refusal is None and not checked.undefined else 2
 
 
 def data_distance(asked: argparse.Namespace) -> int:

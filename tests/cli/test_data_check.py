@@ -148,7 +148,7 @@ def test_nothing_known_is_said_so(tmp_path: Path, capsys) -> None:
     assert main.main(["data", "check", str(tmp_path)]) == 2
     assert "fits no known layout. Name the dataset with --name." in capsys.readouterr().err
     assert main.main(["data", "check", str(tmp_path / "nowhere")]) == 2
-    assert "is neither a folder nor a CSV file" in capsys.readouterr().err
+    assert "is neither a folder nor a table (.csv, .tsv, .txt)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--sheet", "--manifest"])

@@ -51,7 +51,7 @@ def test_groups_by_an_attribute_that_no_column_is_named_for_are_refused_at_once_
     told = capsys.readouterr().err
     assert told.startswith("groups is 'attribute': dataset csv has no attribute, so groups by attribute do not exist.")
     assert (
-        "t.csv:1: not used: column background. To compare groups by one, add to data: `columns: {attribute: back"
+        "t.csv:1: not used: column background. To compare groups by one, write below data: `columns: {attribute: back"
         in told
     )
     (tmp_path / "sweep.yaml").write_text("name: x\ndata: {name: folder, root: .}\ngroups: cell")

@@ -66,7 +66,7 @@ def test_columns_that_are_not_used_are_named_with_the_line_that_uses_one(root: P
     dataset = load(written(root, new, ("image", "label", "split", "id", "the background", "")))
     assert dataset.attributes == ()
     assert dataset.notes == (
-        "t.csv:1: not used: column id, the background, (unnamed). To compare groups by one, add to data: "
+        "t.csv:1: not used: column id, the background, (unnamed). To compare groups by one, write below data: "
         '`columns: {attribute: "the background"}`',
     )
     assert load(root / "t.csv", columns=Columns(attribute="the background")).attributes == ("in", "out")

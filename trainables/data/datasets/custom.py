@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,7 @@ def load_table(config: DataConfig) -> Dataset:
     if not examples and not bad:
         raise UserError(f"{source} has no rows.")
     known, uncoded, notes = _decoded(source if listed is None else config.partition, examples)
-    unused = [note for path in tables for note in _unused(path, wanted)]
+    unused = [note for path in tables for note in _unused(path, columns)]
     return _dataset(
         config, root, source, known, [*bad, *uncoded], has_attribute=columns.attribute is not None, notes=notes + unused
     )
@@ -252,15 +252,15 @@ def _decoded(source: object, examples: list[Example]) -> tuple[list[Example], li
     return [example for example in examples if example.split not in _CODES], bad, []
 
 
-def _unused(table: Path, used: Collection[str]) -> list[str]:
+def _unused(table: Path, columns: Columns) -> list[str]:
     """A note on the columns that nothing is done with, and on how to use those that could be groups."""
-    left = [column for column in profile(table, 1000) if column.name not in used]
+    left = [column for column in profile(table, 1000) if column.name not in columns.model_dump().values()]
     if not left:
         return []
-    could = [column.name for column in left if column.name and column.categories]
+    could = [quoted(column.name) for column in left if column.name and column.categories]
     note = f"{table.name}:1: not used: column {', '.join(map(str, few([c.name or '(unnamed)' for c in left], 50)))}"
-    if could:
-        note += f". To compare groups by one, add to data: `columns: {{attribute: {quoted(could[0])}}}`"
+    if could and columns.attribute is None:
+        note += f". To compare groups by one, write below data: `columns: {{attribute: {could[0]}}}`"
         note += f" (or {', '.join(map(str, few(could[1:], 10)))})" if could[1:] else ""
     return [note]
 

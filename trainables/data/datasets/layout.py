@@ -1,15 +1,17 @@
-"""Which dataset lies in a folder, by the files that only it has."""
+"""Which dataset lies in a folder, by the files that only it has; and the settings that it is loaded with."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from trainables.data.datasets import aircraft, custom, geode, utkface, waterbirds
+from trainables.data.datasets import aircraft, columns, custom, geode, utkface, waterbirds
 from trainables.data.examples import candidates
+from trainables.data.tables import ENDINGS, header
 from trainables.errors import UserError
-from trainables.task import Columns
+from trainables.task import Columns, DataConfig
 
 
 def recognise(path: Path) -> str:
@@ -19,14 +21,52 @@ def recognise(path: Path) -> str:
         UserError: nothing is there, or nothing fits.
     """
     root = path.expanduser().resolve()
-    if root.is_file() and root.suffix.lower() == ".csv":
+    if root.is_file() and root.suffix.lower() in ENDINGS:
         return "csv"
     if not root.is_dir():
-        raise UserError(f"'{path}' is neither a folder nor a CSV file.")
+        raise UserError(f"'{path}' is neither a folder nor a table ({', '.join(ENDINGS)}).")
     for name, fits in _FITS.items():
         if fits(root):
             return name
     raise UserError(f"what is in '{path}' fits no known layout. Name the dataset with --name.")
+
+
+def configure(
+    path: Path, name: str | None = None, given: Mapping[str, str] = MappingProxyType({}), task: str | None = None
+) -> tuple[DataConfig, tuple[str, ...]]:
+    """The settings for what is at `path`, and a line on each column of a table.
+
+    `name`, `task` and what is `given` of the columns are the user's words.
+
+    Raises:
+        UserError: as `recognise` and `columns.guess` do; or several tables are there, or none for the columns `given`.
+    """
+    name = name or recognise(path)
+    settings: dict[str, Any] = {"name": name, "root": path} | ({"task": task} if task else {})
+    if name != "csv":
+        if given:
+            raise UserError(f"--columns is for tables, and this is {name}. Name the table itself.")
+        return DataConfig.model_validate(settings), ()
+    root = path.expanduser().resolve()
+    table = _table(root) if root.is_dir() else root
+    if not table.is_file():
+        raise UserError(f"'{path}' is neither a folder nor a table ({', '.join(ENDINGS)}).")
+    guessed = columns.guess(table, given)
+    if root.is_dir() and custom.split_in(table) is None:
+        settings["root"] = path / table.name
+    settings |= {"columns": guessed.columns, "images": guessed.images, "partition": guessed.partition}
+    return DataConfig.model_validate(settings), guessed.lines
+
+
+def _table(folder: Path) -> Path:
+    """The one table of a folder, or the first of those that stand for its splits."""
+    found = [table for table in folder.glob("*.csv") if _heads(table, (Columns().image, Columns().label))]
+    found = sorted(found) or columns.tables(folder)
+    if len(found) > 1 and len({custom.split_in(table) for table in found} - {None}) < len(found):
+        raise UserError(f"'{folder}' has several tables: {', '.join(table.name for table in found)}. Name the one.")
+    if not found:
+        raise UserError(f"'{folder}' has no table of images. Name the table itself.")
+    return found[0]
 
 
 _FITS: dict[str, Callable[[Path], bool]] = {
@@ -36,7 +76,10 @@ _FITS: dict[str, Callable[[Path], bool]] = {
     "geode": lambda root: _any(root, geode.FOLDERS, lambda folder: _heads(folder / geode.TABLE, geode.COLUMNS)),
     "aircraft": lambda root: _any(root, aircraft.FOLDERS, lambda folder: (folder / aircraft.NAMES).is_file()),
     "utkface": lambda root: _any(root, utkface.FOLDERS, lambda folder: folder.is_dir() and utkface.holds_faces(folder)),
-    "csv": lambda root: any(_heads(table, (Columns().image, Columns().label)) for table in root.glob("*.csv")),
+    "csv": lambda root: (
+        any(_heads(table, (Columns().image, Columns().label)) for table in root.glob("*.csv"))
+        or bool(columns.tables(root))
+    ),
     "folder": lambda root: bool(custom.split_level(root)) or len(custom.folders(root)) > 1,
 }
 
@@ -45,10 +88,8 @@ def _any(root: Path, folders: Sequence[str], holds: Callable[[Path], bool]) -> b
     return any(holds(folder) for folder in candidates(root, folders))
 
 
-def _heads(table: Path, columns: Collection[str]) -> bool:
+def _heads(table: Path, names: Collection[str]) -> bool:
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
+        return set(names) <= set(header(table))
+    except UserError:
         return False
-    return set(columns) <= set(header)
