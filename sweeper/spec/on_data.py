@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import sweeper.spec
+import trainables
 from sweeper.errors import UserError
 from trainables.errors import DataAway
+from trainables.files import write_text
+from trainables.task import cache_root
 
 if TYPE_CHECKING:
     from sweeper.spec.model import SweepSpec
@@ -15,19 +25,31 @@ if TYPE_CHECKING:
 def check(spec: SweepSpec) -> str:
     """What the data is, in a few lines, with all that is doubtful; or why it could not be looked at here.
 
+    While the files keep their sizes and times, what was said of them once is said again without another look.
+
     Raises:
         UserError: its records are bad, it has not the groups, or an objective or a constraint would be undefined.
     """
+    memory = _memory(spec)
+    if (text := _remembered(memory)) is not None:
+        return text
     from trainables import data
     from trainables.data.report import tell
 
+    began = time.time_ns()
     try:
         dataset = data.load(spec.data)
     except DataAway as away:
         return f"Its data was not looked at: {away}"
+    text = tell(dataset)
     if sentences := undefined(spec, dataset):
-        raise UserError("\n".join([*sentences, tell(dataset)]))
-    return tell(dataset)
+        raise UserError("\n".join([*sentences, text]))
+    stamps = {name: _stamp(name) for name in _files(spec, dataset)}
+    if all(stamp is not None and stamp[1] < began for stamp in stamps.values()):  # none came during the look
+        with contextlib.suppress(OSError):  # a memory that cannot be kept costs time only
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            write_text(memory, json.dumps({"stamps": stamps, "text": text}))
+    return text
 
 
 def undefined(spec: SweepSpec, dataset: Dataset) -> list[str]:
@@ -54,3 +76,40 @@ def undefined(spec: SweepSpec, dataset: Dataset) -> list[str]:
                 f"Use {mend}.",
             )
     return list(sentences.values())
+
+
+def _memory(spec: SweepSpec) -> Path:
+    """Where it is remembered: another spec, or other code that looks, is another place."""
+    code = [path for package in (trainables, sweeper.spec) for path in sorted(Path(package.__path__[0]).rglob("*.py"))]
+    looked_by = [(str(path), _stamp(str(path))) for path in code]
+    key = json.dumps([spec.model_dump(mode="json"), os.getcwd(), looked_by]).encode()
+    return cache_root() / "validated" / f"{hashlib.sha256(key).hexdigest()[:20]}.json"
+
+
+def _remembered(memory: Path) -> str | None:
+    try:
+        kept = json.loads(memory.read_text(encoding="utf-8"))
+        same = all(_stamp(name) == tuple(stamp) for name, stamp in kept["stamps"].items())
+        return str(kept["text"]) if same else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _stamp(name: str) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(name)
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _files(spec: SweepSpec, dataset: Dataset) -> set[str]:
+    """All that the look was at: images, tables, and the folders they lie in, whose time tells a newcomer."""
+    images = [path for split in dataset.splits.values() for path in split.paths]
+    root, partition = spec.data.root, spec.data.partition
+    if root is not None and root.is_file():
+        tops = [root, *([root.parent / partition] if partition else [])]
+    else:
+        tops = [folder.expanduser() for folder in (root, dataset.root) if folder is not None]
+        tops += [entry for folder in tops for entry in folder.iterdir()]
+    return {os.path.abspath(path) for path in (*images, *{path.parent for path in images}, *tops)}

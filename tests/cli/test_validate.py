@@ -9,6 +9,7 @@ import pytest
 
 from sweeper.cli import main
 from tests.data.trees import picture, table
+from trainables import data
 from trainables.data.base import SPLITS
 
 
@@ -95,6 +96,37 @@ def test_what_is_doubtful_and_yet_good_is_told(tmp_path: Path, capsys) -> None:
 def test_a_column_of_two_meanings_is_refused(tmp_path: Path, capsys) -> None:
     assert main.main(spec(tmp_path, [[*row, "x"] for row in rows()], header="image,label,attribute,split,label")) == 2
     assert "t.csv:1: column 'label' stands twice in the header (columns 2 and 5)" in capsys.readouterr().err
+
+
+def test_a_second_look_costs_nothing_until_a_file_changes(tmp_path: Path, capsys, monkeypatch) -> None:
+    words = spec(tmp_path, rows())
+    assert main.main(words) == 0
+    first = capsys.readouterr().out
+    looks = []
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda config: looks.append(config) or load(config))
+    assert main.main(words) == 0
+    assert capsys.readouterr().out == first
+    assert looks == []
+    (tmp_path / "img/new.png").write_bytes((tmp_path / "img/00.png").read_bytes())  # of no row, but a newcomer
+    assert main.main(words) == 0
+    assert len(looks) == 1
+    (tmp_path / "img/00.png").unlink()
+    assert main.main(words) == 2
+    assert "t.csv:2: no such file: img/00.png" in capsys.readouterr().err
+    picture(tmp_path / "img/00.png")
+    table(tmp_path / "t.csv", ("image", "label", "attribute", "split"), rows()[1:])
+    assert main.main(words) == 0
+    assert "train 15:" in capsys.readouterr().out
+    (tmp_path / "sweep.yaml").write_text((tmp_path / "sweep.yaml").read_text() + "\ngroups: attribute")
+    assert main.main(words) == 0
+    assert len(looks) == 4
+
+
+def test_what_is_refused_is_looked_at_again(tmp_path: Path, capsys) -> None:
+    words = spec(tmp_path, [*rows(), ["img/none.png", "cat", "in", "train"]])
+    assert [main.main(words), main.main(words)] == [2, 2]
+    assert capsys.readouterr().err.count("no such file: img/none.png") == 2
 
 
 def test_data_of_another_machine_is_no_reason_to_refuse(tmp_path: Path, capsys) -> None:
