@@ -68,15 +68,20 @@ def test_imports_keep_to_the_layers_and_the_doors() -> None:
 
 
 def test_every_package_that_is_imported_is_declared() -> None:
-    """Ours in `dependencies`; those of tests there or in an extra. What comes with something else may leave with it."""
+    """Ours in `dependencies` or an extra for users; those of tests there or in `dev`.
+
+    What comes with something else may leave with it.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [requirement for extra in project["optional-dependencies"].values() for requirement in extra]
-    needed = {_distribution(requirement) for requirement in project["dependencies"]}
+    extras = project["optional-dependencies"]
+    dev = {_distribution(requirement) for requirement in extras.pop("dev")}
+    users = [requirement for extra in extras.values() for requirement in extra]
+    needed = {_distribution(requirement) for requirement in [*project["dependencies"], *users]}
     tests = sorted((ROOT / "tests").rglob("*.py"))
     local = {*PACKAGES, *sys.stdlib_module_names, "tests", *(path.stem for path in tests)}
     owners = metadata.packages_distributions()
     undeclared = []
-    for paths, declared in ((FILES, needed), (tests, needed | {_distribution(extra) for extra in extras})):
+    for paths, declared in ((FILES, needed), (tests, needed | dev)):
         for path in paths:
             for package in sorted(_imported(path) - local):
                 if not declared & {_distribution(owner) for owner in owners.get(package, ())}:

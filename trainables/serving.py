@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from PIL import Image, UnidentifiedImageError
 from safetensors.torch import load_file, save_file
 
 from trainables import adapters, backbones
+from trainables.arrays import Pixels
 from trainables.backbones import Backbone
+from trainables.data.images import pixels
 from trainables.data.images.transform import Transform
 from trainables.errors import UserError
 from trainables.methods import METHODS
@@ -51,6 +52,7 @@ def pack(
     out: Path,
     *,
     crop_bottom: int = 0,
+    upright: bool = False,
     merge: bool = False,
 ) -> Packed:
     """Write the fit whose trained weights are in `weights` to the folder `out`.
@@ -81,7 +83,7 @@ def pack(
             if file.name != "README.md":  # of the fit's own folder: it names places of this machine
                 shutil.copyfile(file, out / file.name)
         config, base = backbone, _keep_base(built, out)
-    images = {**built.transform(), "mean": built.mean, "std": built.std, "crop_bottom": crop_bottom}
+    images = {**built.transform(), "mean": built.mean, "std": built.std, "crop_bottom": crop_bottom, "upright": upright}
     build = config.model_dump(mode="json") | ({"weights": base} if base else {})
     fit = {"backbone": build, "whole": whole, "params": params.to_flat()}
     for name, body in {"fit": fit, "labels": list(labels), "preprocessing": images}.items():
@@ -124,7 +126,7 @@ def predict(folder: Path, images: Sequence[Path], *, device: str = "cpu") -> Ite
     transform, model = Transform(**preprocessing), model.eval().to(device)
     for start in range(0, len(images), _BATCH):
         paths = images[start : start + _BATCH]
-        pixels_B3HW = torch.stack([torch.from_numpy(transform(_open(path)).copy()) for path in paths])
+        pixels_B3HW = torch.stack([torch.from_numpy(_pixels(path, transform)) for path in paths])
         with torch.no_grad():
             probabilities_BC = model(((pixels_B3HW / 255 - mean) / std).to(device)).float().softmax(1).cpu()
         for path, row_C in zip(paths, probabilities_BC, strict=True):
@@ -132,13 +134,16 @@ def predict(folder: Path, images: Sequence[Path], *, device: str = "cpu") -> Ite
             yield Answer(path, max(shares, key=lambda label: shares[label]), shares)
 
 
-def _open(path: Path) -> Image.Image:
+def _pixels(path: Path, transform: Transform) -> Pixels:
+    taken: list[Pixels] = []
     try:
-        image = Image.open(path)
-        image.load()
-    except (OSError, UnidentifiedImageError) as fault:
-        raise UserError(f"{path} is not an image that can be read ({fault}).") from None
-    return image
+        with path.open("rb") as file:
+            problem = pixels.problem(file, lambda image: taken.append(transform(image).copy()))
+    except OSError as fault:
+        problem = f"cannot be read: {fault.strerror}"
+    if problem:
+        raise UserError(f"{path} {problem}.")
+    return taken[0]
 
 
 def _keep_base(built: Backbone, out: Path) -> str:
@@ -168,16 +173,19 @@ def _code(built: Backbone, out: Path, images: dict[str, Any], base: str) -> str:
         load = f'model.load_state_dict(safetensors.torch.load_file(FOLDER + "/{file}"){strict})\nmodel.eval()'
     side = int(images["size"] / images["crop_pct"])
     crop = images["crop_bottom"]
+    opened = 'Image.open("image.jpg")'
+    if images["upright"]:
+        opened = f"ImageOps.exif_transpose({opened})"
     cut = f"image = image.crop((0, 0, image.width, image.height - {crop}))\n" if crop else ""
     return (
         f'FOLDER = "."\n{built.recipe}\n{load}\n\n'
-        "import json\nfrom PIL import Image\nfrom torchvision import transforms\n"
+        "import json\nfrom PIL import Image, ImageOps\nfrom torchvision import transforms\n"
         "prepare = transforms.Compose([\n"
         f"    transforms.Resize({_RESIZE[images['resize']].format(side=side)}, "
         f"transforms.InterpolationMode.{images['interpolation'].upper()}),\n"
         f"    transforms.CenterCrop({images['size']}),\n    transforms.ToTensor(),\n"
         f"    transforms.Normalize({list(images['mean'])}, {list(images['std'])}),\n])\n"
-        f'image = Image.open("image.jpg").convert("RGB")\n{cut}'
+        f'image = {opened}.convert("RGB")\n{cut}'
         "logits = model(prepare(image)[None])\n"
         'print(json.load(open(FOLDER + "/labels.json"))[logits.argmax().item()])\n'
     )

@@ -32,7 +32,7 @@ class Columns(_Part):
 class DataConfig(_Part):
     """Which dataset, where it lies, and what happens to records that cannot be read.
 
-    The last six each belong to one dataset, and are refused elsewhere.
+    The last seven belong to one dataset or two, and are refused elsewhere.
     """
 
     name: Annotated[str, Field(description="a name of the DATASETS table")] = "digits-on-scenes"
@@ -52,6 +52,10 @@ class DataConfig(_Part):
     partition: Annotated[
         Path | None,
         Field(description="csv: a second table, of images and their splits, such as list_eval_partition.txt"),
+    ] = None
+    exif: Annotated[
+        Literal["apply", "ignore"] | None,
+        Field(description="folder, csv: turn photos upright, as their EXIF orientation says (none: apply)"),
     ] = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,8 +14,11 @@ from sweeper.spec.model import SweepSpec
 from trainables import data
 from trainables.data import contents
 from trainables.data.base import SPLITS, BadRecord, Dataset
+from trainables.data.contents import Look
 from trainables.data.datasets import layout
-from trainables.data.report import describe, manifest
+from trainables.data.examples import check_classes
+from trainables.data.images import pixels
+from trainables.data.report import describe, leaks, manifest
 from trainables.errors import UserError, few
 from trainables.task import DataConfig, MetricsConfig
 
@@ -30,14 +33,17 @@ _PER_CELL = 8
 class CheckedDataset:
     """A dataset as it lies there.
 
-    `unreadable` are images that do not decode; `leaks` are files with the same bytes in several splits;
-    `refusal` is what a sweep with `data.on_bad: fail` says to it, or None where it goes on. `config` is how a spec
-    names it, `columns` has a line on each column of a table, and `undefined` says which objectives it cannot have.
+    `unreadable` are images that do not decode; `leaks` are files with the same bytes in several splits, `alike` such
+    as look the same; of files with `several_frames` the first is used. `refusal` is what a sweep with
+    `data.on_bad: fail` says to it, or None where it goes on. `config` is how a spec names it, `columns` has a line on
+    each column of a table, and `undefined` says which objectives it cannot have.
     """
 
     dataset: Dataset
     unreadable: tuple[BadRecord, ...]
     leaks: tuple[str, ...]
+    alike: tuple[str, ...]
+    several_frames: tuple[str, ...]
     refusal: str | None
     config: DataConfig
     columns: tuple[str, ...] = ()
@@ -49,6 +55,11 @@ class CheckedDataset:
         values = self.config.model_dump(mode="json", exclude_defaults=True) | {"root": str(self.config.root)}
         return yaml_text.write({"data": {"name": self.config.name} | values}).removesuffix("...\n")
 
+    @property
+    def good(self) -> bool:
+        """Whether a sweep can use it as it is, and its numbers on a split are of images that it has not seen."""
+        return self.refusal is None and not self.leaks and not self.undefined
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
         unreadable = [{"place": record.place, "problem": record.problem} for record in self.unreadable]
@@ -56,6 +67,8 @@ class CheckedDataset:
             **describe(self.dataset),
             "unreadable": unreadable,
             "leaks": list(self.leaks),
+            "alike": list(self.alike),
+            "several_frames": list(self.several_frames),
             "refusal": self.refusal,
             "columns": list(self.columns),
             "undefined": list(self.undefined),
@@ -74,7 +87,7 @@ def check(
     """Reads the whole dataset at `path`, each image to its last byte; or the data of `spec`, which may lie at `path`.
 
     Raises:
-        UserError: nothing known is there, or it is too broken to make three splits of.
+        UserError: nothing known is there, or it is too broken to make three splits, or all its classes, of.
     """
     lines: tuple[str, ...] = ()
     if spec is not None:
@@ -85,13 +98,18 @@ def check(
         config, lines = layout.configure(path, name, columns, task)
     lenient = config.model_copy(update={"on_bad": "skip", "max_bad": 1.0})
     dataset = data.load(lenient)
-    unreadable = tuple(_unreadable(dataset))
     undefined, doubtful = _undefined(dataset, config, spec)
+    images = _images(dataset)
+    unreadable = tuple(BadRecord(image.name, image.look.problem) for image in images if image.look.problem)
+    left = (image.label for image in images if not image.look.problem)
+    check_classes((image.label for image in images), left, unreadable, dataset.root)
     return CheckedDataset(
         replace(dataset, notes=(*dataset.notes, *doubtful)),
         unreadable,
-        tuple(_leaks(dataset)),
-        _refusal(lenient, unreadable),
+        leaks=tuple(leaks(dataset, [image.look.digest for image in images])),
+        alike=tuple(_alike(images)),
+        several_frames=tuple(str(image) for image in images if image.look.frames > 1),
+        refusal=_refusal(lenient, unreadable),
         config=_absolute(config),
         columns=lines,
         undefined=tuple(undefined),
@@ -109,14 +127,18 @@ def report(checked: CheckedDataset) -> str:
     lines += _listed("bad records, left out", dropped)
     lines += _listed("records repaired or doubtful, kept", kept)
     lines += _listed("images that cannot be read", [f"{r.place}: {r.problem}" for r in checked.unreadable])
+    lines += _listed("images of several frames, of which the first is used", checked.several_frames)
     lines += _listed("images in more than one split", checked.leaks)
+    lines += _listed("images that look like one of another split (copies? look at them)", checked.alike)
     lines += [f"note: {note}" for note in dataset.notes]
     lines += checked.undefined
     if checked.refusal is not None:
         lines.append(_MEND)
     elif checked.undefined:
         lines.append("A sweep for this stops here.")
-    else:
+    if checked.leaks:
+        lines.append(_LEAK)
+    if checked.good:
         lines.append("A sweep can use it as it is.")
     return "\n".join([*lines, "", "To sweep it, write into sweep.yaml:", "", checked.block])
 
@@ -144,6 +166,10 @@ def write_manifest(checked: CheckedDataset, path: Path) -> None:
         manifest(checked.dataset, path, contents=True)
 
 
+_LEAK = (
+    "A sweep would be measured on images that it was trained on or chosen by: keep each of these in one split only. "
+    "It runs, and says so."
+)
 _MEND = "A sweep stops here: mend these records, or set data.on_bad to 'skip' to leave them out."
 
 
@@ -168,21 +194,41 @@ def _undefined(dataset: Dataset, config: DataConfig, spec: SweepSpec | None) -> 
     return never, [] if never else on_data.undefined(plain, dataset)
 
 
-def _unreadable(dataset: Dataset) -> Iterator[BadRecord]:
+@dataclass(frozen=True)
+class _Image:
+    """A file of a split, and what a look at it told."""
+
+    name: str
+    split: str
+    label: str
+    look: Look
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.split})"
+
+
+def _images(dataset: Dataset) -> list[_Image]:
+    """All of the dataset, split by split."""
+    images = []
     for split in SPLITS:
-        paths = dataset.splits[split].paths
-        for path, problem in zip(paths, contents.unreadable(paths), strict=True):
-            if problem:
-                yield BadRecord(path.relative_to(dataset.root).as_posix(), problem)
+        part = dataset.splits[split]
+        looks = contents.looks(dataset.root, part.paths)
+        for path, label, look in zip(part.paths, part.labels_N, looks, strict=True):
+            images.append(_Image(path.relative_to(dataset.root).as_posix(), split, dataset.classes[label], look))
+    return images
 
 
-def _leaks(dataset: Dataset) -> Iterator[str]:
-    files = [(split, path) for split in SPLITS for path in dataset.splits[split].paths]
-    hashes = contents.digests(dataset.root, [path for _, path in files])
-    for positions in contents.identical(hashes):
-        if len({files[i][0] for i in positions}) > 1:
-            copies = (f"{files[i][1].relative_to(dataset.root).as_posix()} ({files[i][0]})" for i in positions)
-            yield ", ".join(few(copies))
+def _alike(images: Sequence[_Image]) -> Iterator[str]:
+    """Those that look like one of an earlier split, but do not have its bytes."""
+    earlier: list[_Image] = []
+    for split in SPLITS:
+        here = [image for image in images if image.split == split]
+        copied = {image.look.digest for image in earlier}
+        found = pixels.alike([image.look.outline for image in here], [image.look.outline for image in earlier])
+        for image, other in zip(here, found, strict=True):
+            if other is not None and image.look.digest not in copied:
+                yield f"{image} is like {earlier[other]}"
+        earlier += here
 
 
 def _refusal(config: DataConfig, unreadable: tuple[BadRecord, ...]) -> str | None:
@@ -237,5 +283,5 @@ def _thumbnail(dataset: Dataset, image: str) -> Any:
     from trainables.data.images.transform import Transform
 
     with Image.open(dataset.root / image) as opened:
-        transform = Transform(THUMBNAIL, "shorter", crop_bottom=dataset.crop_bottom)
+        transform = Transform(THUMBNAIL, "shorter", crop_bottom=dataset.crop_bottom, upright=dataset.upright)
         return transform(opened).transpose(1, 2, 0)

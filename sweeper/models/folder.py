@@ -106,6 +106,7 @@ def _write(out: Path, folder: SweepFolder, point: Point, *, asked: str, merge: b
         fit.weights,
         out,
         crop_bottom=dataset.get("crop_bottom", 0),
+        upright=dataset.get("upright", False),
         merge=merge,
     )
     facts = CardFacts(

@@ -41,13 +41,15 @@ def extended(spec: SweepSpec, trials: int) -> SweepSpec:
 def amended(spec: SweepSpec, wanted: SweepSpec) -> tuple[SweepSpec, list[str]]:
     """`spec` as `wanted` would have it, and what that changes, a line each.
 
-    Name and places stay; so does the population that nsga2 was given by default, though the budget grows, and how fits
-    are measured where `wanted` does not say it.
+    Name and places stay; so does the population that nsga2 was given by default, though the budget grows, and how
+    images are turned and fits measured, where `wanted` does not say it.
 
     Raises:
         UserError: trials of before and after would not be comparable, or the budget would shrink.
     """
     kept: dict[str, Any] = {} if "metrics" in wanted.model_fields_set else {"metrics": spec.metrics.model_dump()}
+    if "exif" not in wanted.data.model_fields_set:
+        kept["data.exif"] = spec.data.exif
     wanted = anchored(wanted)
     if wanted.storage.study not in (None, spec.storage.study):
         raise UserError(f"storage.study is {spec.storage.study}, and cannot change: the sweep's memory is there.")

@@ -15,6 +15,7 @@ from sweeper.errors import UserError
 from sweeper.spec import yaml_text as yaml
 from sweeper.spec.faults import Fault, Faults, slips
 from sweeper.spec.model import SweepSpec
+from trainables.data import DATASETS
 
 END = "\n..."  # of what `dump` writes
 OLDER = {"metrics": {"min_group": 1, "ece_bins": 15}}  # how releases measured whose specs do not say it
@@ -24,7 +25,10 @@ def completed(identity: Mapping[str, Any]) -> dict[str, Any]:
     """An identity that an older release wrote, with what that did not know yet as it was then."""
     default = SweepSpec.model_validate({"name": "unnamed"}).identity()
     fixed = ("data", "backbone", "search", "train")
-    return {**default, **OLDER, **identity} | {part: {**default[part], **identity[part]} for part in fixed}
+    full = {**default, **OLDER, **identity} | {part: {**default[part], **identity[part]} for part in fixed}
+    if "exif" not in identity["data"]:
+        full["data"]["exif"] = _older_exif(full["data"]["name"])
+    return full
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> list[str]:
@@ -62,8 +66,16 @@ def load_kept(path: Path) -> SweepSpec:
         UserError: as `load` does.
     """
     spec = load(path)
-    # Fits of one sweep are measured alike: without a least group where it began so.
-    return spec if "metrics" in spec.model_fields_set else changed(spec, OLDER)
+    # Fits of one sweep see the same pixels and are measured alike: not turned, without a least group, if it began so.
+    older: dict[str, Any] = {} if "metrics" in spec.model_fields_set else dict(OLDER)
+    if "exif" not in spec.data.model_fields_set:
+        older["data.exif"] = _older_exif(spec.data.name)
+    return changed(spec, older) if older else spec
+
+
+def _older_exif(dataset: str) -> str | None:
+    """What `data.exif` was before it could be set."""
+    return "ignore" if "exif" in DATASETS[dataset].options else None
 
 
 def parse(text: str, source: str = "sweep.yaml") -> SweepSpec:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from PIL import Image
 from dashboards.ink.contact_sheet import THUMBNAIL, Cell, contact_sheet
 from sweeper.cli import data_check, main
 from tests.data.trees import RACELESS_FACES, VARIANTS, picture, table
+from trainables.data import contents
 from trainables.data.base import SPLITS
 from trainables.data.datasets import layout
+from trainables.data.images import pixels
 from trainables.errors import UserError
 
 
@@ -124,6 +128,67 @@ def test_the_same_bytes_in_two_splits_are_told_and_twins_in_one_are_not(tmp_path
     (tmp_path / "1.png").write_bytes((tmp_path / "0.png").read_bytes())  # val and train
     (tmp_path / "5.png").write_bytes((tmp_path / "2.png").read_bytes())  # both test
     assert data_check.check(tmp_path).leaks == ("0.png (train), 1.png (val)",)
+
+
+def test_a_leak_is_the_verdict_and_not_a_line_above_it(tmp_path: Path, capsys) -> None:
+    csv(tmp_path)
+    (tmp_path / "1.png").write_bytes((tmp_path / "0.png").read_bytes())
+    assert main.main(["data", "check", str(tmp_path)]) == 2
+    shown = capsys.readouterr().out
+    assert "images in more than one split: 1\n  0.png (train), 1.png (val)\n" in shown
+    assert "keep each of these in one split only" in shown
+    assert "A sweep can use it as it is" not in shown
+    assert data_check.check(tmp_path).refusal is None
+
+
+def test_a_near_copy_in_another_split_is_a_warning(tmp_path: Path, capsys) -> None:
+    csv(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((64, 64), Image.Resampling.BICUBIC).save(tmp_path / "2.png")  # test
+    Image.open(tmp_path / "2.png").resize((48, 48)).save(tmp_path / "3.png")  # train
+    Image.open(tmp_path / "2.png").convert("RGBA").save(tmp_path / "8.png")  # test too
+    checked = data_check.check(tmp_path)
+    assert checked.alike == ("2.png (test) is like 3.png (train)", "8.png (test) is like 3.png (train)")
+    assert checked.good
+    assert main.main(["data", "check", str(tmp_path)]) == 0
+    assert "images that look like one of another split (copies? look at them): 2\n" in capsys.readouterr().out
+
+
+def test_an_image_of_several_frames_is_told(tmp_path: Path) -> None:
+    csv(tmp_path)
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime")]
+    frames[0].save(tmp_path / "1.png", save_all=True, append_images=frames[1:])
+    assert data_check.check(tmp_path).several_frames == ("1.png (val)",)
+
+
+def test_a_second_check_decodes_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "_SETTLED_NS", -contents._SETTLED_NS)  # these files are old enough
+    csv(tmp_path)
+    (tmp_path / "4.png").write_text("no image")
+    first = data_check.check(tmp_path)
+    decoded: list[object] = []
+    problem = pixels.problem
+
+    def counted(file: io.BufferedReader, use: Callable[[Image.Image], object]) -> str | None:
+        decoded.append(file)
+        return problem(file, use)
+
+    monkeypatch.setattr(pixels, "problem", counted)
+    assert data_check.check(tmp_path).to_json() == first.to_json()
+    assert decoded == []
+    before = (tmp_path / "6.png").stat()
+    (tmp_path / "6.png").write_bytes((tmp_path / "5.png").read_bytes()[: before.st_size].ljust(before.st_size, b"\0"))
+    os.utime(tmp_path / "6.png", ns=(before.st_atime_ns, before.st_mtime_ns))  # the same size and time, other bytes
+    data_check.check(tmp_path)
+    assert len(decoded) == 1
+
+
+def test_a_class_of_which_nothing_can_be_read_would_stop_a_sweep(tmp_path: Path) -> None:
+    folder(tmp_path)
+    for image in (tmp_path / "b").iterdir():
+        image.write_text("no image")
+    with pytest.raises(UserError, match=r"class b has no image that can be used\.\n  b/\d+\.png: is not an image"):
+        data_check.check(tmp_path)
 
 
 def test_many_copies_of_an_image_are_told_in_one_short_line(tmp_path: Path) -> None:

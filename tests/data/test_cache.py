@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ from timm.data.transforms_factory import create_transform
 
 from tests.data.trees import picture
 from trainables.data.base import SPLITS, Dataset, Split
-from trainables.data.images import cache, draft
+from trainables.data.images import cache, draft, pixels
 from trainables.data.images.cache import Images, decoded
 from trainables.data.images.transform import Transform
 from trainables.errors import UserError
@@ -59,7 +60,7 @@ def folder() -> Path:
     return found.parent
 
 
-def pixels(dataset: Dataset, split: str, transform: Transform) -> np.ndarray:
+def expected(dataset: Dataset, split: str, transform: Transform) -> np.ndarray:
     return np.stack([transform(Image.open(path)) for path in dataset.splits[split].paths])
 
 
@@ -67,7 +68,7 @@ def test_row_i_shows_record_i_whatever_its_mode_and_shape(dataset: Dataset) -> N
     found = decoded(dataset, "train", SMALL)
     assert found.images_NCHW.shape == (PER_SPLIT, 3, 8, 8)
     assert found.images_NCHW.dtype == np.uint8
-    assert (found.images_NCHW == pixels(dataset, "train", SMALL)).all()
+    assert (found.images_NCHW == expected(dataset, "train", SMALL)).all()
     assert not (decoded(dataset, "val", SMALL).images_NCHW == found.images_NCHW).all()
 
 
@@ -94,7 +95,7 @@ def test_waterbirds_usual_transform_is_a_squash_to_256_and_the_middle_224() -> N
 
 def test_a_banner_is_cut_off_before_all_else(dataset: Dataset) -> None:
     cut = decoded(replace(dataset, crop_bottom=3), "train", SMALL)
-    assert (cut.images_NCHW == pixels(dataset, "train", replace(SMALL, crop_bottom=3))).all()
+    assert (cut.images_NCHW == expected(dataset, "train", replace(SMALL, crop_bottom=3))).all()
     assert cut.hash != decoded(dataset, "train", SMALL).hash
 
 
@@ -172,7 +173,7 @@ def test_a_killed_build_goes_on_after_its_last_whole_chunk(
         seen = kill_at(99, patch)
         found = decoded(dataset, "train", SMALL)
     assert len(seen) == PER_SPLIT - position // 4 * 4
-    assert (found.images_NCHW == pixels(dataset, "train", SMALL)).all()
+    assert (found.images_NCHW == expected(dataset, "train", SMALL)).all()
     assert not (folder() / "draft").exists()
 
 
@@ -192,7 +193,7 @@ def test_a_draft_that_was_torn_is_believed_only_where_its_checksums_agree(
         seen = kill_at(99, patch)
         found = decoded(dataset, "train", SMALL)
     assert len(seen) == 6  # records 0 to 3 again, and 8 and 9
-    assert (found.images_NCHW == pixels(dataset, "train", SMALL)).all()
+    assert (found.images_NCHW == expected(dataset, "train", SMALL)).all()
 
 
 def truncate() -> None:
@@ -228,7 +229,7 @@ def test_a_torn_array_is_built_again_and_says_so(dataset: Dataset, tear: object)
     assert callable(tear)
     tear()
     found = decoded(dataset, "train", SMALL)
-    assert (found.images_NCHW == pixels(dataset, "train", SMALL)).all()
+    assert (found.images_NCHW == expected(dataset, "train", SMALL)).all()
     assert found.hash == first
     assert [note for note in found.notes if note.startswith("decoded images were damaged and are built again")]
     assert decoded(dataset, "train", SMALL).notes == ()
@@ -301,7 +302,7 @@ def test_skip_leaves_the_same_images_out_everywhere_and_in_the_hash(dataset: Dat
         assert part.paths == tuple(p for p in dataset.splits[split].paths if p.stem != str(gone))
         assert part.labels_N.tolist() == [i % 2 for i in range(PER_SPLIT) if i != gone]
         assert found.kept_N.tolist() == [i for i in range(PER_SPLIT) if i != gone]
-        assert (found.images_NCHW == pixels(reduced.dataset, split, SMALL)).all()
+        assert (found.images_NCHW == expected(reduced.dataset, split, SMALL)).all()
     again = Images(dataset, SMALL, SKIP)
     assert again.dataset.split_hash == reduced.dataset.split_hash
 
@@ -317,6 +318,39 @@ def test_a_split_without_one_readable_image_is_refused(dataset: Dataset) -> None
         path.write_text("not an image")
     with pytest.raises(UserError, match=r"none of the 10 images can be read. The first: .*val/0.jpg: is not an image"):
         Images(dataset, SMALL, DataConfig(on_bad="skip", max_bad=1))
+
+
+def test_a_class_without_one_readable_image_is_refused(dataset: Dataset) -> None:
+    odd = [path for split in SPLITS for path in dataset.splits[split].paths[1::2]]
+    for path in odd:
+        path.write_text("not an image")
+    with pytest.raises(UserError, match=r"class odd has no image that can be used\.\n  train/1\.jpg: is not an image"):
+        Images(dataset, SMALL, DataConfig(on_bad="skip", max_bad=1))
+
+
+def test_the_same_heic_is_another_array_once_its_decoder_is_there(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels.readable()
+    path = dataset.splits["train"].paths[0]
+    Image.new("RGB", (32, 32), "red").save(path, "HEIF")
+    with monkeypatch.context() as patch:
+        patch.setattr(pixels, "readable", lambda: ("JPEG", "PNG"))
+        assert [record.problem for record in Images(dataset, SMALL, SKIP).dataset.bad] == [
+            "is HEIC, which needs the package pillow-heif: pip install 'sweeper[heic]'"
+        ]
+    assert Images(dataset, SMALL, SKIP).dataset.bad == ()
+
+
+def test_photos_are_turned_where_the_dataset_says_so(dataset: Dataset) -> None:
+    path = dataset.splits["train"].paths[0]
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(path).convert("RGB").save(path, exif=exif.tobytes())
+    as_stored = decoded(dataset, "train", SMALL)
+    turned = decoded(replace(dataset, upright=True), "train", SMALL)
+    assert turned.hash != as_stored.hash
+    assert (turned.images_NCHW[0] == as_stored.images_NCHW[0, :, ::-1, ::-1]).all()
 
 
 def test_who_looks_at_train_alone_decodes_train_alone(dataset: Dataset) -> None:
@@ -338,11 +372,11 @@ def test_a_file_that_the_system_refuses_is_not_called_bad_data(
 ) -> None:
     """It may be readable tomorrow, and the cache would remember it as bad for ever."""
 
-    def broken(self: Path) -> bytes:
+    def broken(file: object, digest: str) -> None:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", broken)
+        patch.setattr(hashlib, "file_digest", broken)
         with pytest.raises(UserError, match=r"train/0.jpg cannot be read: Input/output error. Mend that"):
             Images(dataset, SMALL, SKIP)
     assert Images(dataset, SMALL, SKIP).dataset.bad == ()

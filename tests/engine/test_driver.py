@@ -58,6 +58,21 @@ def test_a_spec_that_does_not_say_how_to_measure_leaves_that_as_it_was(tmp_path:
         amending.amended(was, spec(tmp_path, "metrics: {min_group: 10}\n"))
 
 
+def test_a_sweep_that_began_before_photos_were_turned_goes_on_without(tmp_path: Path) -> None:
+    mine = spec(tmp_path, f"data: {{name: folder, root: {tmp_path}}}\n")
+    text = loading.dump(mine)
+    assert loading.parse(text).identity()["data"]["exif"] is None
+    older = "".join(line for line in text.splitlines(keepends=True) if "exif" not in line)
+    (tmp_path / "spec.yaml").write_text(older)
+    kept = loading.load_kept(tmp_path / "spec.yaml")
+    assert kept.data.exif == "ignore"
+    began = mine.identity()
+    del began["data"]["exif"]
+    assert loading.difference(loading.completed(began), kept.identity()) == []
+    assert amending.amended(kept, mine.model_copy(update={"data": kept.data}))[0].data.exif == "ignore"
+    assert amending.amended(kept, loading.parse(older))[0].data.exif == "ignore"
+
+
 def test_fits_without_their_study_are_never_taken_for_a_fresh_start(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path / "birds")
     write_bytes(folder.spec, loading.dump(spec(tmp_path)).encode())

@@ -10,9 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from PIL import Image
 
 from sweeper.cli import main
 from sweeper.errors import UserError
@@ -27,6 +29,7 @@ from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial
 from tests import hostile
 from trainables import serving
+from trainables.data.images.transform import Transform
 from trainables.finetuning import FineTuning
 from trainables.params import Params
 from trainables.task import BackboneConfig
@@ -276,7 +279,18 @@ def test_what_is_no_image_and_what_is_no_model_are_said(tmp_path: Path) -> None:
         list(serving.predict(tmp_path, []))
     (tmp_path / "x.jpg").write_text("not an image")
     with pytest.raises(UserError, match=r"x\.jpg is not an image"):
-        serving._open(tmp_path / "x.jpg")
+        serving._pixels(tmp_path / "x.jpg", Transform())
+
+
+def test_a_photo_is_turned_for_a_prediction_as_it_was_for_training(tmp_path: Path) -> None:
+    stored = np.zeros((32, 32, 3), np.uint8)
+    stored[:16] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(stored).save(tmp_path / "photo.png", exif=exif.tobytes())
+    assert (serving._pixels(tmp_path / "photo.png", Transform(32)) == stored.transpose(2, 0, 1)).all()
+    turned = serving._pixels(tmp_path / "photo.png", Transform(32, upright=True))
+    assert (turned == stored[::-1].transpose(2, 0, 1)).all()
 
 
 @pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "open_clip:ViT-B-32"])
@@ -294,8 +308,6 @@ def test_the_families_leave_home_too(name: str, tmp_path: Path) -> None:
     adapters.save_adapter(model, tmp_path / "weights", built)
     packed = serving.pack(config, params, ["a", "b", "c"], tmp_path / "weights", tmp_path / "out", merge=True)
     (tmp_path / "out" / "README.md").write_text(f"```python\n{packed.code}```")
-    from PIL import Image
-
     Image.effect_noise((300, 260), 80).save(tmp_path / "noise.png")
     (answer,) = serving.predict(tmp_path / "out", [tmp_path / "noise.png"])
     (said,) = plainly([tmp_path / "out"], [tmp_path / "noise.png"])

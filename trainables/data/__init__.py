@@ -42,7 +42,10 @@ DATASETS = Table(
             attribute=False,
         ),
         "csv": DatasetEntry(
-            f"{_FILES}.custom:load_table", "a table of your own images", "yours", ("columns", "images", "partition")
+            f"{_FILES}.custom:load_table",
+            "a table of your own images",
+            "yours",
+            ("columns", "images", "partition", "exif"),
         ),
         "digits-on-scenes": DatasetEntry(
             f"{_FILES}.digits:load",
@@ -53,6 +56,7 @@ DATASETS = Table(
             f"{_FILES}.custom:load_folder",
             "a folder of your own images, one folder for each class",
             "yours",
+            ("exif",),
             attribute=False,
         ),
         "geode": DatasetEntry(

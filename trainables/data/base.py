@@ -96,7 +96,8 @@ class Dataset:
 
     `shared_labels` says that classes and attribute values mean the same things by index (as in
     Waterbirds: landbird/land, waterbird/water), which is what makes sensitive accuracy defined.
-    `crop_bottom` rows of pixels are cut off below before anything else happens to an image.
+    Images are turned `upright` by their EXIF orientation, and `crop_bottom` rows of pixels are cut off below, before
+    anything else happens to them.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     licence: str = "unknown"
     crop_bottom: int = 0
+    upright: bool = False
 
     def groups(self, split: str, kind: str) -> Groups:
         """The groups of `split` by class, attribute or cell (cell = A * class + attribute).

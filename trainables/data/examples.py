@@ -199,6 +199,18 @@ def settle(bad: Sequence[BadRecord], total: int, config: DataConfig, source: obj
     raise UserError(f"{source}: {len(dropped)} of {total} records are bad, and {rule}:\n{shown}\n{mend}")
 
 
+def check_classes(listed: Iterable[str], left: Iterable[str], bad: Sequence[BadRecord], source: object) -> None:
+    """Refuses to go on without a class: a task of fewer classes is another task.
+
+    Raises:
+        UserError: a class that is `listed` has none of the images that are `left`; shows the first of the `bad` ones.
+    """
+    if lost := sorted(set(listed) - set(left)):
+        shown = "".join(f"\n  {line}" for line in few((f"{record.place}: {record.problem}" for record in bad), 5))
+        names = f"{'classes' if len(lost) > 1 else 'class'} {', '.join(few(lost))}"
+        raise UserError(f"{source}: {names} has no image that can be used.{shown}\nMend that, or take the class out.")
+
+
 def conflicts(examples: Sequence[Example], digests: Sequence[str | None]) -> list[BadRecord]:
     """Files with the same bytes that are said to show different things. They are kept, all in one split."""
     records = []

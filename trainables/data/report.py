@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from trainables.data.base import SPLITS, Dataset
-from trainables.data.contents import digests
+from trainables.data.contents import digests, identical
 from trainables.errors import few
 from trainables.files import write_text
 
@@ -33,6 +33,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "notes": list(dataset.notes),
         "licence": dataset.licence,
         "crop_bottom": dataset.crop_bottom,
+        "upright": dataset.upright,
     }
 
 
@@ -62,6 +63,32 @@ def manifest(dataset: Dataset, path: Path, *, contents: bool = False) -> None:
     table.writerows(_rows(dataset, contents))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text.getvalue())
+
+
+def leaks(dataset: Dataset, hashes: Sequence[str | None]) -> list[str]:
+    """A line for each image that several splits hold with the same bytes: its files, with their splits.
+
+    `hashes` are of the files' bytes, split by split.
+    """
+    files = [(split, path) for split in SPLITS for path in dataset.splits[split].paths]
+    lines = []
+    for positions in identical(hashes):
+        if len({files[i][0] for i in positions}) > 1:
+            copies = (f"{files[i][1].relative_to(dataset.root).as_posix()} ({files[i][0]})" for i in positions)
+            lines.append(", ".join(few(copies)))
+    return lines
+
+
+def leak_note(dataset: Dataset) -> str | None:
+    """A sentence on them, for whoever is about to use the dataset; None where there are none."""
+    paths = [path for split in SPLITS for path in dataset.splits[split].paths]
+    found = leaks(dataset, digests(dataset.root, paths))
+    if not found:
+        return None
+    return (
+        f"{len(found)} image{'s are' if len(found) > 1 else ' is'} in more than one split, with the same bytes: "
+        f"{'; '.join(few(found, 3))}. What is measured on them was seen before. 'sweeper data check' lists them."
+    )
 
 
 def _counts(dataset: Dataset, split: str) -> dict[str, Any]:

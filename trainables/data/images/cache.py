@@ -1,6 +1,6 @@
 """Images decoded and resized once per machine, into one memory-mapped array that all processes share.
 
-One folder per array, named after the files' names, sizes and times and the transform:
+One folder per array, named after the files' names and bytes and the transform:
 
     <cache>/decoded/<key>/images.u8      uint8 [N, 3, S, S]: the readable records, in their order
     <cache>/decoded/<key>/manifest.json  shape, content hash, checksums, what could not be read
@@ -30,7 +30,9 @@ from filelock import FileLock
 
 from trainables.arrays import Ints, Pixels
 from trainables.data.base import SPLITS, BadRecord, Dataset
-from trainables.data.examples import settle
+from trainables.data.contents import digests
+from trainables.data.examples import check_classes, settle
+from trainables.data.images import pixels
 from trainables.data.images.draft import CHUNK, Draft
 from trainables.data.images.transform import Transform
 from trainables.errors import UserError
@@ -38,7 +40,7 @@ from trainables.files import write_text
 from trainables.task import DataConfig, cache_root
 
 _LOG = logging.getLogger(__name__)
-_FORMAT = 1
+_FORMAT = 2  # of the array, and of the rules by which a file becomes pixels
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,11 @@ class Images:
         total = sum(len(source.splits[name]) for name in SPLITS) + sum(record.dropped for record in source.bad)
         settle(bad, total, config, source.root)
         kept = {name: source.splits[name].part(self.split(name).kept_N) for name in SPLITS}
+        whole, left = (
+            [source.classes[label] for part in splits.values() for label in part.labels_N]
+            for splits in (source.splits, kept)
+        )
+        check_classes(whole, left, bad, source.root)
         return replace(source, splits=kept, bad=tuple(bad))
 
 
@@ -99,17 +106,17 @@ def decoded(dataset: Dataset, split: str, transform: Transform, *, workers: int 
     Raises:
         UserError: an image is missing or corrupt (named), or the disk is full.
     """
-    pixels = readable(dataset, split, transform, workers=workers)
-    settle(pixels.bad, len(dataset.splits[split]), DataConfig(on_bad="fail"), dataset.root)
-    return pixels
+    found = readable(dataset, split, transform, workers=workers)
+    settle(found.bad, len(dataset.splits[split]), DataConfig(on_bad="fail"), dataset.root)
+    return found
 
 
 def readable(dataset: Dataset, split: str, transform: Transform, *, workers: int = 1) -> Decoded:
     """The pixels of the records of one split that can be read; `bad` has the others, by their place below the root."""
     paths = dataset.splits[split].paths
-    transform = replace(transform, crop_bottom=dataset.crop_bottom)
+    transform = replace(transform, crop_bottom=dataset.crop_bottom, upright=dataset.upright)
     names = [os.path.relpath(path, dataset.root) for path in paths]  # a dataset that moves keeps its array
-    key = _key(paths, names, transform)
+    key = _key(names, digests(dataset.root, paths), transform)
     folder = cache_root() / "decoded" / key
     manifest, notes = _whole(folder), []
     if manifest is None:
@@ -122,15 +129,12 @@ def readable(dataset: Dataset, split: str, transform: Transform, *, workers: int
     return _open(folder, manifest, names, notes)
 
 
-def _key(paths: tuple[Path, ...], names: list[str], transform: Transform) -> str:
-    """Cheap to know: names, sizes and times, not bytes. An edited file has another key."""
-    digest = hashlib.sha256(json.dumps([_FORMAT, asdict(transform)]).encode())
-    for path, name in zip(paths, names, strict=True):
-        try:
-            stat = path.stat()
-            digest.update(f"\x1e{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}".encode())
-        except FileNotFoundError:
-            digest.update(f"\x1e{name}\x1fmissing".encode())
+def _key(names: list[str], contents: list[str | None], transform: Transform) -> str:
+    """Other bytes have another key; so has the same HEIC, a bad record, once its decoder is installed."""
+    rules = [_FORMAT, asdict(transform), pixels.HEIF in pixels.readable()]
+    digest = hashlib.sha256(json.dumps(rules).encode())
+    for name, content in zip(names, contents, strict=True):
+        digest.update(f"\x1e{name}\x1f{content}".encode())
     return digest.hexdigest()[:20]
 
 

@@ -6,8 +6,6 @@ whose line is whole and whose pixels agree with it is never decoded again.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 import zlib
@@ -17,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from trainables.arrays import Ints, Pixels
-from trainables.data.contents import decoding_problem
+from trainables.data import contents
+from trainables.data.images import pixels
 from trainables.data.images.transform import Transform
-from trainables.errors import UserError
 
 CHUNK = 256
 
@@ -62,7 +59,7 @@ class Draft:
         Raises:
             UserError: a file is there but the system cannot read it (permission, broken disk).
         """
-        Image.preinit()  # before the threads, which would all do it
+        pixels.readable()  # before the threads, which would all load them
         missing = [chunk for chunk in range(-(-len(self._paths) // CHUNK)) if chunk not in self._done]
         with ThreadPoolExecutor(max(1, workers)) as pool, (self._folder / "journal").open("a") as journal:
             journal.write("\n")  # ends a line that a kill cut short
@@ -118,11 +115,8 @@ def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.
 
 def _read(path: Path, transform: Transform, row: Pixels) -> tuple[str, str | None]:
     """Writes the image's pixels to `row` [3, S, S]; returns the hash of the file and what is wrong with it."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return "missing", "no such file"
-    except OSError as error:  # may be gone tomorrow: not to be kept as a fact about the data
-        raise UserError(f"{path} cannot be read: {error.strerror}. Mend that and start again.") from error
-    problem = decoding_problem(io.BytesIO(data), lambda image: np.copyto(row, transform(image)))
-    return hashlib.sha256(data).hexdigest()[:32], problem
+    with contents.reading(path) as file:
+        if file is None:
+            return "missing", contents.NO_FILE
+        digest = contents.digest(file)
+        return digest, pixels.problem(file, lambda image: np.copyto(row, transform(image)))

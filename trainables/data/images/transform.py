@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from trainables.arrays import Pixels
+from trainables.data.images import pixels
 
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -26,8 +27,8 @@ class Transform:
     """Resize, then cut the middle `size` x `size` out; as timm's and Waterbirds' evaluation transforms do.
 
     `squash` makes both sides `size / crop_pct`, whatever their ratio; `shorter` keeps the ratio and makes
-    the shorter side so. `crop_bottom` rows are cut off below before that. EXIF rotation is not applied, as
-    in the papers' loaders.
+    the shorter side so. Before that the image is turned `upright`, as its EXIF orientation says (the papers' loaders do
+    not), and `crop_bottom` rows are cut off below.
     """
 
     size: int = 224
@@ -35,6 +36,7 @@ class Transform:
     crop_pct: float = 1.0
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
     crop_bottom: int = 0
+    upright: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 1 or not 0 < self.crop_pct <= 1:
@@ -46,11 +48,17 @@ class Transform:
             )
 
     def __call__(self, image: Image.Image) -> Pixels:
-        """The pixels [3, S, S] of `image`, converted to RGB."""
-        rgb = image.convert("RGB")
+        """The pixels [3, S, S] of `image`, in RGB as `pixels` says.
+
+        Raises:
+            ValueError: the image has no such pixels, or is so narrow that it would not fit in memory once it is scaled.
+        """
+        rgb = pixels.rgb(image, upright=self.upright)
         if self.crop_bottom:
-            rgb = rgb.crop((0, 0, image.width, max(1, image.height - self.crop_bottom)))
+            rgb = rgb.crop((0, 0, rgb.width, max(1, rgb.height - self.crop_bottom)))
         width, height = self._scaled(*rgb.size)
+        if width * height > pixels.MOST_PIXELS:
+            raise ValueError(f"it is {rgb.width} x {rgb.height}, too narrow to be scaled to a side of {self.size}")
         resized = rgb.resize((width, height), _FILTERS[self.interpolation])
         # Rounded as torchvision's CenterCrop rounds; a pixel to the side would be another image.
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
