@@ -22,9 +22,10 @@ from trainables.data.base import Dataset
 from trainables.errors import FitError, UserError
 from trainables.finetuning import FineTuning
 from trainables.methods import METHODS
-from trainables.metrics import METRICS
+from trainables.methods.variance import VariancePenalty
+from trainables.metrics import METRICS, Predictions, evaluate
 from trainables.params import Params, exists
-from trainables.task import DataConfig, Task, TrainConfig
+from trainables.task import DataConfig, MetricsConfig, Task, TrainConfig
 
 EPOCHS = 3
 TASK = Task(groups="cell", train=TrainConfig(flip=True))
@@ -289,6 +290,73 @@ def test_an_evaluation_has_every_metric_and_every_group(tuning: FineTuning) -> N
     assert sum(cells.values()) == len(third(DataConfig()).splits["val"])
 
 
+@pytest.fixture(scope="module")
+def otherwise(little_data: None) -> FineTuning:
+    """Where the task says something else than the defaults."""
+    train = TrainConfig(reduction="mean", precision="bf16")
+    return prepared(Task(groups="attribute", train=train, metrics=MetricsConfig(min_group=3, ece_bins=7)))
+
+
+def test_an_evaluation_is_every_metric_of_the_answers_as_the_task_asks_for_them(otherwise: FineTuning) -> None:
+    otherwise.aim(params("lora"), seed=0)
+    whole = third(DataConfig())
+    part = whole.splits["val"]
+    log_probs_NC = otherwise.log_probs("val", np.arange(len(part)))
+    expected = Predictions(
+        part.labels_N,
+        log_probs_NC.argmax(1),
+        log_probs_NC,
+        whole.classes,
+        part.attributes_N,
+        whole.attributes,
+        shared_labels=True,
+        train_cell_counts=whole.groups("train", "cell").counts_G,
+        penalised="attribute",
+        min_group=3,
+        ece_bins=7,
+    )
+    assert otherwise.evaluate("val").to_json() == evaluate(expected).to_json()
+    few = np.array([5, 2, 9])
+    np.testing.assert_allclose(otherwise.log_probs("val", few), log_probs_NC[few], atol=0.02)  # bfloat16's batches
+
+
+def test_in_bfloat16_the_answers_are_float32(otherwise: FineTuning) -> None:
+    otherwise.aim(params("lora"), seed=0)
+    with otherwise.runtime.autocast():
+        logits_NC = otherwise._fit.model(otherwise._split("val").take(slice(0, 8)))
+    assert logits_NC.dtype == torch.float32
+    assert not torch.equal(logits_NC, logits_NC.bfloat16().float())
+
+
+def test_the_method_sees_the_groups_of_the_task_as_often_as_the_rows_have_them(otherwise: FineTuning) -> None:
+    part = third(DataConfig()).splits["train"]
+    rows = np.concatenate([np.flatnonzero(part.attributes_N == 0)[:30], np.flatnonzero(part.attributes_N == 1)[:10]])
+    otherwise.aim(params("lora-reweight"), seed=0, rows=rows)
+    torch.testing.assert_close(otherwise._fit.objective.weight_G, torch.tensor([40 / 60, 40 / 20]))
+    otherwise.aim(params("fairlora", **{"lambda": 2.0}), seed=0)
+    assert otherwise._fit.objective == VariancePenalty(weight=2.0, groups=2, reduction="mean")
+
+
+def test_images_are_normalised_with_the_backbones_own_numbers(tuning: FineTuning) -> None:
+    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (tuning._backbone.mean, tuning._backbone.std))
+    samples = tuning._split("train")
+    pixels = samples.images_N3HW[:4]
+    torch.testing.assert_close(samples.take(slice(0, 4)), (pixels / 255 - mean) / std)
+
+
+def test_a_head_is_drawn_from_the_seed_and_the_body_is_the_backbones(tuning: FineTuning) -> None:
+    pristine, heads = tuning._backbone.model.state_dict(), []
+    for seed in (0, 1, 0):
+        tuning.aim(params("fft"), seed)
+        begun = tuning._fit.model.state_dict()
+        assert all(torch.equal(begun[name], pristine[name]) for name in begun if not name.startswith("head."))
+        heads.append(begun["head.weight"].clone())
+    assert torch.equal(heads[0], heads[2])
+    assert not torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], pristine["head.weight"])
+    assert heads[0].abs().max() <= 1 / 64**0.5  # nn.Linear's own range for 64 features
+
+
 def test_an_epoch_reports_penalty_groups_and_losses(tuning: FineTuning) -> None:
     tuning.aim(params("lora"), seed=0)
     log = tuning.train_epoch()
@@ -353,6 +421,13 @@ def test_provenance_is_json_and_tells_sizes_hashes_and_versions(tuning: FineTuni
     assert found["threads"] == 1
     assert found["split_hash"] == third(DataConfig()).split_hash
     assert found["versions"]["torch"] == torch.__version__
+    assert (found["method"], found["dataset"], found["backbone"]) == ("fairlora", "digits-on-scenes", "small-vit")
+    assert found["backbone_source"] == tuning._backbone.source
+    assert found["adapted_attention_blocks"] == "3 of 3"
+    assert found["validation_examples"] == len(third(DataConfig()).splits["val"])
+    assert found["total_parameters"] == found["trainable_parameters"] + sum(
+        tensor.numel() for tensor in tuning._backbone.model.parameters()
+    )
     # rank 8 on three qkv of 64 -> 192: 3 * 8 * (64 + 192); head 64 * 2 + 2
     assert found["trainable_parameters"] == 3 * 8 * 256 + 130
 

@@ -42,6 +42,7 @@ def test_the_curve_is_that_of_scikit_learn(shift: float) -> None:
     truth = np.repeat([1, 0], [len(members_M), len(others_K)])
     fpr, tpr, _ = roc_curve(truth, np.concatenate([members_M, others_K]), drop_intermediate=False)
     assert found["auc"] == pytest.approx(roc_auc_score(truth, np.concatenate([members_M, others_K])))
+    assert (found["roc"]["fpr"][0], found["roc"]["fpr"][-1]) == (1 / 700, 1)  # from one false alarm to all
     for rate, share in zip(found["roc"]["fpr"], found["roc"]["tpr"], strict=True):
         assert share == pytest.approx(tpr[fpr <= rate + 1e-12].max())
     assert found["tpr_at_fpr"]["0.01"] == pytest.approx(tpr[fpr <= 0.01].max())

@@ -1,20 +1,19 @@
-"""Early stopping: what falls behind is not trained further, what nobody beats is, and a resume decides alike."""
+"""Early stopping in a sweep: what falls behind is trained no further, what nobody beats is; a resume decides alike.
+
+The rule itself: tests/front/test_halving.py.
+"""
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sweeper.engine import driver
 from sweeper.engine.attempt import Outcome
 from sweeper.engine.queue import FitQueue
-from sweeper.front import pareto
 from sweeper.front.halving import Halving
 from sweeper.results.results import Results
 from sweeper.spec import loading
@@ -27,68 +26,6 @@ from tests.faults import tiny
 from tests.faults.tiny import NAME, SEEDS, Silent, Tiny
 
 SIGNS = {"accuracy": 1.0, "delta_f1": -1.0}
-
-
-def seen(*points: tuple[float, float], factor: int = 3) -> Halving:
-    """Trials 0, 1, ... after the second of their twelve epochs."""
-    rule = Halving(2, factor, SIGNS)
-    for number, (accuracy, delta) in enumerate(points):
-        rule.note(number, 12, 2, {"accuracy": accuracy, "delta_f1": delta})
-    return rule
-
-
-def test_comparisons_come_after_ever_more_epochs_and_never_at_the_end() -> None:
-    assert Halving(2, 3, SIGNS).rungs(20) == (2, 6, 18)
-    assert Halving(2, 3, SIGNS).rungs(18) == (2, 6)
-    assert Halving(4, 2, SIGNS).rungs(4) == ()
-
-
-def test_the_last_of_three_ends_and_one_that_is_beaten_in_one_objective_only_does_not() -> None:
-    assert seen((0.9, 0.1), (0.8, 0.2), (0.7, 0.3)).stops(2, 12, 2)
-    assert not seen((0.9, 0.1), (0.8, 0.2), (0.7, 0.05)).stops(2, 12, 2)
-
-
-def test_fewer_than_a_factor_of_fits_are_not_compared() -> None:
-    assert not seen((0.9, 0.1), (0.7, 0.3)).stops(1, 12, 2)
-    assert seen((0.9, 0.1), (0.7, 0.3), factor=2).stops(1, 12, 2)
-
-
-def test_trials_that_came_later_other_epochs_and_trials_of_other_lengths_do_not_count() -> None:
-    rule = seen((0.5, 0.5), (0.9, 0.1), (0.9, 0.1))
-    assert not rule.stops(0, 12, 2)
-    rule.note(9, 4, 2, {"accuracy": 0.1, "delta_f1": 0.9})
-    rule.note(9, 12, 6, {"accuracy": 0.1, "delta_f1": 0.9})
-    assert not rule.stops(9, 4, 2)
-    assert not rule.stops(9, 12, 6)
-
-
-@pytest.mark.parametrize("own", [(math.nan, 0.1), (0.1, math.nan)])
-def test_an_undefined_objective_decides_nothing(own: tuple[float, float]) -> None:
-    assert not seen((0.9, 0.1), (0.8, 0.2), (0.7, 0.3), own).stops(3, 12, 2)
-    assert seen((0.9, 0.1), own, (0.8, 0.2), (0.7, 0.3)).stops(3, 12, 2)
-
-
-POINT = st.tuples(*[st.integers(0, 5).map(lambda n: n / 5)] * 2)
-
-
-@given(st.lists(POINT, min_size=1, max_size=12), st.integers(2, 4))
-def test_no_fit_of_the_front_ends_and_enough_go_on(points: list[tuple[float, float]], factor: int) -> None:
-    rule = seen(*points, factor=factor)
-    last = len(points) - 1
-    signed = [(accuracy, -delta) for accuracy, delta in points]
-    if pareto.front(signed)[-1]:
-        assert not rule.stops(last, 12, 2)
-    if rule.stops(last, 12, 2):
-        better = sum(pareto.dominates(point, signed[-1]) for point in signed)
-        assert better >= 1
-        assert len(points) >= factor
-    # whoever came last, enough of these very points go on
-    going = sum(not seen(*(points[:at] + points[at + 1 :] + [points[at]]), factor=factor).stops(last, 12, 2)
-                for at in range(len(points)))  # fmt: skip
-    assert going >= math.ceil(len(points) / factor)
-
-
-# --- in a sweep
 
 
 def asked(root: Path, trials: int = 8) -> SweepSpec:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import platform
+from importlib import metadata
+
 import pytest
 import torch
 
 from trainables.errors import FitError, UserError
-from trainables.training.runtime import Runtime
+from trainables.training.runtime import LIBRARIES, Runtime
 
 CPU = Runtime.choose("cpu", "auto")
 
@@ -14,6 +17,44 @@ CPU = Runtime.choose("cpu", "auto")
 def test_a_cpu_computes_in_fp32_unless_told_otherwise() -> None:
     assert CPU.precision == "fp32"
     assert Runtime.choose("cpu", "bf16").precision == "bf16"
+
+
+def test_left_alone_it_is_the_gpu_in_bf16_where_there_is_one_and_a_cpu_in_fp32_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert Runtime.choose("auto", "auto", 3) == Runtime(torch.device("cuda"), "bf16", 3)
+    assert Runtime.choose("cuda:1", "auto") == Runtime(torch.device("cuda:1"), "bf16")
+    assert Runtime.choose("auto", "fp32").precision == "fp32"
+    assert Runtime.choose("cpu", "auto") == Runtime(torch.device("cpu"), "fp32")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Runtime.choose("auto", "auto") == Runtime(torch.device("cpu"), "fp32")
+
+
+def test_torch_is_told_the_threads_that_were_asked_for_and_left_alone_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    for threads in (None, 3):
+        Runtime.choose("cpu", "auto", threads).use_threads()
+    assert told == [3]
+
+
+def test_provenance_names_where_and_with_what_it_was_computed() -> None:
+    found = Runtime.choose("cpu", "bf16").provenance()
+    assert (found["device_type"], found["precision"]) == ("cpu", "bf16")
+    assert found["device"] == (platform.processor() or platform.machine())
+    assert found["threads"] == torch.get_num_threads()
+    assert found["python"] == platform.python_version()
+    assert found["versions"] == {name: metadata.version(name) for name in LIBRARIES} | {"torch": torch.__version__}
+
+
+def test_the_forward_pass_is_in_bfloat16_only_where_that_was_chosen() -> None:
+    layer, one = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        with Runtime.choose("cpu", precision).autocast():
+            assert layer(one).dtype == dtype
 
 
 def test_a_device_that_torch_does_not_know_is_refused() -> None:

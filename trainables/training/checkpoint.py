@@ -27,5 +27,5 @@ def unpack(payload: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         length = int.from_bytes(payload[:8], "little")
         meta: dict[str, Any] = json.loads(json.loads(payload[8 : 8 + length])["__metadata__"]["meta"])
         return load(payload), meta
-    except (SafetensorError, KeyError, TypeError, UnicodeDecodeError) as fault:
+    except (SafetensorError, KeyError, TypeError, ValueError) as fault:
         raise ValueError(f"not a fit's state: {fault}") from fault
