@@ -53,10 +53,10 @@ def model() -> nn.Sequential:
     return made
 
 
-def fit(method: str = "fft", *, runtime: Runtime = CPU, lambda_: float = 1.0, **train: Any) -> Fit:
-    params = Params(
-        method=method, lambda_=lambda_, learning_rate=RATE, weight_decay=DECAY, epochs=EPOCHS, batch_size=BATCH
-    )
+def fit(method: str = "fft", *, runtime: Runtime = CPU, own: dict[str, float] | None = None, **train: Any) -> Fit:
+    """One fit of `model()`; `own` are the method's own parameters."""
+    shared = {"learning_rate": RATE, "weight_decay": DECAY, "epochs": EPOCHS, "batch_size": BATCH}
+    params = Params.from_flat({"method": method, **shared, **(own or {})})
     objective = METHODS[method].objective.load()(
         params=params, groups=GroupInfo(("a", "b"), tuple(np.bincount(GROUPS).tolist())), reduction="sum"
     )
@@ -144,7 +144,7 @@ def test_the_penalty_is_of_the_groups_of_each_batch_and_lambda_weighs_it() -> No
         means = torch.stack([loss_B[groups_B == g].mean() for g in groups_B.unique()])
         return 2.5 * ((means - means.mean()) ** 2).sum()
 
-    held_to(Loop(penalty=penalty), fit("fairfft", lambda_=2.5))
+    held_to(Loop(penalty=penalty), fit("fairfft", own={"lambda": 2.5}))
 
 
 def test_what_is_frozen_stays_as_it_was_though_weights_decay() -> None:
