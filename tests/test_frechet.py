@@ -105,7 +105,7 @@ def test_the_command_tells_the_distance_its_bias_what_is_unreadable_and_what_inc
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["{0}/nowhere", "{0}"], "is neither a folder nor a CSV file"),
+        (["{0}/nowhere", "{0}"], "is neither a folder nor a table"),
         (["{0}", "{0}"], "has no images in it"),
         (["digits-on-scenes", "{0}", "--most", "1"], "--most is 1. Use 2 or more"),
     ],

@@ -95,6 +95,7 @@ EXPECTED = {
     "list": "my-first-sweep: finished",
     "pareto": "Pareto front",
     "report": "wrote my-first-sweep-report.html",
+    "paper": "begin with papers/index.html",
     "export": "wrote trials.parquet",
     "schema": '"$schema"',
     "doctor": "good  python",

@@ -114,10 +114,11 @@ Block = Text | Bullets | CodeBlock | DataTable | Picture | Image
 
 @dataclass(frozen=True)
 class Section:
-    """A heading (none where `title` is empty) and what stands under it."""
+    """A heading (none where `title` is empty) and what stands under it; `folded`, a page shows the heading alone."""
 
     title: str
     blocks: tuple[Block, ...]
+    folded: bool = False
 
 
 @dataclass(frozen=True)

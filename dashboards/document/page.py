@@ -32,6 +32,8 @@ td.best {{ font-weight: 600 }}
 tr.apart td {{ border-top: 1.5px solid var(--muted) }}
 pre {{ background: var(--grid); padding: .7rem 1rem; overflow-x: auto; font-size: .83rem; border-radius: 4px }}
 details summary {{ cursor: pointer; color: var(--muted) }}
+details.section > summary {{ font-size: 1.2rem; font-weight: 700; color: var(--ink); margin: 2.2rem 0 .4rem;
+                             border-bottom: 1px solid var(--grid); padding-bottom: .2rem }}
 .figure {{ margin: .6rem 0 }}
 @media print {{ details {{ display: none }} body {{ max-width: none }} .figure, tr {{ break-inside: avoid }} }}
 </style></head><body>

@@ -40,8 +40,11 @@ def to_html(document: Document) -> str:
 
     parts = [f"<p class='caption'>{html.escape(document.subtitle)}</p>"] if document.subtitle else []
     for section in document.sections:
-        parts += [f"<h2>{html.escape(section.title)}</h2>"] if section.title else []
-        parts += [_html(block) for block in section.blocks]
+        title, blocks = html.escape(section.title), [_html(block) for block in section.blocks]
+        if section.folded:
+            parts += ["<details class='section'>", f"<summary>{title}</summary>", *blocks, "</details>"]
+        else:
+            parts += [f"<h2>{title}</h2>", *blocks] if title else blocks
     return page(document.title, "\n".join(parts))
 
 

@@ -6,6 +6,7 @@ The first is the shape of FairLoRA, figures 3, 4 and 6 to 8; the second shows wh
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ def bar_chart(numbers: BarNumbers) -> Chart:
     """One group of bars for each metric, one colour for each row."""
     styles = _styles(numbers.names, numbers.methods)
     ticks = tuple(
-        ("1 − " if name in numbers.turned else "") + readable(name).replace(" ", "\n", 1) for name in numbers.metrics
+        textwrap.fill(("1 − " if name in numbers.turned else "") + readable(name), 13) for name in numbers.metrics
     )
     series = tuple(
         Series(

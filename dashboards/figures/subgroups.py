@@ -1,8 +1,8 @@
 """Groups of the data, method by method: the papers' figures of losses, intervals, ranks and sizes.
 
-FairLoRA, figures 1, 2b, 11 and 12 (variance of the classes' losses); On Fairness of LoRA, figures 2, 6 and 7.
+FairLoRA, figures 1, 2b, 11 and 12 (variance of the classes' losses); On Fairness of LoRA, figures 2, 6, 7 and 8.
 
-Rows of groups, one per fit and group: number, seed, kind, name, n, loss, accuracy and, where there is one, eod.
+Rows of groups, one per fit and group: number, seed, kind, name, n, loss, accuracy and, where there are such, eod, f1.
 """
 
 from __future__ import annotations
@@ -74,6 +74,39 @@ def loss_chart(numbers: SubgroupNumbers) -> Chart:
         across = Scale(low=-0.6, high=len(numbers.ticks) - 0.4, names=numbers.ticks)
         panels.append(Panel(across, Scale(measure), series))
     return Chart(tuple(panels), caption, WIDE)
+
+
+def epoch_numbers(epochs: pd.DataFrame, chosen: Mapping[int, str], measure: str) -> tuple[SubgroupLine, ...]:
+    """Of the points `chosen` (number: name): `measure` after each epoch, mean and standard deviation over the seeds.
+
+    `epochs` has one row per fit and epoch: number, seed, epoch and the measure.
+    """
+    lines = []
+    for number, name in chosen.items():
+        by_epoch = epochs[epochs["number"] == number].dropna(subset=[measure]).groupby("epoch")[measure]
+        means, stds = by_epoch.mean(), by_epoch.std()
+        if len(means):
+            lines.append(SubgroupLine(name, tuple(map(float, means.index)), tuple(means), tuple(stds)))
+    return tuple(lines)
+
+
+def epoch_chart(lines: Sequence[SubgroupLine], title: str) -> Chart:
+    """One line for each method."""
+    styles = looks([line.name for line in lines])
+    series = tuple(
+        Series(line.name, line.x, line.y, "line", styles[line.name], error=line.half, size=6) for line in lines
+    )
+    last = max((x for line in lines for x in line.x), default=1.0)
+    step = max(1, round(last / 8))
+    top = max(
+        (y + (0 if math.isnan(half) else half) for line in lines for y, half in zip(line.y, line.half, strict=True)),
+        default=1.0,
+    )
+    across = Scale("epoch", 0.5, last + 0.5, ticks=tuple(float(x) for x in range(step, int(last) + 1, step)))
+    caption = (
+        "Validation split; each method's point, mean over the seeds, bars their standard deviation. Lower is fairer."
+    )
+    return Chart((Panel(across, Scale(title, 0, 1.04 * top), series),), caption, (WIDE[0], 260.0))
 
 
 def group_order(rows: pd.DataFrame, kind: str) -> list[tuple[str, int]]:
@@ -156,7 +189,7 @@ def _panels(numbers: SubgroupNumbers, across: Scale, draw: Literal["bars", "line
     return tuple(
         Panel(
             across,
-            Scale(direction(measure, "max" if measure == "accuracy" else "min"), 0, 1.02),
+            Scale(direction(measure, "min" if measure == "eod" else "max"), 0, 1.02),
             tuple(
                 Series(line.name, line.x, line.y, draw, styles[line.name], error=line.half,
                        hover=[f"{line.name}\n{measure} {y:.4f}" for y in line.y])

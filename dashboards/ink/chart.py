@@ -31,15 +31,19 @@ class Scale:
 class Series:
     """Points, a line, steps or bars that share a name, a look and a line in the legend.
 
-    `error` is the half-length of vertical bars, `x_error` of horizontal ones; nan draws none. `hover`
-    says of each point what the screen shows under the cursor. `key=False` stays out of the legend.
+    `bars` of several series stand side by side around their x; `bins` are `width` (data) wide, centred on their x, the
+    later over the earlier, and begin at `base` (0). `error` is the half-length of vertical bars, `x_error` of
+    horizontal ones; nan draws none. `hover` says of each point what the screen shows under the cursor. `key=False`
+    stays out of the legend.
     """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    draw: Literal["points", "line", "steps", "bars"] = "points"
+    draw: Literal["points", "line", "steps", "bars", "bins"] = "points"
     look: Look = PLAIN
+    base: Sequence[float] = ()
+    width: float = 1.0
     error: Sequence[float] = ()
     x_error: Sequence[float] = ()
     hover: Sequence[str] = ()
@@ -98,11 +102,25 @@ class Panel:
 
 @dataclass(frozen=True)
 class Chart:
-    """Panels side by side under one legend, and a caption. `canvas` is the drawing area of all panels (pixels)."""
+    """Panels side by side under one legend, and a caption. `canvas` is the drawing area of all panels (pixels).
+
+    They stand in `rows` of equally many, the first row first.
+    """
 
     panels: tuple[Panel, ...]
     caption: str = ""
     canvas: tuple[float, float] = SCREEN
+    rows: int = 1
+
+    @property
+    def columns(self) -> int:
+        """Panels in each row."""
+        return -(-len(self.panels) // self.rows)
+
+    @property
+    def panel(self) -> tuple[float, float]:
+        """Width and height of one panel (pixels)."""
+        return self.canvas[0] / self.columns, self.canvas[1] / self.rows
 
     @property
     def keys(self) -> tuple[Series, ...]:

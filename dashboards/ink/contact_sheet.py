@@ -34,7 +34,9 @@ class Cell:
 
 
 def contact_sheet(cells: Sequence[Cell], path: Path, *, title: str = "") -> Path:
-    """Draws `cells` in their order, top to bottom, and writes a PNG; names are only ever text on it.
+    """Draws `cells` in their order, top to bottom, and writes a PNG, or a PDF where the suffix says so.
+
+    Names are only ever text on it.
 
     Raises:
         ValueError: there are no cells.
@@ -51,7 +53,7 @@ def contact_sheet(cells: Sequence[Cell], path: Path, *, title: str = "") -> Path
     for i, cell in enumerate(cells):
         corner = (_MARGIN + i // rows * across, _MARGIN + _TITLE + i % rows * (THUMBNAIL + _GAP))
         _draw(sheet, draw, cell, corner)
-    sheet.save(path, format="PNG")
+    sheet.save(path, format="PDF" if path.suffix == ".pdf" else "PNG", resolution=150)
     return path
 
 

@@ -21,7 +21,7 @@ from dashboards.ink.style import LIGHT, SPREAD_OPACITY, Theme
 DPI = 100  # at which a pixel of the canvas is a pixel of the picture
 COLUMN_IN, PAGE_IN = 3.35, 6.9  # widths of a column and of a page, in inches, as conferences set them
 _POINT = 72 / DPI
-_LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN = 62, 16, 30, 62, 70
+_LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN, _BELOW = 62, 16, 30, 62, 70, 36
 _DASH: Mapping[str, Literal["-", "--", ":", "-."]] = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 
 
@@ -37,19 +37,20 @@ def save(chart: Chart, path: Path, *, theme: Theme = LIGHT, width_in: float | No
 
 def draw(chart: Chart, *, theme: Theme = LIGHT, width_in: float | None = None) -> Figure:
     """The picture, not yet written."""
-    count = len(chart.panels)
-    rows = _legend_rows(chart)
-    top = _TOP + 16 * (rows - 1) + (14 if any(panel.title for panel in chart.panels) and count > 1 else 0)
-    foot = _wrapped(chart.caption, chart.canvas[0] + _LEFT)
-    bottom = _BOTTOM + 11 * foot.count("\n") + _slant(chart)
-    width = chart.canvas[0] + _LEFT * 1.0 + _RIGHT + _BETWEEN * (count - 1)
-    height = chart.canvas[1] + top + bottom
+    count, (wide, high) = len(chart.panels), chart.panel
+    titled = any(panel.title for panel in chart.panels) and count > 1
+    top = _TOP + 16 * (_legend_rows(chart) - 1) + 14 * titled
+    width = chart.canvas[0] + _LEFT * 1.0 + _RIGHT + _BETWEEN * (chart.columns - 1)
+    foot = _wrapped(chart.caption, width - _RIGHT)
+    ticks = max((name.count("\n") for panel in chart.panels for name in panel.x.names), default=0)
+    bottom = _BOTTOM + 15 * foot.count("\n") + 12 * max(0, ticks - 1) + _slant(chart)
+    height = chart.canvas[1] + top + bottom + _BELOW * (chart.rows - 1)
     scale = (width_in or width / DPI) / (width / DPI)
     figure = Figure(figsize=(width / DPI * scale, height / DPI * scale))
-    each = chart.canvas[0] / count
     for index, panel in enumerate(chart.panels):
-        left = _LEFT + index * (each + _BETWEEN)
-        axes = figure.add_axes((left / width, bottom / height, each / width, chart.canvas[1] / height))
+        row, column = divmod(index, chart.columns)
+        left, low = _LEFT + column * (wide + _BETWEEN), bottom + (chart.rows - 1 - row) * (high + _BELOW)
+        axes = figure.add_axes((left / width, low / height, wide / width, high / height))
         _panel(axes, panel, theme, scale, titled=count > 1)
     _legend(figure, chart, theme, scale, (_LEFT / width, 1 - 4 / height))
     figure.text(8 / width, 6 / height, _text(foot), fontsize=7 * scale, color=theme.muted, va="bottom")
@@ -68,7 +69,7 @@ def _wrapped(text: str, width: float) -> str:
 
 def _slant(chart: Chart) -> float:
     """Room for names that must be written slanted, in pixels."""
-    width = chart.canvas[0] / len(chart.panels)
+    width, _ = chart.panel
     names = [longest(name) for panel in chart.panels for name in panel.x.names if crowded(panel.x.names, width)]
     return 4.5 * max(names, default=0)
 
@@ -77,8 +78,6 @@ def _panel(axes: Axes, panel: Panel, theme: Theme, scale: float, *, titled: bool
     _dress(axes, theme, scale)
     for band in panel.bands:
         _area(axes, band, theme)
-    for line in panel.reference_lines:
-        _reference_line(axes, line, theme, scale)
     bars = [series for series in panel.series if series.draw == "bars"]
     for series in panel.series:
         place = (bars.index(series), len(bars)) if series in bars else (0, 1)
@@ -91,6 +90,12 @@ def _panel(axes: Axes, panel: Panel, theme: Theme, scale: float, *, titled: bool
         )  # fmt: skip
     _scale(axes, "x", panel.x, scale)
     _scale(axes, "y", panel.y, scale)
+    for line in panel.reference_lines:
+        (axes.axvline if line.axis == "x" else axes.axhline)(
+            line.value, color=theme.colour(line.look.colour), linewidth=scale, linestyle="--", zorder=2
+        )
+    for line in panel.reference_lines:  # now that they have set the axes' ends
+        _reference_text(axes, line, theme, scale)
     if titled:
         axes.set_title(_text(panel.title), fontsize=9 * scale, color=theme.ink, loc="left")
 
@@ -110,6 +115,11 @@ def _series(axes: Axes, series: Series, theme: Theme, scale: float, place: tuple
     colour = theme.colour(series.look.colour)
     if series.draw == "bars":
         _bar(axes, series, colour, scale, place)
+        return
+    if series.draw == "bins":
+        begins = list(series.base) or 0
+        width = 0.94 * series.width
+        axes.bar(list(series.x), list(series.y), width, begins, color=colour, alpha=series.opacity, zorder=3)
         return
     line = "none" if series.draw == "points" else _DASH[series.look.dash]
     _, caps, lines = axes.errorbar(
@@ -160,18 +170,17 @@ def _area(axes: Axes, band: Band, theme: Theme) -> None:
     )  # fmt: skip
 
 
-def _reference_line(axes: Axes, line: ReferenceLine, theme: Theme, scale: float) -> None:
-    colour = theme.colour(line.look.colour)
-    across: dict[str, Any] = {"color": colour, "linewidth": scale, "linestyle": "--", "zorder": 2}
-    text: dict[str, Any] = {"fontsize": 7 * scale, "color": theme.muted, "textcoords": "offset points", "va": "top"}
+def _reference_text(axes: Axes, line: ReferenceLine, theme: Theme, scale: float) -> None:
+    """Beside an upright line; above a level one in the lower half, else below it."""
+    text: dict[str, Any] = {"fontsize": 7 * scale, "color": theme.muted, "textcoords": "offset points"}
     if line.axis == "x":
-        axes.axvline(line.value, **across)
-        text |= {"xycoords": ("data", "axes fraction"), "ha": "right"}
+        text |= {"xycoords": ("data", "axes fraction"), "ha": "right", "va": "top"}
         axes.annotate(_text(line.text), (line.value, 1), (-3, -3), **text)
-    else:
-        axes.axhline(line.value, **across)
-        text |= {"xycoords": ("axes fraction", "data"), "ha": "left"}
-        axes.annotate(_text(line.text), (0, line.value), (3, -3), **text)
+        return
+    _, share = axes.transAxes.inverted().transform(axes.transData.transform((axes.get_xlim()[0], line.value)))
+    side = ("bottom", 2) if share < 0.5 else ("top", -3)
+    text |= {"xycoords": ("axes fraction", "data"), "ha": "left", "va": side[0]}
+    axes.annotate(_text(line.text), (0, line.value), (3, side[1]), **text)
 
 
 def _scale(axes: Axes, which: str, scale: Scale, factor: float) -> None:
@@ -212,8 +221,8 @@ def _legend(figure: Figure, chart: Chart, theme: Theme, scale: float, corner: tu
 
 def _key(series: Series, theme: Theme) -> Line2D | Patch:
     colour = theme.colour(series.look.colour)
-    if series.draw == "bars":
-        return Patch(color=colour, label=_text(series.name))
+    if series.draw in ("bars", "bins"):
+        return Patch(facecolor=colour, alpha=series.opacity, linewidth=0, label=_text(series.name))
     return Line2D(
         [], [], color=colour, label=_text(series.name), linewidth=1.4,
         linestyle="none" if series.draw == "points" else _DASH[series.look.dash],

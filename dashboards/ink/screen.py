@@ -28,11 +28,13 @@ const night = window.matchMedia("(prefers-color-scheme: dark)");
 const pictures = [...document.querySelectorAll("script.picture")].map(e => [e.nextElementSibling, JSON.parse(e.text)]);
 function draw() {
   for (const [place, both] of pictures) {
+    if (place.closest("details:not([open])")) continue;  // what is folded has no width yet
     const shown = both[night.matches ? "dark" : "light"];
     Plotly.react(place, shown.data, shown.layout, both.config);
   }
 }
 night.addEventListener("change", draw);
+for (const folded of document.querySelectorAll("details")) folded.addEventListener("toggle", draw);
 draw();
 """
 
@@ -40,14 +42,16 @@ draw();
 def plotly(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
     """The chart as a plotly figure."""
     figure = make_subplots(
-        rows=1,
-        cols=len(chart.panels),
+        rows=chart.rows,
+        cols=chart.columns,
         subplot_titles=[_text(panel.title) for panel in chart.panels] if len(chart.panels) > 1 else None,
-        horizontal_spacing=min(0.12, 1 / (len(chart.panels) + 2)),
+        horizontal_spacing=min(0.12, 1 / (chart.columns + 2)),
+        vertical_spacing=0.12,
     )
     seen: set[str] = set()
-    for column, panel in enumerate(chart.panels, start=1):
-        _draw(figure, panel, column, theme, seen, chart.canvas[0] / len(chart.panels))
+    for index, panel in enumerate(chart.panels):
+        row, column = divmod(index, chart.columns)
+        _draw(figure, panel, {"row": row + 1, "col": column + 1}, theme, seen, chart.panel[0])
     font = {"color": theme.ink, "size": 13}
     figure.update_layout(
         font=font,
@@ -63,8 +67,7 @@ def plotly(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
     return figure
 
 
-def _draw(figure: go.Figure, panel: Panel, column: int, theme: Theme, seen: set[str], width: float) -> None:
-    at = {"row": 1, "col": column}
+def _draw(figure: go.Figure, panel: Panel, at: dict[str, int], theme: Theme, seen: set[str], width: float) -> None:
     for band in panel.bands:
         for trace in _area(band, theme):
             figure.add_trace(trace, **at)
@@ -102,6 +105,9 @@ def _trace(series: Series, panel: Panel, theme: Theme, *, first: bool) -> go.Sca
         "opacity": series.opacity,
         "error_y": _bars(series.error, colour),
     }
+    if series.draw == "bins":
+        own = {"base": list(series.base) or None, "width": 0.94 * series.width, "offset": -0.47 * series.width}
+        return go.Bar(**common, **own, marker={"color": colour}, textposition="none")
     if series.draw == "bars":
         return go.Bar(**common, marker={"color": colour}, textposition="none")
     line = {"color": colour, "width": series.thick, "dash": series.look.dash}

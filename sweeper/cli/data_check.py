@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sweeper.spec import on_data, yaml_text
 from sweeper.spec.model import SweepSpec
@@ -22,11 +22,7 @@ from trainables.data.report import describe, leaks, manifest
 from trainables.errors import UserError, few
 from trainables.task import DataConfig, MetricsConfig
 
-if TYPE_CHECKING:
-    from dashboards.ink.contact_sheet import Cell
-
 _SHOWN = 10
-_PER_CELL = 8
 
 
 @dataclass(frozen=True)
@@ -150,10 +146,13 @@ def write_sheet(checked: CheckedDataset, path: Path) -> None:
         UserError: the file cannot be written.
     """
     from dashboards.ink.contact_sheet import contact_sheet
+    from sweeper.report import sheet
 
     dataset = checked.dataset
+    broken = {record.place for record in checked.unreadable}
     with _writing(path):
-        contact_sheet(list(_cells(checked)), path, title=f"{dataset.name}, split hash {dataset.split_hash}")
+        rows = list(sheet.cells(dataset, _kind(dataset), broken))
+        contact_sheet(rows, path, title=f"{dataset.name}, split hash {dataset.split_hash}")
 
 
 def write_manifest(checked: CheckedDataset, path: Path) -> None:
@@ -256,32 +255,3 @@ def _table(dataset: Dataset) -> Iterator[str]:
     yield " ".join([f"{_kind(dataset):{width}}", *(f"{split:>8}" for split in SPLITS)])
     for name, counts in rows:
         yield " ".join([f"{name:{width}}", *(f"{count:8,}" for count in counts)])
-
-
-def _cells(checked: CheckedDataset) -> Iterator[Cell]:
-    """Images of every split, chosen by a hash of their path, so that neighbours in a table are apart."""
-    from dashboards.ink.contact_sheet import Cell
-    from trainables.data.splitting import fraction
-
-    dataset = checked.dataset
-    broken = {record.place for record in checked.unreadable}
-    groups = {split: dataset.groups(split, _kind(dataset)) for split in SPLITS}
-    members: list[list[str]] = [[] for _ in groups["train"].names]
-    for split in SPLITS:
-        for path, group in zip(dataset.splits[split].paths, groups[split].index_N, strict=True):
-            members[group].append(path.relative_to(dataset.root).as_posix())
-    for i, (name, found) in enumerate(zip(groups["train"].names, members, strict=True)):
-        shown = sorted(set(found) - broken, key=fraction)[:_PER_CELL]
-        caption = ", ".join(f"{split} {groups[split].counts_G[i]:,}" for split in SPLITS)
-        yield Cell(name, caption, [_thumbnail(dataset, image) for image in shown])
-
-
-def _thumbnail(dataset: Dataset, image: str) -> Any:
-    from PIL import Image
-
-    from dashboards.ink.contact_sheet import THUMBNAIL
-    from trainables.data.images.transform import Transform
-
-    with Image.open(dataset.root / image) as opened:
-        transform = Transform(THUMBNAIL, "shorter", crop_bottom=dataset.crop_bottom, upright=dataset.upright)
-        return transform(opened).transpose(1, 2, 0)

@@ -40,7 +40,7 @@ def register(add: Add) -> None:
     check.add_argument("--manifest", type=Path, metavar="FILE.csv", help="write who is in which split")
     apart = data("distance", data_distance)
     for which in ("first", "second"):
-        apart.add_argument(which, metavar="DATA", help="a folder of images, a CSV file, or digits-on-scenes")
+        apart.add_argument(which, metavar="DATA", help="a folder of images, a table, or digits-on-scenes")
     apart.add_argument("--backbone", default="small-vit", help="whose features (default: small-vit)")
     apart.add_argument("--weights", default="pretrained", help="as in a spec: a path, pretrained (default) or none")
     apart.add_argument("--most", type=int, metavar="N", help="of more images N of each, chosen by a hash")

@@ -38,15 +38,27 @@ def register(add: Add) -> None:
     several.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="write the report of it, with pictures; of --table the table"
     )
+    whole = add("paper", paper)
+    whole.add_argument("sweeps", nargs="+", metavar="NAME", help="sweeps to show side by side, such as one a backbone")
+    whole.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the files go")
+    whole.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        metavar="DATA",
+        help="a folder of images of the pre-training data, to measure the data's distance to; again for more",
+    )
+    _rule(whole, default="accuracy")
     taken = add("export", export_tables, of="sweep")
     taken.add_argument("--format", choices=EXPORTS, help="default: by the file's suffix, else csv")
     taken.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME.csv in this folder")
 
 
-def _rule(parser: argparse.ArgumentParser) -> None:
+def _rule(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     parser.add_argument(
         "--rule",
         choices=("knee", "accuracy"),
+        default=default,
         help="which point stands for each method in the papers' tables (accuracy: the most accurate on validation)",
     )
 
@@ -143,6 +155,25 @@ def _compare_methods(asked: argparse.Namespace, sides: Sequence[Side], form: str
     else:
         for table in (table for each in made for table in each.tables):
             show_table(table)
+    return 0
+
+
+def paper(asked: argparse.Namespace) -> int:
+    """All tables and figures of the two papers for these sweeps, in one folder, with an index of what and why not."""
+    from sweeper.report import comparison
+    from sweeper.report import paper as papers
+
+    if len(set(asked.sweeps)) < len(asked.sweeps):
+        raise UserError("a sweep is named twice. Name each once.")
+    sides = [comparison.side(folder_of(asked, name)) for name in asked.sweeps]
+    written, missing = papers.write(papers.Asked(sides, asked.rule, asked.reference), asked.output)
+    if asked.json:
+        print(json.dumps({"written": [str(path) for path in written], "missing": missing}, indent=2))
+        return 0
+    for stem, reasons in missing.items():
+        for reason in reasons:
+            print(f"{papers.ITEMS[stem].paper}, {'; '.join(papers.ITEMS[stem].names)}: {reason}")
+    print(f"wrote {len(written)} files; begin with {written[0]}")
     return 0
 
 

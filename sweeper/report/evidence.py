@@ -14,11 +14,14 @@ from dashboards.figures import bars, curves, growth, importance, parallel, relia
 from dashboards.figures.front import front_chart, front_numbers
 from dashboards.ink.chart import COLUMN, Chart
 from dashboards.ink.wording import decimal, interval
+from sweeper.errors import UserError, unknown
+from sweeper.front import pareto
+from sweeper.front.front import signs
 from sweeper.front.intervals import of_share, shared_variance
 from sweeper.front.recommend import Rule
 from sweeper.report import papers, papers_figures
 from sweeper.results.results import Results
-from trainables.metrics import Answers
+from trainables.metrics import METRICS, Answers
 
 
 def sections(results: Results, by: Rule | str, named: Mapping[int, str]) -> list[Section]:
@@ -29,9 +32,13 @@ def sections(results: Results, by: Rule | str, named: Mapping[int, str]) -> list
         Section("Calibration", tuple(_calibration(results))),
         Section("What it depends on", tuple(_dependence(results))),
         Section("How the search went", tuple(_search(results))),
-        Section("The papers' figures", tuple(papers_figures.pictures(results, papers.points(results, by).numbers))),
+        Section("The papers' figures", _papers(results, by), folded=True),
     ]
     return [section for section in all_sections if section.blocks]
+
+
+def _papers(results: Results, by: Rule | str) -> tuple[Picture, ...]:
+    return tuple(papers_figures.pictures(results, papers.points(results, by).numbers))
 
 
 def methods(results: Results, by: Rule | str) -> list[DataTable | Picture | Text]:
@@ -47,8 +54,7 @@ def methods(results: Results, by: Rule | str) -> list[DataTable | Picture | Text
         f"Each method's point is chosen from its own trials by one rule ({chosen.rule}); trials to choose from: "
         f"{counted}."
     )
-    shown = papers.senses((*papers.OVERALL_METRICS, *papers.ATTRIBUTE_METRICS[:3]))
-    return [*papers.tables(rows, caption), Picture("methods", bars.bar_chart(bars.bar_numbers(rows, shown)))]
+    return [*papers.tables(rows, caption), Picture("methods", papers.method_bars(rows))]
 
 
 def _groups(results: Results, named: Mapping[int, str]) -> list[Picture | DataTable]:
@@ -93,18 +99,18 @@ def _shared_variances(answers: Sequence[Answers | None]) -> dict[tuple[str, str]
 
 
 def _calibration(results: Results) -> list[Picture | Text]:
-    chart = CHARTS["calibration"](results)
+    chart = draw(results, "calibration")
     return [] if chart is None else [Picture("calibration", chart)]
 
 
 def _dependence(results: Results) -> list[Picture | Text]:
     names = {"by lambda": "lambda", "by rank": "rank", "importance": "importance", "all trials": "parallel"}
-    charts = {name: CHARTS[which](results) for name, which in names.items()}
+    charts = {name: draw(results, which) for name, which in names.items()}
     return [Picture(name, chart) for name, chart in charts.items() if chart is not None]
 
 
 def _search(results: Results) -> list[Picture | Text]:
-    grown, attained = CHARTS["growth"](results), CHARTS["surface"](results)
+    grown, attained = draw(results, "growth"), draw(results, "surface")
     blocks: list[Picture | Text] = [] if grown is None else [Picture("hypervolume", grown)]
     if attained is not None:
         blocks.append(Picture("attainment", attained, replace(attained, canvas=COLUMN)))
@@ -121,34 +127,60 @@ def grown(results: Results, reference: Mapping[str, float]) -> tuple[list[float]
 # --- one chart at a time
 
 
-def _front(results: Results) -> Chart | None:
-    objectives = results.spec.objectives
-    if len(objectives) < 2:
+Senses = Mapping[str, Any]  # metric -> `max` or `min`
+
+
+def draw(results: Results, which: str, metrics: Sequence[str] = ()) -> Chart | None:
+    """One of `CHARTS` by its name, of the objectives or of these metrics; None where there is too little to draw.
+
+    Raises:
+        UserError: no chart or metric of that name, or the chart shows no metrics that could be chosen.
+    """
+    if which not in CHARTS:
+        raise UserError(f"no figure '{which}'. There are {', '.join(CHARTS)}.")
+    if not metrics:
+        return CHARTS[which](results, results.spec.objectives)
+    if which not in OF_METRICS:
+        raise UserError(f"figure '{which}' shows no metrics to choose. {', '.join(OF_METRICS)} do.")
+    for name in metrics:
+        if name not in METRICS or name not in results.trials_table:
+            raise UserError(unknown(f"metric '{name}'", name, [m for m in METRICS if m in results.trials_table]))
+    return CHARTS[which](results, papers.senses(tuple(metrics)))
+
+
+def _front(results: Results, metrics: Senses) -> Chart | None:
+    """Of other metrics than the objectives: the trials that no other beats in them."""
+    if len(metrics) < 2:
         return None
-    return front_chart(front_numbers(results.trials_table, objectives, knee=results.named.get("knee")))
+    table, knee = results.trials_table, results.named.get("knee")
+    if list(metrics) != list(results.spec.objectives):
+        known = table[(table["state"] == "complete") & table["feasible"]].dropna(subset=list(metrics))
+        best_T = pareto.front(known[list(metrics)].to_numpy(dtype=np.float64) * signs(metrics))
+        table, knee = table.assign(on_front=table["number"].isin(known["number"][best_T])), None
+    return front_chart(front_numbers(table, metrics, knee=knee))
 
 
-def _growth(results: Results) -> Chart | None:
+def _growth(results: Results, metrics: Senses) -> Chart | None:
     volumes, seconds = grown(results, results.spec.reference)
     return growth.hypervolume_chart(growth.hypervolume_numbers(volumes, seconds)) if volumes else None
 
 
-def _curve(parameter: str) -> Callable[[Results], Chart | None]:
-    def draw(results: Results) -> Chart | None:
+def _curve(parameter: str) -> Callable[[Results, Senses], Chart | None]:
+    def draw_curve(results: Results, metrics: Senses) -> Chart | None:
         frame = results.trials_table
         if parameter not in frame or frame.loc[frame["state"] == "complete", parameter].nunique() < 2:
             return None
-        return curves.curve_chart(curves.curve_numbers(frame, parameter, results.spec.objectives, _parameters(results)))
+        return curves.curve_chart(curves.curve_numbers(frame, parameter, metrics, _parameters(results)))
 
-    return draw
+    return draw_curve
 
 
-def _chosen_groups(results: Results) -> Chart | None:
+def _chosen_groups(results: Results, metrics: Senses) -> Chart | None:
     chosen = {number: name for name, number in reversed(results.named.items())}
     return bars.group_chart(bars.group_numbers(results.groups_table, chosen)) if chosen else None
 
 
-def _reliability(results: Results) -> Chart | None:
+def _reliability(results: Results, metrics: Senses) -> Chart | None:
     chosen = {number: name for name, number in reversed(results.named.items())}
     bins = results.calibration_table
     if not bins["number"].isin(list(chosen)).any():  # no front, or fits from before bins were kept
@@ -156,20 +188,17 @@ def _reliability(results: Results) -> Chart | None:
     return reliability.reliability_chart(reliability.reliability_numbers(bins, chosen))
 
 
-def _importance(results: Results) -> Chart | None:
-    importances = importance.importance_numbers(
-        results.trials_table, _parameters(results), list(results.spec.objectives)
-    )
+def _importance(results: Results, metrics: Senses) -> Chart | None:
+    importances = importance.importance_numbers(results.trials_table, _parameters(results), list(metrics))
     return None if importances is None else importance.importance_chart(importances)
 
 
-def _parallel(results: Results) -> Chart | None:
-    objectives = results.spec.objectives
-    lines = parallel.parallel_numbers(results.trials_table, _parameters(results), objectives)
-    return parallel.parallel_chart(lines) if len(lines.axes) > len(objectives) else None
+def _parallel(results: Results, metrics: Senses) -> Chart | None:
+    lines = parallel.parallel_numbers(results.trials_table, _parameters(results), metrics)
+    return parallel.parallel_chart(lines) if len(lines.axes) > len(metrics) else None
 
 
-def _surface(results: Results) -> Chart | None:
+def _surface(results: Results, metrics: Senses) -> Chart | None:
     objectives = results.spec.objectives
     if len(objectives) < 2 or not any(fit.number in results.front and fit.values for fit in results.fits):
         return None  # also where the results of all of them are gone
@@ -180,7 +209,12 @@ def _parameters(results: Results) -> list[str]:
     return list(dict.fromkeys(name for trial in results.trials for name in trial.params))
 
 
-CHARTS: dict[str, Callable[[Results], Chart | None]] = {
+def _of_paper(name: str) -> Callable[[Results, Senses], Chart | None]:
+    return lambda results, metrics: papers_figures.FIGURES[name](results, papers.points(results, "accuracy").numbers)
+
+
+OF_METRICS = ("front", "lambda", "rank", "importance", "parallel")
+CHARTS: dict[str, Callable[[Results, Senses], Chart | None]] = {
     "front": _front,
     "growth": _growth,
     "lambda": _curve("lambda"),
@@ -190,24 +224,11 @@ CHARTS: dict[str, Callable[[Results], Chart | None]] = {
     "importance": _importance,
     "parallel": _parallel,
     "surface": _surface,
+    **{name: _of_paper(name) for name in papers_figures.FIGURES},
 }
 
 
 def sizes(results: Results) -> list[DataTable]:
-    """Parameters by method and rank, in the shape of FairLoRA, Table 5."""
-    frame = results.fits_table
-    wanted = ["provenance.trainable_parameters", "provenance.total_parameters"]
-    if not set(wanted) <= set(frame):
-        return []
-    known = frame.dropna(subset=wanted)
-    rows: dict[tuple[str, Any], tuple[int, int]] = {}
-    for record in known.to_dict("records"):
-        rank = record.get("rank")
-        key = (str(record["method"]), None if rank is None or rank != rank else int(rank))
-        rows[key] = (int(record[wanted[0]]), int(record[wanted[1]]))
-    body = tuple(
-        (method, "–" if rank is None else str(rank), f"{trainable:,}", f"{total:,}", f"{trainable / total:.2%}")
-        for (method, rank), (trainable, total) in sorted(rows.items(), key=lambda row: (row[0][0], row[0][1] or 0))
-    )
-    head = ("method", "rank", "trainable", "total", "share")
-    return [DataTable(head, body, "Parameters of the models that were trained.", words=(0,), folded="Parameters")]
+    """Parameters by method and rank."""
+    rows = papers.size_rows(results)
+    return [] if rows.empty else [papers.size_table(rows, "Parameters of the models that were trained.", "Parameters")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from dashboards.document import writers
-from dashboards.document.document import Document
+from dashboards.document.document import Document, Picture
 from dashboards.document.tables import to_csv
 from sweeper.errors import UserError
 from trainables.files import whole, write_text
@@ -50,15 +50,23 @@ def write_rows(rows: pd.DataFrame, path: Path) -> None:
 
 def write_figures(document: Document, folder: Path) -> list[Path]:
     """Every picture as a file of its own, as wide as a paper's column where it can be read there, else as its page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        path
+        for picture in document.pictures
+        for path in write_picture(picture, folder / re.sub(r"\W+", "-", picture.name))
+    ]
+
+
+def write_picture(picture: Picture, stem: Path) -> list[Path]:
+    """As `stem` with .pdf and .png behind it."""
     from dashboards.ink import paper
 
-    folder.mkdir(parents=True, exist_ok=True)
+    chart, width = (picture.column, paper.COLUMN_IN) if picture.column else (picture.chart, paper.PAGE_IN)
     written = []
-    for picture in document.pictures:
-        chart, width = (picture.column, paper.COLUMN_IN) if picture.column else (picture.chart, paper.PAGE_IN)
-        for suffix in (".pdf", ".png"):
-            path = folder / (re.sub(r"\W+", "-", picture.name) + suffix)
-            with whole(path) as temporary:
-                paper.save(chart, temporary, width_in=width)
-            written.append(path)
+    for suffix in (".pdf", ".png"):
+        path = stem.with_name(stem.name + suffix)
+        with whole(path) as temporary:
+            paper.save(chart, temporary, width_in=width)
+        written.append(path)
     return written

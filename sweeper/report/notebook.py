@@ -99,22 +99,24 @@ class Sweep:
 
     # --- pictures
 
-    def figure(self, which: str = "front") -> go.Figure:
-        """A plotly figure: front, growth, lambda, rank, groups, calibration, importance, parallel or surface.
+    def figure(self, which: str = "front", *metrics: str) -> go.Figure:
+        """A plotly figure: front, growth, lambda, rank, groups, calibration, importance, parallel, surface.
+
+        Or one of the papers', each method at its most accurate point: `methods`, `groups by size`, and so on.
+        `front`, `lambda`, `rank`, `importance` and `parallel` show the objectives, or the metrics that are named:
+        `figure("rank", "accuracy", "ece")`.
 
         Raises:
-            UserError: no figure of that name, or too little to draw it.
+            UserError: no figure or metric of that name, or too little to draw it.
         """
         from dashboards.ink import screen as ink
 
-        return ink.plotly(self._chart(which))
+        return ink.plotly(self._chart(which, *metrics))
 
-    def _chart(self, which: str) -> Chart:
+    def _chart(self, which: str, *metrics: str) -> Chart:
         from sweeper.report import evidence
 
-        if which not in evidence.CHARTS:
-            raise UserError(f"no figure '{which}'. There are {', '.join(evidence.CHARTS)}.")
-        chart = evidence.CHARTS[which](self._results)
+        chart = evidence.draw(self._results, which, metrics)
         if chart is None:
             raise UserError(f"too little to draw '{which}': it needs more trials, or another objective or parameter.")
         return chart

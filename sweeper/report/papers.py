@@ -15,6 +15,9 @@ import pandas as pd
 
 from dashboards.document.document import DataTable
 from dashboards.document.tables import method_table
+from dashboards.figures import bars
+from dashboards.ink.chart import Chart
+from dashboards.ink.wording import decimal
 from sweeper.front import noise, paired, recommend
 from sweeper.front.noise import TrialFits
 from sweeper.front.recommend import Rule
@@ -136,10 +139,17 @@ def tables(rows: pd.DataFrame, caption: str) -> list[DataTable]:
     return made
 
 
-def plain_rows(rows: pd.DataFrame) -> pd.DataFrame:
+def method_bars(rows: pd.DataFrame) -> Chart:
+    """Each method's metrics on one scale where higher is better: FairLoRA, figures 1, 3, 4, 6 to 8, 11 and 12."""
+    return bars.bar_chart(bars.bar_numbers(rows, senses((*OVERALL_METRICS, *ATTRIBUTE_METRICS[:3]))))
+
+
+def plain_rows(
+    rows: pd.DataFrame, metrics: Sequence[str] = (*OVERALL_METRICS, *ATTRIBUTE_METRICS, *CELL_METRICS)
+) -> pd.DataFrame:
     """What the tables are made of, as numbers: the columns that say which point it is, and those of the metrics."""
     wanted = ["model", "method", "name", "number", "n", "converged"]
-    for name in (*OVERALL_METRICS, *ATTRIBUTE_METRICS, *CELL_METRICS):
+    for name in metrics:
         wanted += [name, f"{name}_std", f"{name}_best"]
     return rows[[name for name in wanted if name in rows and rows[name].notna().any()]].copy()
 
@@ -152,6 +162,36 @@ def _note(rows: pd.DataFrame) -> str:
     sentences = [f"n is the examples measured: {', '.join(fewer)} of {most:,.0f}; {why}."] if fewer else []
     sentences += [f"{row['method']}: {UNCONVERGED}." for row in records if not row["converged"]]
     return "".join(f" {sentence}" for sentence in sentences)
+
+
+def size_rows(results: Results) -> pd.DataFrame:
+    """Parameters by method and rank: method, rank, trainable, total, share; empty where they were not kept."""
+    frame = results.fits_table
+    wanted = {"provenance.trainable_parameters": "trainable", "provenance.total_parameters": "total"}
+    if not set(wanted) <= set(frame):
+        return pd.DataFrame(columns=["method", "rank", *wanted.values(), "share"])
+    known = frame.dropna(subset=list(wanted)).rename(columns=wanted)
+    if "rank" not in known:
+        known = known.assign(rank=math.nan)
+    rows = known[["method", "rank", *wanted.values()]].drop_duplicates(["method", "rank"], keep="last")
+    rows = rows.sort_values(["method", "rank"], na_position="first", ignore_index=True)
+    return rows.assign(share=rows["trainable"] / rows["total"])
+
+
+def size_table(rows: pd.DataFrame, caption: str, folded: str = "") -> DataTable:
+    """In the shape of FairLoRA, Table 5; with a column `model` where the rows have one."""
+    columns = [name for name in ("model", "method") if name in rows]
+    body = tuple(
+        (
+            *(str(row[name]) for name in columns),
+            decimal(row["rank"], digits=0),
+            *(f"{row[name]:,.0f}" for name in ("trainable", "total")),
+            f"{row['share']:.2%}",
+        )
+        for row in rows.to_dict("records")
+    )
+    head = (*columns, "rank", "trainable", "total", "share")
+    return DataTable(head, body, caption, words=tuple(range(len(columns))), folded=folded)
 
 
 def senses(names: tuple[str, ...]) -> dict[str, str]:

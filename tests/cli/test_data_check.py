@@ -254,6 +254,11 @@ def test_many_cells_stand_in_columns_and_long_names_are_cut(tmp_path: Path) -> N
     assert (pixels == 9).all(2).sum() == 239 * THUMBNAIL**2  # no text over any image
 
 
+def test_a_sheet_is_a_pdf_where_its_name_says_so(tmp_path: Path) -> None:
+    contact_sheet([Cell("x", "", [])], tmp_path / "sheet.pdf")
+    assert (tmp_path / "sheet.pdf").read_bytes().startswith(b"%PDF")
+
+
 def test_a_sheet_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one cell"):
         contact_sheet([], tmp_path / "s.png")

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dashboards.document import writers
 from dashboards.figures import (
@@ -28,7 +29,7 @@ from dashboards.figures import (
     surface,
 )
 from dashboards.ink import paper, screen
-from dashboards.ink.chart import COLUMN, SCREEN, Chart
+from dashboards.ink.chart import COLUMN, SCREEN, Chart, Panel, ReferenceLine, Scale, Series
 from dashboards.ink.labels import CHARACTER, LINE, Box, place
 from dashboards.ink.style import DARK, LIGHT, Theme, looks
 from dashboards.ink.wording import readable
@@ -513,6 +514,54 @@ def test_of_two_classes_the_positive_ones_probability_is_shown() -> None:
     assert "10 bins" in chart.caption, "those that were computed"
 
 
+def test_bars_of_confidence_show_each_method_and_its_own_worst_group_with_their_ece() -> None:
+    """Ten bins. lora: 10 of 20 right where .75 was promised; fft: 20 of 20 where .95; ECE .25 and .05."""
+    told = bins(
+        (1, "all", "all", 7, 20, 10, 15.0), (1, "attribute", "land", 7, 10, 7, 7.5),
+        (1, "attribute", "water", 7, 10, 3, 7.5), (2, "all", "all", 9, 20, 20, 19.0),
+        (2, "attribute", "land", 9, 10, 10, 9.0), (2, "attribute", "water", 9, 10, 10, 10.0),
+    )  # fmt: skip
+    chart = reliability.confidence_chart(reliability.confidence_numbers(told, {1: "lora", 2: "fft"}))
+    assert (chart.rows, chart.columns) == (2, 4)
+    titles = [panel.title for panel in chart.panels[:4]]
+    assert titles == ["lora, all: ECE 0.250", "fft, all: ECE 0.050", "lora, water: ECE 0.450", "fft, land: ECE 0.100"]
+    _, true, gap = chart.panels[4].series
+    assert (list(true.x), list(true.y), true.width) == ([0.75], [0.5], 0.1)
+    assert (list(gap.y), list(gap.base)) == ([0.25], [0.5])
+    drawn = next(bar for bar in screen.plotly(chart).data if bar.name == gap.name)
+    assert (drawn.base[0], drawn.y[0]) == (0.5, 0.25)
+
+
+def test_rows_of_panels_stand_below_each_other_on_paper_and_on_the_screen() -> None:
+    panel = growth.hypervolume_chart(growth.hypervolume_numbers([0.1], [1.0])).panels[0]
+    chart = Chart((panel,) * 4, canvas=(400, 400), rows=2)
+    boxes = [axes.get_position() for axes in paper.draw(chart).axes]
+    assert boxes[0].y0 > boxes[2].y1
+    assert boxes[0].x1 < boxes[1].x0
+    layout = screen.plotly(chart).layout
+    assert layout.yaxis.domain[0] > layout.yaxis3.domain[1]
+    assert layout.xaxis.domain[1] < layout.xaxis2.domain[0]
+
+
+def test_a_measure_by_epoch_is_the_mean_over_the_seeds_with_their_spread() -> None:
+    """Seeds at 1 and 3, then at 2 and 2."""
+    rows = [{"number": 5, "seed": s, "epoch": e, "v": v} for s, e, v in ((0, 1, 1), (1, 1, 3), (0, 2, 2), (1, 2, 2))]
+    (line,) = subgroups.epoch_numbers(pd.DataFrame(rows), {5: "lora", 9: "fft"}, "v")
+    assert (line.x, line.y, line.half) == ((1.0, 2.0), (2.0, 2.0), (math.sqrt(2), 0.0))
+
+
+@pytest.mark.parametrize(("value", "above"), [(0.1, True), (0.9, False)])
+def test_the_name_of_a_level_stands_inside_the_axes(value: float, above: bool) -> None:
+    level = ReferenceLine("y", value, "fft")
+    panel = Panel(Scale(), Scale("y", 0, 1), (Series("a", (0, 1), (0, 1)),), reference_lines=(level,))
+    canvas = FigureCanvasAgg(paper.draw(Chart((panel,))))
+    (axes,) = canvas.figure.axes
+    (text,) = [text for text in axes.texts if text.get_text() == "fft"]
+    box, line = text.get_window_extent(canvas.get_renderer()), axes.transData.transform((0, value))[1]
+    assert (box.y0 > line) == above
+    assert axes.get_window_extent().y0 < box.y0 < box.y1 < axes.get_window_extent().y1
+
+
 def every_chart() -> dict[str, Chart]:
     rows, one = five().assign(name=five()["label"]), fits((0, 0, 0.8, 0.2), (0, 1, 0.9, 0.3))
     return {
@@ -532,6 +581,15 @@ def every_chart() -> dict[str, Chart]:
         ),
         "ranks": subgroups.rank_chart(
             subgroups.rank_numbers(many_subgroups(), {1: 8, 2: 0}, "attribute", ("accuracy",), len), "Bars."
+        ),
+        "epochs": subgroups.epoch_chart(
+            subgroups.epoch_numbers(
+                pd.DataFrame({"number": 1, "seed": 0, "epoch": [1, 2], "v": [0.2, 0.1]}), {1: "lora"}, "v"
+            ),
+            "v",
+        ),
+        "confidence": reliability.confidence_chart(
+            reliability.confidence_numbers(bins((1, "all", "all", 8, 10, 6, 5.5)), {1: "lora"})
         ),
         "calibration": reliability.reliability_chart(
             reliability.reliability_numbers(bins((1, "all", "all", 8, 10, 6, 5.5)), {1: "knee"})

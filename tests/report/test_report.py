@@ -99,16 +99,23 @@ def test_the_papers_figures_are_in_the_report(document: Document) -> None:
     assert {"variance of per-class loss", "lora and fft, confidence", "groups by size"} <= set(shown)
 
 
-def test_the_odds_of_a_group_are_those_against_all_others() -> None:
-    """a: TPR 1/2, FPR 0; b and c together: TPR 1, FPR 1/2. c has no negatives: its FPR is unknown."""
+def test_the_papers_figures_are_folded_so_that_the_answer_stays_on_top(document: Document) -> None:
+    assert [part.title for part in document.sections if part.folded] == ["The papers' figures"]
+
+
+def test_the_odds_of_a_group_are_those_against_all_others_and_its_f1_is_of_the_positive_class() -> None:
+    """a: TPR 1/2, FPR 0; b and c together: TPR 1, FPR 1/2. c has no negatives: its FPR is unknown.
+
+    F1 of a: 1 found, 1 missed, 2/3; of b: 1 found, 1 false alarm, 2/3; of c: 1.
+    """
     answers = Answers(
         labels_N=np.array([1, 1, 0, 1, 0, 0, 1]), predicted_N=np.array([1, 0, 0, 1, 1, 0, 1]), classes=("no", "yes"),
         attributes_N=np.array([0, 0, 0, 1, 1, 1, 2]), attributes=("a", "b", "c"),
     )  # fmt: skip
-    eods = papers_figures.odds_against_others(answers)
-    assert eods["a"] == 0.5
-    assert eods["b"] == 0.5
-    assert math.isnan(eods["c"])
+    found = papers_figures.by_attribute(answers)
+    assert found["a"]["eod"] == found["b"]["eod"] == 0.5
+    assert math.isnan(found["c"]["eod"])
+    assert [found[name]["f1"] for name in "abc"] == pytest.approx([2 / 3, 2 / 3, 1])
 
 
 class References(HTMLParser):
