@@ -20,7 +20,7 @@ from trainables.backbones import Backbone
 from trainables.data import DATASETS
 from trainables.data.base import BadRecord, Dataset, Groups, Split
 from trainables.data.datasets import layout
-from trainables.data.datasets.custom import image_files
+from trainables.data.datasets.tree import Tree
 from trainables.data.images.cache import readable
 from trainables.data.images.transform import Transform
 from trainables.data.splitting import fraction
@@ -102,7 +102,7 @@ def images_of(source: str, most: int | None = None) -> Dataset:
 
 
 def _any_images(root: Path) -> Dataset:
-    paths = tuple(image_files(root, deep=True))
+    paths = tuple(Tree(root).images(root))
     if not paths:
         raise UserError(f"'{root}' has no images in it.")
     return Dataset("images", root, ("image",), (), {"all": Split("all", paths, np.zeros(len(paths), dtype=np.int64))})

@@ -187,7 +187,7 @@ def test_a_class_of_which_nothing_can_be_read_would_stop_a_sweep(tmp_path: Path)
     folder(tmp_path)
     for image in (tmp_path / "b").iterdir():
         image.write_text("no image")
-    with pytest.raises(UserError, match=r"class b has no image that can be used\.\n  b/\d+\.png: is not an image"):
+    with pytest.raises(UserError, match=r"class b has no image that can be used\. 20 records .*\n  b/\d+\.png: is not"):
         data_check.check(tmp_path)
 
 

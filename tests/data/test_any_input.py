@@ -23,7 +23,7 @@ from tests.data.trees import home
 from trainables import data
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.datasets import columns, layout
-from trainables.data.datasets.custom import SUFFIXES
+from trainables.data.images import pixels
 from trainables.task import Columns, DataConfig
 
 T = TypeVar("T")
@@ -175,7 +175,7 @@ def keeps_every_image(root: Path, files: list[tuple[list[str], str, str]]) -> No
         path = top.joinpath(*parts, name + ending)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes([i]) * 9)
-    images = [path for path in top.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    images = [path for path in top.rglob("*") if path.suffix.lower() in pixels.endings() and path.is_file()]
     dataset = settled(lambda: data.load(DataConfig(name="folder", root=top, on_bad="skip", max_bad=1)))
     if isinstance(dataset, Dataset):
         named = {record.place for record in dataset.bad if record.dropped}

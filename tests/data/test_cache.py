@@ -324,7 +324,7 @@ def test_a_class_without_one_readable_image_is_refused(dataset: Dataset) -> None
     odd = [path for split in SPLITS for path in dataset.splits[split].paths[1::2]]
     for path in odd:
         path.write_text("not an image")
-    with pytest.raises(UserError, match=r"class odd has no image that can be used\.\n  train/1\.jpg: is not an image"):
+    with pytest.raises(UserError, match=r"class odd has no image that can be used\. 15 .*\n  train/1\.jpg: is not an"):
         Images(dataset, SMALL, DataConfig(on_bad="skip", max_bad=1))
 
 

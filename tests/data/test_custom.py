@@ -229,13 +229,6 @@ def test_images_outside_classes_are_bad_and_other_files_are_nothing(tmp_path: Pa
     assert len(home(load(tmp_path, on_bad="skip", max_bad=0.1))) == len(CLASSES)
 
 
-def test_links_out_of_the_tree_are_not_followed_below_a_class(tmp_path: Path) -> None:
-    tree(tmp_path / "outside", ["secret.png"])
-    tree(tmp_path / "mine", CLASSES)
-    (tmp_path / "mine/cat/link").symlink_to(tmp_path / "outside")
-    assert len(home(load(tmp_path / "mine"))) == len(CLASSES)
-
-
 def test_a_file_where_a_folder_is_wanted_says_to_use_csv(home_of: Path) -> None:
     with pytest.raises(UserError, match=r"set data\.name to 'csv'"):
         data.load(DataConfig(name="folder", root=write(home_of)))

@@ -10,7 +10,7 @@ import pytest
 from tests.data.trees import picture, table
 from trainables.data import load
 from trainables.data.base import SPLITS, Dataset
-from trainables.data.datasets.waterbirds import FOLDERS, OFFICIAL, _redrawn  # the note needs 11,788 rows, not files
+from trainables.data.datasets.waterbirds import FOLDERS, OFFICIAL, _other_draw  # the note needs 11,788 rows, not files
 from trainables.data.examples import Example
 from trainables.data.report import describe, tell
 from trainables.errors import UserError
@@ -170,14 +170,37 @@ def drawn(train: tuple[int, ...]) -> list[Example]:
 
 def test_the_published_draw_is_known_by_its_cells() -> None:
     assert [sum(counts) for counts in OFFICIAL.values()] == [4795, 1199, 5794]
-    assert _redrawn(drawn(OFFICIAL["train"])) == ()
+    assert _other_draw(drawn(OFFICIAL["train"])) == ()
 
 
-def test_a_draw_made_anew_is_noted_and_not_refused() -> None:
-    """The cells of a known variant: same header, same split sizes, another seed."""
-    (note,) = _redrawn(drawn((3525, 186, 54, 1030)))
-    assert "train are 3525 / 186 / 54 / 1030, the published ones 3498 / 184 / 56 / 1057" in note
-    assert _redrawn(drawn((3525, 186, 54, 1029))) == ()  # another size: some other set in this format
+@pytest.mark.parametrize("train", [(3525, 186, 54, 1030), (3525, 186, 54, 1029), (1, 1, 1, 1), (184, 3498, 56, 1057)])
+def test_any_other_draw_is_called_so_whatever_its_size(train: tuple[int, ...]) -> None:
+    """The first has the published size: a known variant of another seed."""
+    (note,) = _other_draw(drawn(train))
+    cells = " / ".join(map(str, train))
+    assert f"not the published Waterbirds: the cells of train are {cells}, the published ones 3498 / 184 /" in note
+    assert "val are" not in note
+
+
+def test_a_small_table_in_this_format_is_not_the_published_one(tmp_path: Path) -> None:
+    (note,) = read(tree(tmp_path)).notes
+    assert "the cells of val are 2 / 2 / 2 / 2, the published ones 467 / 466 / 133 / 133" in note
+
+
+@pytest.mark.parametrize("on_bad", ["fail", "skip"])
+def test_images_that_are_not_there_are_no_such_file(tmp_path: Path, on_bad: str) -> None:
+    table(tmp_path / "metadata.csv", HEADER, rows())
+    with pytest.raises(UserError, match=r"metadata\.csv:2: no such file: 000\.Bird of 00/000_0\.jpg"):
+        read(tmp_path, on_bad=on_bad, max_bad=1.0)
+
+
+def test_a_split_whose_images_are_not_there_is_told_with_them(tmp_path: Path) -> None:
+    for row in rows():
+        if row[3] != 1:
+            picture(tmp_path / str(row[1]))
+    table(tmp_path / "metadata.csv", HEADER, rows())
+    with pytest.raises(UserError, match=r"split val has no examples.*8 records are bad.*\n.*:10: no such file: 001"):
+        read(tmp_path, on_bad="skip")
 
 
 def test_a_dataset_tells_its_counts_hash_and_what_it_left_out(tmp_path: Path) -> None:

@@ -101,9 +101,16 @@ def inside(root: Path, name: str) -> Path:
 
 
 def splits(
-    source: object, examples: Iterable[Example], classes: Sequence[str], attributes: Sequence[str] = ()
+    source: object,
+    examples: Iterable[Example],
+    classes: Sequence[str],
+    attributes: Sequence[str] = (),
+    *,
+    bad: Sequence[BadRecord] = (),
 ) -> dict[str, Split]:
     """The three splits, each in the order of its ids: that of rows, files and folders changes nothing.
+
+    `bad` records are shown where they may be why a split is empty.
 
     Raises:
         UserError: a split has no examples.
@@ -113,7 +120,8 @@ def splits(
         parts[example.split or ""].append(example)
     for name, part in parts.items():
         if not part:
-            raise UserError(f"{source}: split {name} has no examples. All of {', '.join(SPLITS)} are needed.")
+            needed = f"All of {', '.join(SPLITS)} are needed."
+            raise UserError(f"{source}: split {name} has no examples. {needed}{left_out(bad)}")
     label_of, attribute_of = ({name: i for i, name in enumerate(names)} for names in (classes, attributes))
     return {name: _split(name, part, label_of, attribute_of) for name, part in parts.items()}
 
@@ -124,7 +132,7 @@ def present(
     """The examples whose file is there; and `bad`, with a record for each of the others.
 
     Raises:
-        UserError: as `settle` does.
+        UserError: as `settle` does; or no file is there.
     """
     there: list[Example] = []
     missing = []
@@ -136,7 +144,16 @@ def present(
             missing.append(BadRecord(example.place, f"no such file: {example.id}{_meant(example, folders)}"))
     dropped = sum(record.dropped for record in [*bad, *missing])
     settle([*bad, *missing], len(there) + dropped, config, source)
+    if missing and not there:
+        raise UserError(f"{source}: none of its images is there.{left_out([*missing, *bad])}")
     return there, (*bad, *missing)
+
+
+def left_out(bad: Iterable[BadRecord]) -> str:
+    """The first of the dropped ones, to end an error with that they may be the reason of."""
+    lines = [f"{record.place}: {record.problem}" for record in bad if record.dropped]
+    heading = f" {len(lines)} records are bad, and left out:" if lines else ""
+    return "\n  ".join([heading, *map(str, few(lines, 5))])
 
 
 def alike(name: str) -> str:
@@ -206,9 +223,10 @@ def check_classes(listed: Iterable[str], left: Iterable[str], bad: Sequence[BadR
         UserError: a class that is `listed` has none of the images that are `left`; shows the first of the `bad` ones.
     """
     if lost := sorted(set(listed) - set(left)):
-        shown = "".join(f"\n  {line}" for line in few((f"{record.place}: {record.problem}" for record in bad), 5))
         names = f"{'classes' if len(lost) > 1 else 'class'} {', '.join(few(lost))}"
-        raise UserError(f"{source}: {names} has no image that can be used.{shown}\nMend that, or take the class out.")
+        raise UserError(
+            f"{source}: {names} has no image that can be used.{left_out(bad)}\nMend that, or take the class out."
+        )
 
 
 def conflicts(examples: Sequence[Example], digests: Sequence[str | None]) -> list[BadRecord]:

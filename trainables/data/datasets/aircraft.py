@@ -60,7 +60,7 @@ def load(config: DataConfig) -> Dataset:
         root=root,
         classes=classes,
         attributes=(),
-        splits=splits(root, examples, classes),
+        splits=splits(root, examples, classes, bad=all_bad),
         bad=all_bad,
         notes=tuple(_notes(config)),
         licence="non-commercial research; the photographers keep the copyright",

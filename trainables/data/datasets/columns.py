@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.data.datasets import custom
+from trainables.data.images import pixels
 from trainables.data.tables import ENDINGS, Column, header, profile
 from trainables.errors import UserError, few, hint
 from trainables.task import Columns
@@ -119,7 +120,7 @@ def _numeric(column: Column) -> bool:
 
 def _image(table: Path, found: Sequence[Column]) -> str:
     def looks(column: Column) -> float:
-        named = sum(Path(value).suffix.lower() in custom.SUFFIXES for value in column.values[:_LOOKED_AT])
+        named = sum(Path(value).suffix.lower() in pixels.endings() for value in column.values[:_LOOKED_AT])
         return named / max(1, len(column.values[:_LOOKED_AT]))
 
     best = max((column for column in found if column.name), key=looks, default=None)

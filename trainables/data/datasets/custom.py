@@ -12,16 +12,16 @@ file's bytes, so that copies of an image stay together and a new image moves no 
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from trainables.data.base import SPLITS, BadRecord, Dataset
+from trainables.data.datasets.tree import Tree
 from trainables.data.doubts import doubts
-from trainables.data.examples import Example, conflicts, inside, parsed, present, splits
+from trainables.data.examples import Example, check_classes, conflicts, inside, left_out, parsed, present, splits
 from trainables.data.splitting import SHARES, by_content
 from trainables.data.tables import header, profile, quoted, read_table
 from trainables.errors import DataAway, UserError, few
@@ -32,8 +32,6 @@ SPELLINGS = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"})
-
 _CODES = dict(zip("012", SPLITS, strict=True))
 _SPLIT_OF = {spelling: split for split, spellings in SPELLINGS.items() for spelling in spellings}
 
@@ -66,22 +64,23 @@ def load_folder(config: DataConfig) -> Dataset:
     """The images of a folder of classes.
 
     Raises:
-        UserError: no folder, a split is empty, one class only, or too many files lie in no class's folder.
+        UserError: no folder, a split or a class is empty, one class only, or too many files are bad.
     """
     root = _existing(config)
     if not root.is_dir():
         raise UserError(f"data.root is '{config.root}', a file. For a table of images, set data.name to 'csv'.")
-    level = split_level(root)
+    level, tree = split_level(root), Tree(root)
     tops: list[tuple[str | None, Path]] = [*level.items()] if level else [(None, root)]
-    examples = []
+    examples, classes = [], set()
     for split, top in tops:
-        for folder in folders(top):
-            for path in image_files(folder, deep=True):
+        classes |= {folder.name for folder in folders(top)}
+        for folder in tree.folders(top):
+            for path in tree.images(folder):
                 name = path.relative_to(root).as_posix()
                 examples.append(Example(name, name, path, folder.name, split=split))
-    stray = (path for folder in (root, *level.values()) for path in image_files(folder, deep=False))
+    stray = [path for folder in (root, *level.values()) for path in tree.images(folder, deep=False)]
     bad = [BadRecord(path.relative_to(root).as_posix(), "lies in no class's folder") for path in stray]
-    return _dataset(config, root, root, examples, bad, has_attribute=False)
+    return _dataset(config, root, root, examples, [*bad, *tree.bad], classes, has_attribute=False, notes=tree.notes())
 
 
 def split_level(root: Path) -> dict[str, Path]:
@@ -106,17 +105,19 @@ def _dataset(
     source: Path,
     examples: list[Example],
     bad: list[BadRecord],
+    classes: Iterable[str] = (),
     *,
     has_attribute: bool,
     notes: Sequence[str] = (),
 ) -> Dataset:
     there, all_bad = present(examples, bad, config, source)
     # Names of all that are listed: a missing file must not change what the others' labels mean.
-    classes = _sorted({example.label for example in examples})
-    if not there or len(classes) < 2:
-        count = len(classes) if there else 0
-        problem = f"there is only {count} class in it" if count else "no image in it can be used"
-        raise UserError(f"{source}: {problem}. At least two classes are needed.{_shown(all_bad)}")
+    classes = _sorted({*classes, *(example.label for example in examples)})
+    if there:
+        check_classes(classes, (example.label for example in there), all_bad, source)
+    if len(classes) < 2:
+        problem = f"there is only {len(classes)} class in it" if classes else "no image in it can be used"
+        raise UserError(f"{source}: {problem}. At least two classes are needed.{left_out(all_bad)}")
     attributes = _sorted({str(example.attribute) for example in examples}) if has_attribute else ()
     complete, clashes, cut = _completed(root, there)
     return Dataset(
@@ -124,17 +125,11 @@ def _dataset(
         root=root,
         classes=classes,
         attributes=attributes,
-        splits=splits(source, complete, classes, attributes),
+        splits=splits(source, complete, classes, attributes, bad=all_bad),
         bad=(*all_bad, *clashes, *doubts(complete)),
         notes=(*cut, *notes),
         licence="the user's own",
     )
-
-
-def _shown(bad: Iterable[BadRecord]) -> str:
-    lines = [f"{record.place}: {record.problem}" for record in bad if record.dropped]
-    heading = f" {len(lines)} records are bad, and left out:" if lines else ""
-    return "\n  ".join([heading, *map(str, few(lines, 5))])
 
 
 def _completed(root: Path, examples: list[Example]) -> tuple[list[Example], list[BadRecord], tuple[str, ...]]:
@@ -271,15 +266,6 @@ def _unused(table: Path, columns: Columns) -> list[str]:
 def folders(top: Path) -> list[Path]:
     """Those in `top`, by name; hidden ones are the system's, not the user's."""
     return sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def image_files(folder: Path, *, deep: bool) -> Iterator[Path]:
-    """Visible files, by their endings. Links to folders are not followed: one may lead back to where it lies."""
-    for here, inner, names in os.walk(folder):
-        inner[:] = sorted(name for name in inner if deep and not name.startswith("."))
-        for name in sorted(names):
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield Path(here, name)
 
 
 # --- tables and folders

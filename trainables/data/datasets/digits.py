@@ -78,6 +78,7 @@ def load(config: DataConfig) -> Dataset:
         dataset,
         classes=("0-7", "8-9"),
         attributes=PLACES,
+        notes=(),  # of Waterbirds
         licence="scikit-learn's digits (UCI, CC BY 4.0) and sample photos (CC BY 2.0)",
     )
 

@@ -67,7 +67,7 @@ def load(config: DataConfig) -> Dataset:
         root=root,
         classes=classes,
         attributes=REGIONS,
-        splits=splits(root / TABLE, examples, classes, REGIONS),
+        splits=splits(root / TABLE, examples, classes, REGIONS, bad=all_bad),
         bad=all_bad,
         notes=("no official split: 70:10:20 of each object and region, by a hash of file_path",),
         licence="CC BY 4.0",
