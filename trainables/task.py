@@ -39,6 +39,10 @@ class DataConfig(_Part):
     root: Annotated[Path | None, Field(description="the folder of your copy; none for embedded data")] = None
     on_bad: Annotated[Literal["skip", "fail"], Field(description="unreadable or bad records")] = "fail"
     max_bad: Annotated[float, Field(ge=0, le=1, description="share of bad records above which skip fails too")] = 0.01
+    limit: Annotated[
+        int | None,
+        Field(ge=1, description="use so many examples, of every cell its share, always the same (none: all)"),
+    ] = None
     task: Annotated[Literal["gender", "age"] | None, Field(description="utkface: what is learnt (none: gender)")] = None
     validation: Annotated[
         Literal["official", "from-trainval"] | None,

@@ -113,9 +113,14 @@ def slips(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
         if isinstance(raised, Faults):
             found += raised.faults
         else:
-            path = tuple(key for key in entry["loc"] if key != "[key]")
+            path = entry["loc"][:-1] if _of_a_key(entry) else entry["loc"]
             found.append(Fault(path, _sentence(path, entry, model)))
     return found
+
+
+def _of_a_key(entry: Mapping[str, Any]) -> bool:
+    """Whether it is the key of a mapping that is wrong. Pydantic marks it so; a key may really be called that, too."""
+    return len(entry["loc"]) > 1 and entry["loc"][-1] == "[key]" and "error" in entry.get("ctx", {})
 
 
 def _sentence(path: KeyPath, entry: Mapping[str, Any], model: type[BaseModel]) -> str:
@@ -123,7 +128,7 @@ def _sentence(path: KeyPath, entry: Mapping[str, Any], model: type[BaseModel]) -
         return unknown(dotted(path), str(path[-1]), _fields(model, path[:-1]))
     if entry["type"] == "missing":
         return f"{dotted(path)} is missing. Add a line `{path[-1]}: ...`."
-    if entry["loc"][-1] == "[key]":
+    if _of_a_key(entry):
         return f"{dotted(path)} is unknown. {entry['ctx']['error']}"
     return f"{dotted(path)} is {given(entry['input'])}. {mend(entry)}"
 

@@ -151,6 +151,7 @@ def test_a_table_loses_no_row(folder: Path, table: tuple[str, str], role: Column
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 @settings(max_examples=LONG, **PROFILE)
 @given(tables(), ROLES)
 def test_a_table_loses_no_row_at_length(folder: Path, table: tuple[str, str], role: Columns) -> None:
@@ -191,6 +192,7 @@ def test_a_folder_loses_no_image(tmp_path: Path, files: list[tuple[list[str], st
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 @settings(max_examples=LONG, **PROFILE)
 @given(TREES)
 def test_a_folder_loses_no_image_at_length(tmp_path: Path, files: list[tuple[list[str], str, str]]) -> None:
@@ -215,6 +217,7 @@ KEYS = st.sampled_from(
         "rank",
         "method",
         "trials",
+        "[key]",
     ]
 )
 SCALARS = (
@@ -241,6 +244,7 @@ def test_a_spec_is_good_or_told(text: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 @settings(max_examples=LONG, **PROFILE)
 @given(SPECS.map(yaml_text.write) | TEXT)
 def test_a_spec_is_good_or_told_at_length(text: str) -> None:

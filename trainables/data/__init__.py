@@ -77,13 +77,18 @@ def load(config: DataConfig) -> Dataset:
     """The dataset that `config` names: names, labels, attributes and splits; no pixels yet.
 
     Raises:
-        UserError: the name is not in the table, its folder is not there, or its records are bad.
+        UserError: the name is not in the table, its folder is not there, its records are bad, or `limit` is below the
+            number of cells.
     """
     entry = DATASETS[config.name]
     if faults := misplaced(config):
         raise UserError("\n".join(faults.values()))
     dataset: Dataset = entry.load()(config)
-    return dataset
+    if config.limit is None:
+        return dataset
+    from trainables.data.splitting import limited
+
+    return limited(dataset, config.limit)
 
 
 def misplaced(config: DataConfig) -> dict[str, str]:

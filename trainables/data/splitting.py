@@ -1,9 +1,9 @@
 """Cutting data: a dataset that has no official split, and a half of a split, the same on every machine.
 
-Two cuts by hashes. `keyed` looks at each record's own key only: adding or losing records moves no other one, and
-records with equal keys (the same bytes) stay together. `stratified` cuts every stratum to the same
-shares, to the nearest record; there a newcomer moves at most one other record over each border, of its
-own stratum.
+A part of a dataset, for a first try (`limited`), and two cuts by hashes. `keyed` looks at each record's own key only:
+adding or losing records moves no other one, and records with equal keys (the same bytes) stay together. `stratified`
+cuts every stratum to the same shares, to the nearest record; there a newcomer moves at most one other record over each
+border, of its own stratum.
 
 Shapes: N examples.
 """
@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from trainables.arrays import Ints, Mask
+from trainables.data.base import SPLITS, Dataset
 from trainables.data.contents import digests
 from trainables.data.examples import Example
+from trainables.errors import UserError
 
 SHARES: Mapping[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}  # 80:20, and val out of the 80
 _SALT = "sweeper-split-1"  # another text is another split of every dataset
@@ -70,6 +72,42 @@ def stratified(keys: Sequence[str], strata: Sequence[Hashable], shares: Mapping[
         parts += [first] * (len(ranked) - len(parts))
         part_of.update(zip(ranked, parts, strict=False))  # rounding may give a part more than is left
     return part_of
+
+
+def limited(dataset: Dataset, limit: int) -> Dataset:
+    """`limit` examples of `dataset` in all, each cell of each split (class, where there is no attribute) by its share.
+
+    Every cell that has any keeps one. Which of a cell's examples stay is decided by a hash of their names: the same
+    on every machine, and all that a smaller limit keeps, a larger one keeps too.
+
+    Raises:
+        UserError: there are more cells than that.
+    """
+    kind = "cell" if dataset.attributes else "class"
+    names = {split: dataset.ids(split) for split in SPLITS}
+    members: dict[tuple[str, int], list[tuple[float, str, int]]] = defaultdict(list)
+    for split in SPLITS:
+        for row, (name, group) in enumerate(zip(names[split], dataset.groups(split, kind).index_N, strict=True)):
+            members[split, int(group)].append((fraction(f"limit:{name}"), name, row))
+    if limit < len(members):
+        raise UserError(
+            f"data.limit is {limit}, and the three splits have {len(members)} {kind}s. Use {len(members)} or more."
+        )
+    # The place of an example in its cell, as a share of it: cutting all cells at one share keeps their proportions.
+    ranked = (
+        (rank / len(cell), hashed, name, split, row)
+        for (split, _), cell in members.items()
+        for rank, (hashed, name, row) in enumerate(sorted(cell))
+    )
+    rows: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for *_, split, row in sorted(ranked)[:limit]:
+        rows[split].append(row)
+    total, kept = (sum(map(len, parts.values())) for parts in (names, rows))
+    return replace(
+        dataset,
+        splits={split: dataset.splits[split].part(np.sort(np.array(rows[split], np.int64))) for split in SPLITS},
+        notes=(*dataset.notes, f"data.limit: {kept:,} of {total:,} examples, each {kind} of each split by its share"),
+    )
 
 
 def cells(labels_N: Ints, groups_N: Ints) -> list[Ints]:
