@@ -130,7 +130,7 @@ def plain_value(word: str) -> Any:
     if word in _WORDS:
         return _WORDS[word]
     if _INT.fullmatch(word):
-        return int(word) if len(word) < 40 else float(word)
+        return int(word) if len(word.lstrip("+-")) < 40 else float(word)
     return float(word) if _FLOAT.fullmatch(word) else word
 
 

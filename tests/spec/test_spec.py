@@ -131,6 +131,8 @@ def test_all_slips_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> Non
         ("data: {max_bad: 3}", "data.max_bad is 3. Use 1 or less."),
         ("data: {nmae: x}", "data.nmae is unknown. Did you mean 'name'? "
          "Known: columns, crop_banner, exif, images, limit, max_bad, name, on_bad, partition, root, task, validation."),
+        ("data: {'[key]': x}", "data.[key] is unknown. "
+         "Known: columns, crop_banner, exif, images, limit, max_bad, name, on_bad, partition, root, task, validation."),
         ("train: 5", "train is 5. Use a mapping of `key: value` lines."),
         ("search: {trials: 0}", "search.trials is 0. Use 1 or more."),
         ("search: {trials: many}", "search.trials is 'many'. Use a whole number."),
