@@ -83,6 +83,28 @@ def test_the_row_of_an_attribute_value_has_its_rates_and_its_gap_to_all_others()
     assert whole["land"]["equalized_odds"] == whole["water"]["equalized_odds"] == 1 - 1 / 4
 
 
+def test_a_row_has_its_groups_own_numbers_and_that_of_a_class_its_recall_and_f1_too() -> None:
+    rows = {row["name"]: row for row in evaluate(birds(ROWS)).groups}
+    sure, wrong = -math.log(0.7), -math.log(0.3)
+    assert rows["waterbird"] == {
+        "kind": "class",
+        "name": "waterbird",
+        "n": 6,
+        "accuracy": 3 / 6,
+        "loss": pytest.approx((3 * sure + 3 * wrong) / 6),
+        "recall": 3 / 6,
+        "f1": 6 / 10,  # three found, three missed, one landbird taken for one
+    }
+    assert rows["waterbird|land"] == {
+        "kind": "cell",
+        "name": "waterbird|land",
+        "n": 4,
+        "accuracy": 1 / 4,
+        "loss": pytest.approx((sure + 3 * wrong) / 4),
+    }
+    assert rows["land"].keys() == {"kind", "name", "n", "accuracy", "loss", "tpr", "fpr", "equalized_odds"}
+
+
 @pytest.mark.parametrize("kind", ["attribute", "class", "cell"])
 def test_a_kind_with_too_small_a_group_has_no_number_and_says_which_group(kind: str) -> None:
     found = evaluate(birds(ROWS * 3, min_group=7))
