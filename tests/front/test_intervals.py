@@ -103,3 +103,12 @@ def test_variances_of_a_table_are_those_of_the_analysis_of_variance() -> None:
     So the examples themselves have 1/4 - (1/6)/2 = 1/6, and a mean of three of them 1/18.
     """
     assert intervals.shared_variance([[1, 1, 0], [1, 0, 0]]) == pytest.approx(1 / 18)
+
+
+def test_of_a_share_it_is_wilsons_for_as_many_examples_as_leave_that_much_to_chance() -> None:
+    """0.7, 0.8, 0.9 of 100: the seeds leave 0.01 / 3, the examples 0.001 if known, and 0.16 / 100 if not."""
+    for shared, variance in ((0.001, 0.001), (None, 0.0016)):
+        parts = [(0.01 / 3, 2.0), (variance, 99.0)]
+        like = 0.16 / (0.01 / 3 + variance)
+        expected = intervals.wilson(0.8 * like, like, intervals.t_quantile(parts))
+        assert intervals.of_share([0.7, 0.8, 0.9], 100, shared) == pytest.approx(expected, rel=1e-12)

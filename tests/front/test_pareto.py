@@ -177,3 +177,8 @@ def test_the_knee_is_on_the_front_whatever_the_units(points_TM: np.ndarray, scal
     assert row is not None
     assert pareto.front(points_TM)[row]
     assert pareto.knee(points_TM * scale + shift) == row
+
+
+def test_points_are_told_apart_to_the_last_bit() -> None:
+    assert pareto.front([[1e-20], [2e-20], [-0.0], [0.0]]).tolist() == [False, True, False, False]
+    assert pareto.front([[1e-20, -0.0], [1e-20, 0.0]]).tolist() == [True, True]  # zero has one value

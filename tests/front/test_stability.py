@@ -94,6 +94,22 @@ def test_without_noise_the_front_is_as_measured() -> None:
     assert found.drops[4] == {"accuracy": 0.0}
 
 
+def test_programs_get_all_of_it_by_trial() -> None:
+    found = Stability(
+        400, "the 3 seeds", 30, 3, {7: 0.5}, {7: 0.2}, {7: {"accuracy": (0.1, 0.3)}}, {7: {"accuracy": 0.01}}
+    )
+    assert found.to_json() == {
+        "draws": 400,
+        "over": "the 3 seeds",
+        "trials": 30,
+        "seeds": 3,
+        "on_front": {"7": 0.5},
+        "chosen": {"7": 0.2},
+        "drops": {"7": {"accuracy": 0.01}},
+        "intervals": {"7": {"accuracy": [0.1, 0.3]}},
+    }
+
+
 # --- calibration
 
 
