@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dashboards.ink.chart import WIDE, Chart, Panel, ReferenceLine, Scale, Series
+from dashboards.ink.chart import WIDE, Chart, Panel, Scale, Series
 from dashboards.ink.style import Look, looks
 from dashboards.ink.wording import direction, readable, setting
 
@@ -108,18 +108,19 @@ def curve_chart(numbers: CurveNumbers) -> Chart:
     """One panel for each metric; methods without the parameter are lines straight across."""
     methods = sorted({curve.method for curve in numbers.curves} | {method for _, method in numbers.level})
     styles = looks(methods)
+    values = [x for curve in numbers.curves for x, _, _ in curve.trials]
     panels = []
     for metric, sense in numbers.metrics.items():
         levels = [
-            ReferenceLine("y", value, method, styles[method])
+            Series(method, (min(values), max(values)), (value, value), "line", styles[method], thick=1.2, size=0)
             for (m, method), value in numbers.level.items()
-            if m == metric
+            if m == metric and values
         ]
         series = [
             part for curve in numbers.curves if curve.metric == metric for part in _series(curve, styles[curve.method])
         ]
         across = Scale(readable(numbers.parameter), log=numbers.log, ticks=_ticks(numbers))
-        panels.append(Panel(across, Scale(direction(metric, sense)), tuple(series), reference_lines=tuple(levels)))
+        panels.append(Panel(across, Scale(direction(metric, sense)), (*levels, *series)))
     return Chart(tuple(panels), _caption(numbers), WIDE if len(panels) > 1 else (640.0, 300.0))
 
 
@@ -153,5 +154,5 @@ def _caption(numbers: CurveNumbers) -> str:
         others = "Other lines" if fixed else "Lines"
         parts.append(f"{others}: the trial of {each} with the best {first}, so where more were tried it looks better.")
     if numbers.level:
-        parts.append(f"Dashed: a method without this parameter, its trial with the best {first}.")
+        parts.append(f"Level, without marks: a method without this parameter, its trial with the best {first}.")
     return " ".join(parts)

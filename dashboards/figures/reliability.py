@@ -70,7 +70,12 @@ def confidence_numbers(bins: pd.DataFrame, chosen: Mapping[int, str]) -> Reliabi
     for number, name in chosen.items():
         if worst := _worst(known, number):
             own = _group(known, worst)
-            panels.append((f"{name}, {worst}", (_curve(name, own[own["number"] == number]),)))
+            panels.append(
+                (
+                    f"{name}, {worst if len(worst) < 14 else f'{worst[:12]}…'}",
+                    (_curve(name, own[own["number"] == number]),),
+                )
+            )
     return ReliabilityNumbers(tuple(panels), of, int(known["bins"].max()))
 
 
@@ -135,7 +140,7 @@ def confidence_chart(numbers: ReliabilityNumbers) -> Chart:
     below: list[Panel] = []
     for title, (curve, *_) in numbers.panels:
         often, diagram = _bars(curve, styles[curve.name], 1 / numbers.bins)
-        up = [Scale(name if not above else "", 0, 1.02) for name in ("share of examples", "share that came true")]
+        up = [Scale(name if not above else "", 0, 1.02) for name in ("share of all", "came true")]
         above.append(Panel(across, up[0], (often,), title=f"{title}: ECE {curve.ece:.3f}"))
         below.append(Panel(replace(across, title=what), up[1], diagram))
     caption = (

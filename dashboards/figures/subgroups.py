@@ -98,15 +98,11 @@ def epoch_chart(lines: Sequence[SubgroupLine], title: str) -> Chart:
     )
     last = max((x for line in lines for x in line.x), default=1.0)
     step = max(1, round(last / 8))
-    top = max(
-        (y + (0 if math.isnan(half) else half) for line in lines for y, half in zip(line.y, line.half, strict=True)),
-        default=1.0,
-    )
     across = Scale("epoch", 0.5, last + 0.5, ticks=tuple(float(x) for x in range(step, int(last) + 1, step)))
     caption = (
         "Validation split; each method's point, mean over the seeds, bars their standard deviation. Lower is fairer."
     )
-    return Chart((Panel(across, Scale(title, 0, 1.04 * top), series),), caption, (WIDE[0], 260.0))
+    return Chart((Panel(across, Scale(title, 0, 1.04 * _top(lines)), series),), caption, (WIDE[0], 260.0))
 
 
 def group_order(rows: pd.DataFrame, kind: str) -> list[tuple[str, int]]:
@@ -189,7 +185,7 @@ def _panels(numbers: SubgroupNumbers, across: Scale, draw: Literal["bars", "line
     return tuple(
         Panel(
             across,
-            Scale(direction(measure, "min" if measure == "eod" else "max"), 0, 1.02),
+            _up(direction(measure, "min" if measure == "eod" else "max"), lines, draw),
             tuple(
                 Series(line.name, line.x, line.y, draw, styles[line.name], error=line.half,
                        hover=[f"{line.name}\n{measure} {y:.4f}" for y in line.y])
@@ -198,3 +194,14 @@ def _panels(numbers: SubgroupNumbers, across: Scale, draw: Literal["bars", "line
         )
         for measure, lines in numbers.measures.items()
     )  # fmt: skip
+
+
+def _up(title: str, lines: Sequence[SubgroupLine], draw: Literal["bars", "line"]) -> Scale:
+    """Bars begin at 0 and have room for their errors, as far as 1; lines fill the panel."""
+    return Scale(title) if draw == "line" else Scale(title, 0, min(1.02, 1.1 * _top(lines)))
+
+
+def _top(lines: Sequence[SubgroupLine]) -> float:
+    """The upper end of the highest error bar; 1 where nothing is known or all is 0."""
+    ends = (y + (0 if math.isnan(half) else half) for line in lines for y, half in zip(line.y, line.half, strict=True))
+    return max((end for end in ends if end > 0), default=1.0)

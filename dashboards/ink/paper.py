@@ -21,7 +21,7 @@ from dashboards.ink.style import LIGHT, SPREAD_OPACITY, Theme
 DPI = 100  # at which a pixel of the canvas is a pixel of the picture
 COLUMN_IN, PAGE_IN = 3.35, 6.9  # widths of a column and of a page, in inches, as conferences set them
 _POINT = 72 / DPI
-_LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN, _BELOW = 62, 16, 30, 62, 70, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN, _BELOW = 68, 16, 30, 62, 70, 36
 _DASH: Mapping[str, Literal["-", "--", ":", "-."]] = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 
 
