@@ -36,6 +36,12 @@ def register(add: Add) -> None:
     check.add_argument("--columns", type=_columns, default={}, metavar="ROLE=COLUMN,...", help=_COLUMNS)
     check.add_argument("--task", choices=("gender", "age"), help="utkface: what is learnt")
     check.add_argument("--spec", dest="of_spec", metavar="FILE", help="the data of this spec, and what it asks of it")
+    first = add("init", init)
+    first.add_argument("path", type=Path, help="a folder, or a table of your own images")
+    first.add_argument("--columns", type=_columns, default={}, metavar="ROLE=COLUMN,...", help=_COLUMNS)
+    first.add_argument("--dataset", metavar="NAME", help="the dataset it is (default: by its layout)")
+    first.add_argument("--hours", type=float, default=1.0, help="that the sweep may take here (default: 1)")
+    first.add_argument("-o", dest="output", type=Path, default=Path("sweep.yaml"), metavar="FILE")
     check.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw some images of each cell")
     check.add_argument("--manifest", type=Path, metavar="FILE.csv", help="write who is in which split")
     apart = data("distance", data_distance)
@@ -133,6 +139,16 @@ def data_check(asked: argparse.Namespace) -> int:
         datacheck.write_manifest(checked, asked.manifest)
     print(json.dumps(checked.to_json(), indent=2) if asked.json else datacheck.report(checked))
     return 0 if checked.good else 2
+
+
+def init(asked: argparse.Namespace) -> int:
+    """Write a commented sweep.yaml for the data at hand, with a budget that fits this machine."""
+    from sweeper.cli import first_spec
+
+    if not asked.hours > 0:
+        raise UserError(f"--hours is {asked.hours:g}. Use more than 0.")
+    print(first_spec.write(asked.path, asked.columns, asked.dataset, asked.output, asked.hours))
+    return 0
 
 
 def data_distance(asked: argparse.Namespace) -> int:

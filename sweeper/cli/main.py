@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   sweeper pareto NAME             the front
   sweeper ui NAME                 the record in a browser
   sweeper data check PATH         what is in a folder of data, before a sweep is spent on it
+  sweeper init PATH               a commented sweep.yaml for it
 
 exit codes: 0 good, 1 some trials failed, 2 bad input, 3 paused by a full disk, a store that is away or a damaged
 file, 130 interrupted (143 terminated); after the last three resume goes on
