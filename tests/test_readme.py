@@ -101,6 +101,7 @@ EXPECTED = {
     "doctor": "good  python",
     "data check": "split hash",
     "data distance": "Squared Fréchet distance",
+    "init": "wrote birds.yaml",
 }
 PRINTED = [words for words in SWEEPER if command(words) in EXPECTED]
 
