@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "examples" / "sweeper-example"
 
-def install(folder: Path, name: str, points: Mapping[str, Mapping[str, str]], modules: Mapping[str, str]) -> Path:
-    """The distribution `name` 1.0 in `folder`, with its entry points by group; for `sys.path`."""
-    about = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+
+def install(
+    folder: Path,
+    name: str,
+    points: Mapping[str, Mapping[str, str]],
+    modules: Mapping[str, str],
+    version: str = "1.0",
+) -> Path:
+    """The distribution `name` in `folder`, with its entry points by group; for `sys.path`."""
+    about = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     about.mkdir(parents=True)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     text = "".join(f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in own.items()) for group, own in points.items())
     (about / "entry_points.txt").write_text(text)
     for module, code in modules.items():
         (folder / f"{module}.py").write_text(code)
     return folder
+
+
+def install_example(folder: Path, version: str = "1.0") -> Path:
+    """The example package in `folder`, as its pyproject.toml describes it."""
+    points = tomllib.loads((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    install(folder, "sweeper-example", points, {}, version)
+    shutil.copytree(EXAMPLE / "sweeper_example", folder / "sweeper_example")
+    return folder
+
+
+def sweeper(*words: str, cwd: Path, paths: Iterable[Path] = (), **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, with packages in `paths` installed."""
+    path = os.pathsep.join(map(str, (*paths, ROOT)))
+    environment = os.environ | {"PYTHONPATH": path} | more
+    command = [sys.executable, "-m", "sweeper", *words]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=280)

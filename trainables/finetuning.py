@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables import adapters, backbones, data
 from trainables.arrays import Floats, Ints
+from trainables.backbones import Backbone
 from trainables.data.base import Dataset
 from trainables.data.images.cache import Images
 from trainables.data.images.transform import Transform
@@ -50,14 +51,16 @@ class FineTuning:
         self._samples: dict[str, Samples] = {}
         self._content: dict[str, str] = {}
 
-    def prepare(self) -> None:
+    def prepare(self, dataset: Dataset | None = None) -> None:
         """Read the data, decode it once per machine, build the backbone that all fits start from.
+
+        A `dataset` that is at hand is taken instead of the task's.
 
         Raises:
             UserError: unknown dataset or backbone, missing files, groups that the data does not have.
         """
         self.runtime.use_threads()
-        dataset = data.load(self.task.data)
+        dataset = dataset or data.load(self.task.data)
         try:
             dataset.groups("train", self.task.groups)
         except ValueError as error:
@@ -163,6 +166,16 @@ class FineTuning:
     def dataset(self) -> Dataset:
         """What is trained on: without the records whose image cannot be read."""
         return self._data
+
+    @property
+    def backbone(self) -> Backbone:
+        """What all fits start from."""
+        return self._backbone
+
+    @property
+    def model(self) -> nn.Module:
+        """The model of the fit, wrapped."""
+        return self._fit.model
 
     def log_probs(self, split: str, rows: Ints) -> Floats:
         """Log-probabilities of the classes for these examples of a split, `[K, C]`."""

@@ -7,11 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-from sweeper.cli import clusters, looking, models, results, sweeps
+from sweeper.cli import clusters, looking, models, plugins, results, sweeps
 from sweeper.cli.shared import Add
 from trainables.errors import UserError
 
-TOPICS = (sweeps, looking, results, clusters, models)
+TOPICS = (sweeps, looking, results, clusters, models, plugins)
 EXAMPLES = """examples:
   sweeper demo                    a real sweep on handwritten digits, in minutes
   sweeper validate sweep.yaml     every fault of the file at once

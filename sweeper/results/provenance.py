@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import Corrupt
-from sweeper.spec import on_data
+from sweeper.spec import on_data, plugins
 from sweeper.spec.model import SweepSpec
 from sweeper.state.atomic import read_json, write_json
+from trainables.metrics import METRICS
 
 PACKAGES = ("sweeper", "torch", "timm", "open_clip_torch", "peft", "ray", "optuna", "mlflow")
 _KEPT = "provenance.json"
@@ -30,6 +31,7 @@ def describe(spec: SweepSpec, folder: Path) -> dict[str, Any]:
     before = table.read_bytes() if table.exists() else None
     report.manifest(dataset, table)
     changed = before is not None and before != table.read_bytes()
+    packages = plugins.used(spec)
     commit = None
     with contextlib.suppress(OSError, subprocess.SubprocessError):  # no git, or no checkout
         command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
@@ -37,8 +39,14 @@ def describe(spec: SweepSpec, folder: Path) -> dict[str, Any]:
     note = {
         "dataset": report.describe(dataset),
         "undefined": on_data.undefined(spec, dataset),
-        "notes": [report.tell(dataset), *[f"{table} was not as it was written; it is written again."] * changed],
+        "notes": [
+            report.tell(dataset),
+            *[f"{table} was not as it was written; it is written again."] * changed,
+            *plugins.changed(noted(folder).get("plugins"), packages),
+            *(f"{fault} It is not measured." for fault in METRICS.broken.values()),
+        ],
         "commit": commit,
+        "plugins": [vars(plugin) for plugin in packages],
         "versions": {dist.name: dist.version for dist in map(metadata.distribution, PACKAGES)},
     }
     write_json(folder / _KEPT, note)

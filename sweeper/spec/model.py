@@ -151,7 +151,7 @@ def _population(spec: SweepSpec) -> Iterator[Fault]:
     if population is None:
         return
     if "population" not in SAMPLERS[spec.search.sampler].options:
-        having = ", ".join(name for name, sampler in SAMPLERS.items() if "population" in sampler.options)
+        having = ", ".join(name for name, sampler in SAMPLERS.sound.items() if "population" in sampler.options)
         text = f"search.population is {population}, which only {having} has."
         yield Fault(path, f"{text} Remove it, or use sampler: {having}.")
     elif population >= trials:

@@ -51,8 +51,8 @@ def _names(part: Schema, table: Table[Any]) -> None:
 def _by_metric(section: Schema) -> Schema:
     """Each metric as a property, so that editors complete it and show what it is."""
     value = section.pop("additionalProperties")
-    names = {name: {"description": f"{metric.doc} ({metric.direction})"} for name, metric in METRICS.items()}
-    properties = {name: {**names[name], **_directed(value, METRICS[name].direction)} for name in METRICS}
+    names = {name: {"description": f"{metric.doc} ({metric.direction})"} for name, metric in METRICS.sound.items()}
+    properties = {name: {**names[name], **_directed(value, METRICS[name].direction)} for name in names}
     return {**section, "properties": properties, "additionalProperties": False}
 
 
@@ -75,7 +75,7 @@ def _parameter(name: str, param: Param) -> Schema:
     by_method = {
         "type": "object",
         "description": "a dimension for each method",
-        "properties": {method: {"anyOf": forms} for method in METHODS if exists(name, method)},
+        "properties": {method: {"anyOf": forms} for method in METHODS.sound if exists(name, method)},
         "additionalProperties": False,
         "minProperties": 1,
     }

@@ -186,7 +186,7 @@ def _misfits(name: str, axis: Dimension | ByMethod, methods: Sequence[str]) -> I
     having = [method for method in methods if exists(name, method)]
     if not having:
         text = f"space.{name} has no meaning for {', '.join(methods)}. Remove it, or let space.method have one of: "
-        yield Fault(("space", name), f"{text}{', '.join(method for method in METHODS if exists(name, method))}.")
+        yield Fault(("space", name), f"{text}{', '.join(method for method in METHODS.sound if exists(name, method))}.")
     elif isinstance(axis, ByMethod):  # it needs a dimension for each method that has it, and for no other
         missing = [method for method in having if method not in axis.dimensions]
         if missing:

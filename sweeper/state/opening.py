@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sweeper.errors import Corrupt, UserError
-from sweeper.spec import loading
+from sweeper.spec import loading, plugins
+from sweeper.spec.faults import Faults
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.urls import sqlite_file, sqlite_url
 from sweeper.state import database, migrations
+from sweeper.state.atomic import read_json
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
 
@@ -46,10 +50,23 @@ def open_spec(folder: SweepFolder) -> SweepSpec:
     schema = migrations.check_stamp(text, f"the spec of '{folder.name}'")
     if schema > 1 and not text.rstrip().endswith(loading.END):
         raise Corrupt(f"{folder.spec} is cut off (its last line is '...'). The record has a copy, sweep.yaml.")
-    spec = loading.load_kept(folder.spec)
+    try:
+        spec = loading.load_kept(folder.spec)
+    except Faults:
+        if gone := plugins.gone(_provenance(folder).get("plugins")):
+            raise UserError(f"sweep '{folder.name}' cannot be read: {gone}") from None
+        raise
     if spec.name != folder.name:
         raise Corrupt(f"{folder.spec} is that of a sweep '{spec.name}', in the folder of '{folder.name}'. Put it back.")
     return spec
+
+
+def _provenance(folder: SweepFolder) -> Mapping[str, Any]:
+    try:
+        note: Mapping[str, Any] = read_json(folder.path / "provenance.json")
+    except (FileNotFoundError, Corrupt):
+        return {}
+    return note
 
 
 def open_study(folder: SweepFolder) -> Study:

@@ -11,8 +11,9 @@ import pytest
 from open_clip import factory
 
 from tests.contracts.models import MODELS, register_clip
-from tests.contracts.trees import TREES, few
-from trainables import data, finetuning
+from tests.contracts.trees import TREES
+from trainables import data
+from trainables.contracts.bench import few
 from trainables.finetuning import FineTuning
 from trainables.task import DataConfig, Task, TrainConfig
 
@@ -22,10 +23,9 @@ Prepared = Callable[[str, str], FineTuning]
 @pytest.fixture(scope="package")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
     """(dataset, model) -> a fine-tuning that is ready to be aimed."""
-    folder, load = tmp_path_factory.mktemp("contracts"), data.load
+    folder = tmp_path_factory.mktemp("contracts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWEEPER_CACHE", str(folder / "cache"))
-        patch.setattr(finetuning.data, "load", lambda config: few(load(config)))
         for table in ("_MODEL_CONFIGS", "_MODEL_CONFIG_PATHS"):
             patch.setattr(factory, table, copy.copy(getattr(factory, table)))
         register_clip(folder)
@@ -38,7 +38,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
             train = TrainConfig(flip=True, crop=0.5)
             task = Task(data=config, backbone=MODELS[model], groups=facts["groups"], train=train)
             tuning = FineTuning(task, device="cpu", threads=1)
-            tuning.prepare()
+            tuning.prepare(few(data.load(config)))  # the embedded digits are 1,197 images otherwise
             return tuning
 
         yield make

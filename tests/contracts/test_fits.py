@@ -6,23 +6,18 @@ A new line in a table comes under these laws by itself; what it cannot do withou
 from __future__ import annotations
 
 import itertools
-import json
-import math
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from tests.contracts.conftest import Prepared
 from tests.contracts.models import MODELS
 from tests.contracts.trees import TREES
 from trainables.audits import AUDITS
 from trainables.backbones import BACKBONES, find
+from trainables.contracts import fits
 from trainables.data import DATASETS
-from trainables.finetuning import FineTuning
 from trainables.methods import ERM, L1, METHODS, Component, Method
 from trainables.params import Params, exists
 from trainables.training.refit import trained_head
@@ -47,16 +42,6 @@ def params(method: str, model: str, epochs: int = EPOCHS) -> Params:
     return Params.from_flat({"method": method, "learning_rate": 1e-3, "epochs": epochs, "batch_size": 8, **mine})
 
 
-def weights(tuning: FineTuning) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in tuning._fit.model.state_dict().items()}
-
-
-def may_move(name: str, adapter: str, head: str) -> bool:
-    """Whether training may change this tensor of the whole model."""
-    of_head = name.startswith((f"{head}.", f"base_model.model.{head}.modules_to_save."))
-    return adapter == "full" or of_head or (adapter == "lora" and ".lora_" in name)
-
-
 def test_every_line_of_every_table_is_enrolled() -> None:
     assert TREES.keys() == DATASETS.keys()
     loaders = {entry.code for entry in (*BACKBONES.values(), *BACKBONES.families.values())}
@@ -71,67 +56,25 @@ def test_every_line_of_every_table_is_enrolled() -> None:
 def test_a_fit_is_finite_and_moves_the_weights_of_the_method_and_no_others(
     prepared: Prepared, dataset: str, model: str, method: str
 ) -> None:
-    tuning = prepared(dataset, model)
-    tuning.aim(params(method, model), seed=0)
-    before = weights(tuning)
-    logs = [tuning.train_epoch() for _ in range(EPOCHS)]
-    adapter, head = METHODS[method].adapter, tuning._backbone.head
-    moved = {name for name, tensor in weights(tuning).items() if not torch.equal(tensor, before[name])}
-    assert all(may_move(name, adapter, head) for name in moved)
-    assert any(may_move(name, "head", head) for name in moved)
-    assert (adapter == "head") != any(not may_move(name, "head", head) for name in moved)
-    assert all(math.isfinite(value) for log in logs for value in log.values())
-    found = tuning.evaluate("val")
-    assert 0 <= found.values["accuracy"] <= 1
-    assert math.isfinite(found.values["loss"])
+    fits.moves_its_own(prepared(dataset, model), params(method, model))
 
 
 @pytest.mark.parametrize(("dataset", "model", "method"), PAIRS)
 def test_a_fit_continued_from_its_state_ends_with_the_bits_of_an_unbroken_one(
     prepared: Prepared, dataset: str, model: str, method: str
 ) -> None:
-    tuning, aim = prepared(dataset, model), params(method, model)
-    tuning.aim(aim, seed=3)
-    tuning.train_epoch()
-    tensors, meta = tuning.state()
-    tuning.train_epoch()
-    end, metrics = tuning.state()[0], tuning.evaluate("val").to_json()
-    tuning.aim(aim, seed=3)  # the first epoch is not trained again: it comes from the state
-    tuning.load_state(tensors, json.loads(json.dumps(meta)))
-    tuning.train_epoch()
-    assert tuning.done
-    again = tuning.state()[0]
-    assert again.keys() == end.keys()
-    assert all(torch.equal(again[name], end[name]) for name in end)
-    assert tuning.evaluate("val").to_json() == metrics
+    fits.goes_on(prepared(dataset, model), params(method, model))
 
 
 @pytest.mark.parametrize("method", ["lora", "probe", "fft"])
 @pytest.mark.parametrize("model", MODELS)
-def test_the_saved_model_is_the_measured_one(prepared: Prepared, tmp_path: Path, model: str, method: str) -> None:
-    tuning = prepared("waterbirds", model)
-    tuning.aim(params(method, model), seed=2)
-    still = {name: buffer.clone() for name, buffer in tuning._fit.model.named_buffers()}
-    for _ in range(EPOCHS):
-        tuning.train_epoch()
-    if method != "fft":  # the body is frozen, and so are the statistics of its norms
-        assert all(torch.equal(buffer, still[name]) for name, buffer in tuning._fit.model.named_buffers())
-    measured = tuning.log_probs("val", np.arange(8))
-    tuning.save(tmp_path / "weights")
-    tuning.aim(params(method, model), seed=5)
-    tuning.load_weights(tmp_path / "weights")
-    assert np.array_equal(tuning.log_probs("val", np.arange(8)), measured)
+def test_the_saved_model_is_the_measured_one(prepared: Prepared, model: str, method: str) -> None:
+    fits.saves_what_it_measured(prepared("waterbirds", model), params(method, model))
 
 
 @pytest.mark.parametrize(("dataset", "model", "method"), PAIRS[:: len(METHODS) + 1] + PAIRS[: len(METHODS)])
 def test_the_same_seed_gives_the_same_numbers(prepared: Prepared, dataset: str, model: str, method: str) -> None:
-    tuning, logs = prepared(dataset, model), []
-    for seed in (0, 0, 1):
-        tuning.aim(params(method, model, epochs=1), seed)
-        log = tuning.train_epoch()
-        logs.append({name: value for name, value in log.items() if name != "seconds"})
-    assert logs[0] == logs[1]
-    assert logs[0] != logs[2]
+    fits.repeats(prepared(dataset, model), params(method, model, epochs=1))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -158,16 +101,8 @@ def test_a_second_refit_is_one_file_and_one_line(prepared: Prepared, monkeypatch
 
 
 @pytest.mark.parametrize("name", AUDITS)
-def test_an_audit_gives_strict_json_and_the_same_for_the_same_seed(
-    prepared: Prepared, name: str, tmp_path: Path
-) -> None:
-    tuning, aim = prepared("waterbirds", "small"), params("fairlora", "small", epochs=1)
-    tuning.aim(aim, seed=0)
-    tuning.train_epoch()
-    tuning.save(tmp_path)
-    audit = AUDITS[name].load()
-    one, again = (audit(tuning, aim, 0, tmp_path) for _ in range(2))
-    assert json.loads(json.dumps(one, allow_nan=False)) == one == again
+def test_an_audit_gives_strict_json_and_the_same_for_the_same_seed(prepared: Prepared, name: str) -> None:
+    fits.is_repeatable(name, prepared("waterbirds", "small"), params("fairlora", "small", epochs=1))
 
 
 def test_a_random_head_comes_from_the_seed(prepared: Prepared) -> None:

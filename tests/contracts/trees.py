@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tests.data.trees import VARIANTS, picture, table
-from trainables.data.base import SPLITS, Dataset, Split
+from trainables.contracts.bench import PER_CELL
+from trainables.data.base import SPLITS
 
-PER_CELL = 2  # in each split: enough for a half of validation to refit a layer and a half to be measured
 SIZE = (32, 32)
-
-
-def few(dataset: Dataset) -> Dataset:
-    """The first examples of each cell of each split; the embedded digits are 1,197 images otherwise."""
-    splits = {name: part.part(_first_of_each_cell(part)) for name, part in dataset.splits.items()}
-    return replace(dataset, splits=splits)
-
-
-def _first_of_each_cell(part: Split) -> np.ndarray:
-    attributes_N = np.zeros(len(part), int) if part.attributes_N is None else part.attributes_N
-    cells = list(zip(part.labels_N.tolist(), attributes_N.tolist(), strict=True))
-    return np.array([i for i, cell in enumerate(cells) if cells[:i].count(cell) < PER_CELL])
 
 
 def _waterbirds(root: Path) -> dict[str, Any]:

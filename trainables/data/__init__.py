@@ -96,7 +96,7 @@ def misplaced(config: DataConfig) -> dict[str, str]:
     if config.name not in DATASETS:
         return {}
     holders: dict[str, list[str]] = {}
-    for name, entry in DATASETS.items():
+    for name, entry in DATASETS.sound.items():
         for option in entry.options:
             holders.setdefault(option, []).append(name)
     return {

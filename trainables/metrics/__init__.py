@@ -89,8 +89,8 @@ class Evaluation:
 
 
 def evaluate(predictions: Predictions) -> Evaluation:
-    """All metrics of the table, and the groups of every kind that the data has."""
-    found = {name: metric(predictions) for name, metric in METRICS.items()}
+    """All metrics that can be loaded, and the groups of every kind that the data has."""
+    found = {name: metric(predictions) for name, metric in METRICS.sound.items()}
     return Evaluation(
         values={name: value.value for name, value in found.items()},
         reasons={name: value.reason for name, value in found.items() if value.reason is not None},

@@ -6,9 +6,11 @@ Shapes: N examples, C classes, S values of the sensitive attribute, G groups.
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -119,7 +121,13 @@ class Metric:
     unit: str = "fraction"
 
     def __call__(self, predictions: Predictions) -> Value:
-        return self.fn(predictions)
+        """The value; undefined where the function raises: the other metrics of a trained model still count."""
+        try:
+            return self.fn(predictions)
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}:{place.lineno}"
+            return undefined(f"it raised {type(error).__name__}: {error} ({where})")
 
 
 def undefined(reason: str, groups: Sequence[Row] = ()) -> Value:

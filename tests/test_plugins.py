@@ -1,0 +1,147 @@
+"""Plug-ins: they are listed, held to the laws, swept, and a sweep knows those that it was begun with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.plugins import EXAMPLE, ROOT, install, install_example, sweeper
+
+BROKEN = {"sweeper.metrics": {"broken": "broken:METRIC"}, "sweeper.methods": {"lora-broken": "broken:METHOD"}}
+LISTED = ("dataset 'stripes'", "method 'lora-tail'", "metric 'accuracy_ratio_by_attribute'")
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    return install_example(tmp_path / "example")
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    return install(tmp_path / "broken", "my-broken", BROKEN, {"broken": "import no_such_module"})
+
+
+def test_they_are_listed_with_their_packages(tmp_path: Path, example: Path) -> None:
+    done = sweeper("plugins", cwd=tmp_path, paths=[example])
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    assert all(f"{line} of sweeper-example 1.0: " in done.stdout for line in LISTED)
+    assert "no plug-ins" in sweeper("plugins", cwd=tmp_path).stdout
+
+
+def test_one_that_is_broken_is_told_and_leaves_the_rest_alone(tmp_path: Path, example: Path, broken: Path) -> None:
+    listed = sweeper("plugins", cwd=tmp_path, paths=[example, broken])
+    said = (
+        "metric 'broken' of my-broken 1.0: metrics: 'broken' of my-broken 1.0 (broken:METRIC) cannot be loaded: "
+        "ModuleNotFoundError: No module named 'no_such_module'. Mend or uninstall that package."
+    )
+    assert said in listed.stdout.splitlines()
+    assert listed.returncode == 2
+    assert all(line in listed.stdout for line in LISTED)
+    (tmp_path / "good.yaml").write_text("name: x\n")
+    (tmp_path / "bad.yaml").write_text("name: x\nobjectives: {accuracy: max, broken: max}\n")
+    (tmp_path / "method.yaml").write_text("name: x\nspace: {method: lora-broken}\n")
+    good = sweeper("validate", "good.yaml", cwd=tmp_path, paths=[broken])
+    assert good.returncode == 0, good.stderr
+    assert sweeper("schema", cwd=tmp_path, paths=[broken]).returncode == 0
+    for file, group in (("bad.yaml", "metrics: 'broken'"), ("method.yaml", "methods: 'lora-broken'")):
+        bad = sweeper("validate", file, cwd=tmp_path, paths=[broken])
+        assert bad.returncode == 2
+        (line,) = bad.stderr.splitlines()
+        assert line.startswith(f"{group} of my-broken 1.0 (broken:")
+
+
+def test_a_name_that_two_packages_give_is_refused_with_both(tmp_path: Path, example: Path) -> None:
+    points = {"sweeper.methods": {"lora-tail": "sweeper_example:LORA_TAIL"}}
+    other = install(tmp_path / "other", "my-tail", points, {})
+    done = sweeper("plugins", cwd=tmp_path, paths=[example, other])
+    assert done.returncode == 2
+    assert "'lora-tail' is given by" in done.stderr
+    assert "my-tail 1.0" in done.stderr
+    assert "sweeper-example 1.0" in done.stderr
+
+
+def test_the_example_keeps_the_laws_and_what_does_not_is_told(tmp_path: Path, example: Path) -> None:
+    done = sweeper("plugins", "test", "sweeper-example", "--json", cwd=tmp_path, paths=[example])
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert set(told) == {"dataset stripes", "method lora-tail", "metric accuracy_ratio_by_attribute"}
+    assert {row["breach"] for rows in told.values() for row in rows} == {None}
+    assert min(map(len, told.values())) >= 6
+    code = "from trainables.metrics.base import Metric, Value\n"
+    code += "FIRST = Metric('max', 'groups', lambda p: Value(float(p.labels_N[0])), 'the first label', 'a test')\n"
+    bad = install(tmp_path / "bad", "my-bad", {"sweeper.metrics": {"first": "bad:FIRST"}}, {"bad": code})
+    done = sweeper("plugins", "test", "first", cwd=tmp_path, paths=[bad])
+    assert done.returncode == 2
+    assert "bad   It gives a finite number, or nan and its reason, on every split" in done.stdout
+    assert "it raised IndexError" in done.stdout
+    unknown = sweeper("plugins", "test", "frist", cwd=tmp_path, paths=[bad])
+    assert "plug-in 'frist' is unknown. Did you mean 'first'?" in unknown.stderr
+
+
+def test_parameters_of_one_name_that_mean_two_things_are_refused_where_they_meet(tmp_path: Path, example: Path) -> None:
+    code = (
+        "from trainables.methods import Component, Method\nfrom trainables.options import Param\n"
+        "TAIL = Param('tail', int, 3, 'another tail', 'a test')\n"
+        "METHOD = Method('lora', Component('sweeper_example.tail:objective', (TAIL,)), 'a test')\n"
+    )
+    other = install(
+        tmp_path / "other", "my-tail", {"sweeper.methods": {"lora-tail-2": "tails:METHOD"}}, {"tails": code}
+    )
+    (tmp_path / "both.yaml").write_text("name: x\nspace: {method: lora-tail, tail: 0.5}\n")
+    (tmp_path / "none.yaml").write_text("name: x\n")
+    done = sweeper("validate", "both.yaml", cwd=tmp_path, paths=[example, other])
+    assert done.returncode == 2
+    assert "the parameter 'tail' is declared by method 'lora-tail' of sweeper-example 1.0" in done.stderr
+    assert "by 'lora-tail-2' of my-tail 1.0" in done.stderr
+    assert sweeper("validate", "none.yaml", cwd=tmp_path, paths=[example, other]).returncode == 0
+
+
+def _swept(folder: Path, where: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
+    """The example's sweep in `folder`, killed after its first fit, then resumed."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*paths, ROOT)))}
+    command = [sys.executable, "-m", "sweeper", "run", str(where / "sweep.yaml")]
+    with (folder / "log").open("w") as log:
+        first = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+        results = folder / "sweeps/stripes-in-the-tail/trials"
+        until = time.monotonic() + 240
+        while not list(results.glob("*/*/result.json")) and first.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    return sweeper("resume", "stripes-in-the-tail", cwd=folder, paths=paths)
+
+
+@pytest.mark.slow
+def test_the_example_is_swept_killed_and_resumed_on_two_workers_and_missed_when_it_is_gone(
+    tmp_path: Path, example: Path
+) -> None:
+    done = _swept(tmp_path, EXAMPLE, example)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "finished, 4/4 trials" in done.stdout
+    folder = tmp_path / "sweeps/stripes-in-the-tail"
+    exported = sweeper("export", folder.name, "-o", "trials.json", cwd=tmp_path, paths=[example])
+    assert exported.returncode == 0, exported.stderr
+    trials = json.loads((tmp_path / "trials.json").read_text())["trials"]
+    tails = [row["tail"] for row in trials if row["method"] == "lora-tail"]
+    assert tails
+    assert all(0.2 <= tail <= 0.8 for tail in tails)
+    assert all(0 <= row["accuracy_ratio_by_attribute"] <= 1 for row in trials)
+    gone = sweeper("resume", folder.name, cwd=tmp_path)
+    assert gone.returncode == 2
+    assert gone.stderr.startswith(
+        f"sweep '{folder.name}' cannot be read: it uses dataset 'stripes' of sweeper-example 1.0"
+    )
+    assert "Install sweeper-example==1.0, then go on." in gone.stderr
+    newer = install_example(tmp_path / "newer", "2.0")
+    changed = sweeper("resume", folder.name, "--trials", "5", cwd=tmp_path, paths=[newer])
+    assert changed.returncode == 0, changed.stdout + changed.stderr
+    assert "method 'lora-tail' is of sweeper-example 2.0 now; before it was of sweeper-example 1.0." in changed.stdout
