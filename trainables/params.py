@@ -6,14 +6,15 @@ Those that every method has are declared here; `lambda`, `rank` and the like bes
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from trainables.errors import UserError
-from trainables.methods import ALPHA_RULE, METHODS
+from trainables.methods import ALPHA_RULE, METHODS, Method
 from trainables.options import Chosen, Param
+from trainables.table import Table
 
 METHOD = Param("method", str, "fairlora", "how the model is fine-tuned", "FairLoRA, section 6.1", choices=METHODS)
 SHARED = (
@@ -70,14 +71,15 @@ class Params(Chosen):
 
     method: str = METHOD.default
 
-    @classmethod
-    def options(cls, written: Mapping[str, Any]) -> tuple[Param, ...] | None:
-        method = written.get("method", METHOD.default)
-        return (*METHODS[method].params, *SHARED) if method in METHODS else None
+    key: ClassVar[str] = "method"
 
     @classmethod
-    def owners(cls) -> Iterable[tuple[str, Param]]:
-        return [(name, param) for name, method in METHODS.sound.items() for param in method.params]
+    def table(cls) -> Table[Method]:
+        return METHODS
+
+    @classmethod
+    def of_line(cls, line: Method) -> tuple[Param, ...]:
+        return (*line.params, *SHARED)
 
     @field_validator("method")
     @classmethod
@@ -104,7 +106,7 @@ class Params(Chosen):
 
     def to_flat(self) -> dict[str, Any]:
         """Under the names of the sweep, in the order of `PARAMS`."""
-        return {"method": self.method, **{p.name: self[p.name] for p in self.options({"method": self.method}) or ()}}
+        return {"method": self.method, **{p.name: self[p.name] for p in self.of_line(METHODS[self.method])}}
 
 
 class _All(Mapping[str, Param]):
@@ -135,9 +137,10 @@ class _All(Mapping[str, Param]):
         """Name -> method -> what it declares."""
         found: dict[str, dict[str, Param]] = {"method": {"": METHOD}}
         own = [(name, param) for name, method in METHODS.built_in.items() for param in method.own]
-        lora = [(name, param) for name, method in METHODS.built_in.items() for param in method.params]
+        ours = [(name, param) for name, method in METHODS.built_in.items() for param in method.params]
         shared = [("", param) for param in SHARED]
-        for name, param in [*own, *lora, *shared, *Params.owners()]:
+        all_of_them = [(name, param) for name, method in METHODS.sound.items() for param in method.params]
+        for name, param in [*own, *ours, *shared, *all_of_them]:
             found.setdefault(param.name, {})[name] = param
         return found
 

@@ -72,7 +72,7 @@ class Table(Mapping[str, T]):
         self.families = families
         self._kind = kind
         self._lines = lines
-        self._place = place
+        self.place = place
         self._outcomes: dict[str, T | str] = {}
 
     def __getitem__(self, name: str) -> T:
@@ -83,7 +83,7 @@ class Table(Mapping[str, T]):
         family, _, rest = name.partition(":")  # last: a listed name may have a colon too
         if rest and family in self.families:
             return self.families[family]
-        raise UnknownName(f"{self._place} '{name}' is unknown. {self.hint(name)}")
+        raise UnknownName(f"{self.place} '{name}' is unknown. {self.hint(name)}")
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from trainables.options import Chosen
+from trainables.table import Table
+
+if TYPE_CHECKING:
+    from trainables.backbones import BackboneEntry
+    from trainables.data import DatasetEntry
 
 GroupKind = Literal["class", "attribute", "cell"]
 
@@ -29,11 +36,8 @@ class Columns(_Part):
     ] = None
 
 
-class DataConfig(_Part):
-    """Which dataset, where it lies, and what happens to records that cannot be read.
-
-    The last seven belong to one dataset or two, and are refused elsewhere.
-    """
+class DataConfig(Chosen):
+    """Which dataset, where it lies, and what happens to records that cannot be read; and the dataset's own options."""
 
     name: Annotated[str, Field(description="a name of the DATASETS table")] = "digits-on-scenes"
     root: Annotated[Path | None, Field(description="the folder of your copy; none for embedded data")] = None
@@ -43,28 +47,16 @@ class DataConfig(_Part):
         int | None,
         Field(ge=1, description="use so many examples, of every cell its share, always the same (none: all)"),
     ] = None
-    task: Annotated[Literal["gender", "age"] | None, Field(description="utkface: what is learnt (none: gender)")] = None
-    validation: Annotated[
-        Literal["official", "from-trainval"] | None,
-        Field(description="aircraft: the published val, or a fifth of each class of trainval (none: official)"),
-    ] = None
-    crop_banner: Annotated[bool, Field(description="aircraft: cut the 20 lowest pixels, which name the owner")] = False
-    columns: Annotated[Columns, Field(description="csv: which column holds what")] = Columns()
-    images: Annotated[
-        Path | None, Field(description="csv: the folder that names of images start from (none: the table's)")
-    ] = None
-    partition: Annotated[
-        Path | None,
-        Field(description="csv: a second table, of images and their splits, such as list_eval_partition.txt"),
-    ] = None
-    exif: Annotated[
-        Literal["apply", "ignore"] | None,
-        Field(description="folder, csv: turn photos upright, as their EXIF orientation says (none: apply)"),
-    ] = None
+
+    @classmethod
+    def table(cls) -> Table[DatasetEntry]:
+        from trainables.data import DATASETS
+
+        return DATASETS
 
 
-class BackboneConfig(_Part):
-    """Which pre-trained model is adapted, and where its weights come from."""
+class BackboneConfig(Chosen):
+    """Which pre-trained model is adapted, and where its weights come from; and the model's own options."""
 
     name: Annotated[str, Field(description="a name of the BACKBONES table, e.g. small-vit")] = "small-vit"
     weights: Annotated[
@@ -74,6 +66,12 @@ class BackboneConfig(_Part):
         Literal["random", "zero-shot"],
         Field(description="how the head starts: drawn, or from the class names' text embeddings (open_clip)"),
     ] = "random"
+
+    @classmethod
+    def table(cls) -> Table[BackboneEntry]:
+        from trainables.backbones import BACKBONES
+
+        return BACKBONES
 
 
 class TrainConfig(_Part):
@@ -112,8 +110,8 @@ class MetricsConfig(_Part):
 class Task(_Part):
     """The shared part of every fit. Hand one to `FineTuning`."""
 
-    data: DataConfig = DataConfig()
-    backbone: BackboneConfig = BackboneConfig()
+    data: DataConfig = Field(default_factory=DataConfig)
+    backbone: BackboneConfig = Field(default_factory=BackboneConfig)
     groups: GroupKind = "class"
     train: TrainConfig = TrainConfig()
     metrics: MetricsConfig = MetricsConfig()

@@ -48,8 +48,7 @@ def amended(spec: SweepSpec, wanted: SweepSpec) -> tuple[SweepSpec, list[str]]:
         UserError: trials of before and after would not be comparable, or the budget would shrink.
     """
     kept: dict[str, Any] = {} if "metrics" in wanted.model_fields_set else {"metrics": spec.metrics.model_dump()}
-    if "exif" not in wanted.data.model_fields_set:
-        kept["data.exif"] = spec.data.exif
+    kept |= {f"data.{name}": getattr(spec.data, name, None) for name in wanted.data.unsaid()}
     wanted = anchored(wanted)
     if wanted.storage.study not in (None, spec.storage.study):
         raise UserError(f"storage.study is {spec.storage.study}, and cannot change: the sweep's memory is there.")
@@ -58,8 +57,10 @@ def amended(spec: SweepSpec, wanted: SweepSpec) -> tuple[SweepSpec, list[str]]:
     kept |= {"name": spec.name, "storage.root": spec.storage.root, "storage.study": spec.storage.study}
     kept |= {"storage.mlflow": wanted.storage.mlflow or spec.storage.mlflow}
     kept |= {"storage.fits": wanted.storage.fits or spec.storage.fits}
-    if wanted.search.population == Search.default_population(wanted.search.sampler, wanted.search.trials):
-        kept["search.population"] = spec.search.population
+    said = wanted.search.model_dump()
+    for option in Search.options(said) or ():  # a default that follows the budget was settled when the sweep began
+        if callable(option.default) and said[option.name] == option.default_for(said):
+            kept[f"search.{option.name}"] = spec.search.model_dump().get(option.name)
     wanted = loading.changed(wanted, kept)
     refused = loading.difference(spec.identity(), wanted.identity())
     if refused:

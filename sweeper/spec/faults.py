@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sweeper.errors import UserError, nearest, unknown
+from trainables.options import ELSEWHERE, Chosen
 
 KeyPath = tuple[str | int, ...]
 _SECRET = re.compile(r"://[^@\s]*@|(?<=[?&]password=)[^&\s'\"]+")
@@ -126,6 +127,8 @@ def _of_a_key(entry: Mapping[str, Any]) -> bool:
 def _sentence(path: KeyPath, entry: Mapping[str, Any], model: type[BaseModel]) -> str:
     if entry["type"] == "extra_forbidden":
         return unknown(dotted(path), str(path[-1]), _fields(model, path[:-1]))
+    if entry["type"] == ELSEWHERE:
+        return f"{dotted(path)} {entry['msg']}"
     if entry["type"] == "missing":
         return f"{dotted(path)} is missing. Add a line `{path[-1]}: ...`."
     if _of_a_key(entry):
@@ -139,4 +142,4 @@ def _fields(model: type[BaseModel], path: KeyPath) -> list[str]:
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
         model = inner
-    return [info.alias or name for name, info in model.model_fields.items()]
+    return model.known() if issubclass(model, Chosen) else list(model.model_fields)

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from sweeper.errors import UserError
 from sweeper.spec import yaml_text as yaml
 from sweeper.spec.faults import Fault, Faults, slips
-from sweeper.spec.model import SweepSpec
-from trainables.data import DATASETS
+from sweeper.spec.model import SweepSpec, comparable
+from trainables.options import Chosen
 
 END = "\n..."  # of what `dump` writes
 OLDER = {"metrics": {"min_group": 1, "ece_bins": 15}}  # how releases measured whose specs do not say it
@@ -24,11 +24,11 @@ OLDER = {"metrics": {"min_group": 1, "ece_bins": 15}}  # how releases measured w
 def completed(identity: Mapping[str, Any]) -> dict[str, Any]:
     """An identity that an older release wrote, with what that did not know yet as it was then."""
     default = SweepSpec.model_validate({"name": "unnamed"}).identity()
-    fixed = ("data", "backbone", "search", "train")
-    full = {**default, **OLDER, **identity} | {part: {**default[part], **identity[part]} for part in fixed}
-    if "exif" not in identity["data"]:
-        full["data"]["exif"] = _older_exif(full["data"]["name"])
-    return full
+    whole = {**default, **OLDER, **identity} | {"train": {**default["train"], **identity["train"]}}
+    # Each of these three has its line's own options: older releases wrote those of all lines, or did not know some.
+    sections = {part: whole[part] for part in ("data", "backbone", "search")}
+    spec = SweepSpec.model_validate({"name": "unnamed", **sections}, context={"skip": sections})
+    return whole | comparable(changed(spec, _before(spec)))
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> list[str]:
@@ -67,15 +67,14 @@ def load_kept(path: Path) -> SweepSpec:
     """
     spec = load(path)
     # Fits of one sweep see the same pixels and are measured alike: not turned, without a least group, if it began so.
-    older: dict[str, Any] = {} if "metrics" in spec.model_fields_set else dict(OLDER)
-    if "exif" not in spec.data.model_fields_set:
-        older["data.exif"] = _older_exif(spec.data.name)
+    older = _before(spec) | ({} if "metrics" in spec.model_fields_set else OLDER)
     return changed(spec, older) if older else spec
 
 
-def _older_exif(dataset: str) -> str | None:
-    """What `data.exif` was before it could be set."""
-    return "ignore" if "exif" in DATASETS[dataset].options else None
+def _before(spec: SweepSpec) -> dict[str, Any]:
+    """What held before there were options that the spec does not say, as `changed` takes it."""
+    parts: dict[str, Chosen] = {"data": spec.data, "backbone": spec.backbone, "search": spec.search}
+    return {f"{part}.{name}": value for part, section in parts.items() for name, value in section.unsaid().items()}
 
 
 def parse(text: str, source: str = "sweep.yaml") -> SweepSpec:

@@ -21,7 +21,7 @@ from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.sections import Bound, MetricName, Part, Resources, Search, Storage, says, true_directions
 from sweeper.spec.space import Space
 from trainables.backbones import BACKBONES
-from trainables.data import DATASETS, misplaced
+from trainables.data import DATASETS
 from trainables.metrics import ALIASES
 from trainables.table import Table
 from trainables.task import BackboneConfig, DataConfig, GroupKind, MetricsConfig, Task, TrainConfig
@@ -39,8 +39,12 @@ class SweepSpec(Part):
         Field(pattern=NAME, description="the sweep's name, unique in its storage"),
         says(_NAME_RULE),
     ]
-    data: Annotated[DataConfig, Field(description="the dataset, and what happens to bad records")] = DataConfig()
-    backbone: Annotated[BackboneConfig, Field(description="the pre-trained model that is adapted")] = BackboneConfig()
+    data: Annotated[
+        DataConfig, Field(default_factory=DataConfig, description="the dataset, and what happens to bad records")
+    ]
+    backbone: Annotated[
+        BackboneConfig, Field(default_factory=BackboneConfig, description="the pre-trained model that is adapted")
+    ]
     groups: Annotated[
         GroupKind, Field(description="whose losses the penalty compares: classes, attribute values, or cells of both")
     ] = "class"
@@ -100,11 +104,19 @@ class SweepSpec(Part):
         """What makes trials comparable, as plain JSON: all but resources, storage, budget, stop rule and reference."""
         values = self.model_dump(mode="json", exclude={"name", "resources", "storage"})
         values["objectives"] = [f"{name}: {sense}" for name, sense in self.objectives.items()]  # their order counts
-        for free in ("trials", "max_failures", "max_failed_share", "reference", "stopping"):
-            del values["search"][free]
-        for key in ("root", "images", "partition"):
-            del values["data"][key]  # the split's hash says whether it is the same data, wherever it lies
-        return values
+        return values | comparable(self)
+
+
+def comparable(spec: SweepSpec) -> dict[str, Any]:
+    """What of data, backbone and search makes trials comparable."""
+    free = ("trials", "max_failures", "max_failed_share", "reference", "stopping")
+    # The split's hash says whether it is the same data, wherever it lies.
+    places = {"root", *(option.name for option in DATASETS[spec.data.name].options if option.where)}
+    return {
+        "data": spec.data.model_dump(mode="json", exclude=places),
+        "backbone": spec.backbone.model_dump(mode="json"),
+        "search": spec.search.model_dump(mode="json", exclude=set(free)),
+    }
 
 
 def contradictions(spec: SweepSpec, skip: Collection[str] = ()) -> list[Fault]:
@@ -116,10 +128,6 @@ def contradictions(spec: SweepSpec, skip: Collection[str] = ()) -> list[Fault]:
 def _name(section: str, name: str, table: Table[Any]) -> Iterator[Fault]:
     if name not in table:
         yield Fault((section, "name"), f"{section}.name is '{name}'. {table.hint(name)}")
-
-
-def _options(spec: SweepSpec) -> Iterator[Fault]:
-    return (Fault(("data", option), text) for option, text in misplaced(spec.data).items())
 
 
 def _groups(spec: SweepSpec) -> Iterator[Fault]:
@@ -146,15 +154,9 @@ def _budget(spec: SweepSpec) -> Iterator[Fault]:
 
 
 def _population(spec: SweepSpec) -> Iterator[Fault]:
-    population, trials = spec.search.population, spec.search.trials
+    population, trials = getattr(spec.search, "population", None), spec.search.trials
     path = ("search", "population")
-    if population is None:
-        return
-    if "population" not in SAMPLERS[spec.search.sampler].options:
-        having = ", ".join(name for name, sampler in SAMPLERS.sound.items() if "population" in sampler.options)
-        text = f"search.population is {population}, which only {having} has."
-        yield Fault(path, f"{text} Remove it, or use sampler: {having}.")
-    elif population >= trials:
+    if population is not None and population >= trials:
         text = f"search.population is {population}, not below the budget of {trials} trials: all would be random."
         smaller = f"a population of at most {max(2, trials // 4)}, or " if trials > 2 else ""
         yield Fault(path, f"{text} Use {smaller}trials: {4 * population}.")
@@ -221,7 +223,6 @@ def _twice(spec: SweepSpec) -> Iterator[Fault]:
 
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Fault]]], ...] = (
     (("data",), lambda spec: _name("data", spec.data.name, DATASETS)),
-    (("data",), _options),
     (("data", "groups"), _groups),
     (("backbone",), lambda spec: _name("backbone", spec.backbone.name, BACKBONES)),
     (("search",), _repeated),

@@ -8,13 +8,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from sweeper.spec.samplers import SAMPLERS
+from sweeper.spec.sections import Search
 from trainables.backbones import BACKBONES
 from trainables.data import DATASETS
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
-from trainables.options import Param
+from trainables.options import Chosen, Option, Param
 from trainables.params import PARAMS, exists
 from trainables.table import Table
+from trainables.task import BackboneConfig, DataConfig
 
 Schema = dict[str, Any]
 
@@ -39,6 +41,8 @@ def build(model: type[BaseModel]) -> Schema:
     parts["Search"]["properties"]["baselines"]["items"] = {"enum": list(METHODS)}
     _names(parts["DataConfig"], DATASETS)
     _names(parts["BackboneConfig"], BACKBONES)
+    for section in (DataConfig, BackboneConfig, Search):
+        _own(parts[section.__name__], section)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "sweep.yaml"}
 
 
@@ -46,6 +50,19 @@ def _names(part: Schema, table: Table[Any]) -> None:
     listed: Schema = {"enum": sorted(table)}
     patterns = [{"pattern": f"^{family}:.+"} for family in sorted(table.families)]
     part["properties"]["name"].update({"anyOf": [listed, *patterns]} if patterns else listed)
+
+
+def _own(part: Schema, section: type[Chosen]) -> None:
+    """Beside what all lines have, the options of each."""
+    owners: dict[Option, list[str]] = {}
+    for name, option in section.owners():
+        owners.setdefault(option, []).append(name)
+    for option, names in owners.items():
+        value = option.adapter.json_schema(schema_generator=_Plain)
+        if not callable(option.default):
+            value["default"] = option.adapter.dump_python(option.default, mode="json")
+        part["properties"][option.name] = value | {"description": f"{', '.join(names)}: {option.doc}"}
+    part["additionalProperties"] = False
 
 
 def _by_metric(section: Schema) -> Schema:

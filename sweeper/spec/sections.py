@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -23,9 +23,10 @@ from pydantic_core import CoreSchema
 
 from sweeper.spec import urls
 from sweeper.spec.faults import Fault, Faults
-from sweeper.spec.samplers import SAMPLERS
+from sweeper.spec.samplers import SAMPLERS, Sampler
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
+from trainables.options import Chosen
 from trainables.table import Table
 
 _BOUND = re.compile(r"^\s*(>=|<=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*$")
@@ -156,8 +157,8 @@ class Stopping(Part):
     ] = 3
 
 
-class Search(Part):
-    """Who proposes points, how many, and how often each is trained."""
+class Search(Chosen):
+    """Who proposes points, how many, and how often each is trained; and the sampler's own options."""
 
     sampler: Annotated[SamplerName, Field(description="who proposes the next point")] = "tpe"
     trials: Annotated[Count, Field(description="the budget: configurations to try, baselines included")] = 32
@@ -170,10 +171,6 @@ class Search(Part):
     baselines: Annotated[
         tuple[MethodName, ...], Field(description="methods that are tried first, as points to compare with")
     ] = ()
-    population: Annotated[
-        Annotated[int, Field(strict=True, ge=2)] | None,
-        Field(description="of nsga2; smaller than trials. Default: a quarter of the trials, 2 to 50"),
-    ] = None
     stopping: Annotated[
         Stopping | None,
         says("Use a mapping such as {first: 2, factor: 3}: whole numbers, first from 1 and factor from 2"),
@@ -190,22 +187,11 @@ class Search(Part):
         Field(description="the hypervolume's reference point, by objective. Default: 0 for max, 1 for min"),
     ] = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _own_population(cls, written: object) -> object:
-        """Settle the default once, so that a sweep that is extended keeps its population."""
-        if not isinstance(written, dict) or written.get("population"):
-            return written
-        sampler, trials = (written.get(key, cls.model_fields[key].default) for key in ("sampler", "trials"))
-        if sampler not in SAMPLERS or not isinstance(trials, int):
-            return written  # a slip, which its own field tells
-        population = cls.default_population(sampler, trials)
-        return written if population is None else {**written, "population": population}
+    key: ClassVar[str] = "sampler"
 
-    @staticmethod
-    def default_population(sampler: str, trials: int) -> int | None:
-        """A quarter of the trials, 2 to 50; None for a sampler that has none."""
-        return min(50, max(2, trials // 4)) if "population" in SAMPLERS[sampler].options else None
+    @classmethod
+    def table(cls) -> Table[Sampler]:
+        return SAMPLERS
 
     @property
     def seed_list(self) -> tuple[int, ...]:

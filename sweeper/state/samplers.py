@@ -69,8 +69,7 @@ def gp(search: Search, streams: Streams) -> BaseSampler:
 
 def nsga2(search: Search, streams: Streams) -> BaseSampler:
     """All coordinates together, from two parents."""
-    population = search.population or 50
-    return NSGAIISampler(seed=streams.joint, population_size=population, constraints_func=streams.violations)
+    return NSGAIISampler(seed=streams.joint, population_size=search.population, constraints_func=streams.violations)
 
 
 def uniform(search: Search, streams: Streams) -> BaseSampler:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from tests.data.trees import home, ids, listed, picture, table, told
 from trainables import data
@@ -157,7 +158,7 @@ def test_a_missing_column_and_a_missing_copy_say_what_is_wanted(geode: Path, tmp
 
 
 def test_settings_of_other_datasets_are_refused(pristine: Path) -> None:
-    with pytest.raises(UserError, match=r"data.task is for utkface, and data.name is 'geode'\. Remove it\."):
+    with pytest.raises(ValidationError, match=r"is for utkface, and data.name is 'geode'\. Remove it\."):
         load(pristine, task="age")
 
 

@@ -150,7 +150,7 @@ def test_all_slips_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> Non
         ("search: {trials: 1, baselines: [lora, fft]}",
          "search.trials is 1, and there are 2 baselines. Use more trials."),
         ("search: {population: 4}",
-         "search.population is 4, which only nsga2 has. Remove it, or use sampler: nsga2."),
+         "search.population is for nsga2, and search.sampler is 'tpe'. Remove it."),
         ("search: {sampler: nsga2, trials: 48, population: 50}",
          "search.population is 50, not below the budget of 48 trials: all would be random. "
          "Use a population of at most 12, or trials: 200."),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.errors import UserError
+from trainables.options import Option
 from trainables.table import Entry, Table
 from trainables.task import BackboneConfig
 
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BackboneEntry(Entry):
-    """A backbone's loader, what it is and where it comes from.
+    """A backbone's loader, what it is and where it comes from; its own options are settings of its `BackboneConfig`.
 
     With `zero_shot` the loader takes `class_names` too, and can make the head of their text embeddings.
     """
 
+    options: tuple[Option, ...] = ()
     zero_shot: bool = False
 
 

@@ -7,11 +7,12 @@ itself reads nothing, so that a spec can be checked in milliseconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from trainables.errors import UserError
+from trainables.options import Option
 from trainables.table import Entry, Table
-from trainables.task import DataConfig
+from trainables.task import Columns, DataConfig
 
 if TYPE_CHECKING:
     from trainables.data.base import Dataset
@@ -21,15 +22,21 @@ if TYPE_CHECKING:
 class DatasetEntry(Entry):
     """A dataset's loader, what it is and where it comes from.
 
-    `options` are the settings of `DataConfig` that it has beyond those that all have. Without `attribute` no example
-    of it ever has one.
+    Its own `options` are settings of its `DataConfig`. Without `attribute` no example of it ever has one.
     """
 
-    options: tuple[str, ...] = ()
+    options: tuple[Option, ...] = ()
     attribute: bool = True
 
 
 _FILES = "trainables.data.datasets"
+_EXIF = Option(
+    "exif",
+    Literal["apply", "ignore"] | None,
+    None,
+    "turn photos upright, as their EXIF orientation says (none: apply)",
+    before="ignore",
+)
 DATASETS = Table(
     "datasets",
     DatasetEntry,
@@ -38,14 +45,39 @@ DATASETS = Table(
             f"{_FILES}.aircraft:load",
             "FGVC-Aircraft, 100 variants; no attribute",
             "Maji et al. 2013",
-            ("validation", "crop_banner"),
+            (
+                Option(
+                    "validation",
+                    Literal["official", "from-trainval"] | None,
+                    None,
+                    "the published val, or a fifth of each class of trainval (none: official)",
+                ),
+                Option("crop_banner", bool, False, "cut the 20 lowest pixels, which name the owner"),
+            ),
             attribute=False,
         ),
         "csv": DatasetEntry(
             f"{_FILES}.custom:load_table",
             "a table of your own images",
             "yours",
-            ("columns", "images", "partition", "exif"),
+            (
+                Option("columns", Columns, Columns(), "which column holds what"),
+                Option(
+                    "images",
+                    Path | None,
+                    None,
+                    "the folder that names of images start from (none: the table's)",
+                    where=True,
+                ),
+                Option(
+                    "partition",
+                    Path | None,
+                    None,
+                    "a second table, of images and their splits, such as list_eval_partition.txt",
+                    where=True,
+                ),
+                _EXIF,
+            ),
         ),
         "digits-on-scenes": DatasetEntry(
             f"{_FILES}.digits:load",
@@ -56,14 +88,17 @@ DATASETS = Table(
             f"{_FILES}.custom:load_folder",
             "a folder of your own images, one folder for each class",
             "yours",
-            ("exif",),
+            (_EXIF,),
             attribute=False,
         ),
         "geode": DatasetEntry(
             f"{_FILES}.geode:load", "40 objects in six regions of the world", "Ramaswamy et al. 2023"
         ),
         "utkface": DatasetEntry(
-            f"{_FILES}.utkface:load", "faces: gender or age; the attribute is race", "Zhang et al. 2017", ("task",)
+            f"{_FILES}.utkface:load",
+            "faces: gender or age; the attribute is race",
+            "Zhang et al. 2017",
+            (Option("task", Literal["gender", "age"] | None, None, "what is learnt (none: gender)"),),
         ),
         "waterbirds": DatasetEntry(
             f"{_FILES}.waterbirds:load", "birds on land and water, 95 % correlated in train", "Sagawa et al. 2020"
@@ -81,26 +116,9 @@ def load(config: DataConfig) -> Dataset:
             number of cells.
     """
     entry = DATASETS[config.name]
-    if faults := misplaced(config):
-        raise UserError("\n".join(faults.values()))
     dataset: Dataset = entry.load()(config)
     if config.limit is None:
         return dataset
     from trainables.data.splitting import limited
 
     return limited(dataset, config.limit)
-
-
-def misplaced(config: DataConfig) -> dict[str, str]:
-    """The settings that only other datasets have: name -> what to do. Empty for an unknown dataset."""
-    if config.name not in DATASETS:
-        return {}
-    holders: dict[str, list[str]] = {}
-    for name, entry in DATASETS.sound.items():
-        for option in entry.options:
-            holders.setdefault(option, []).append(name)
-    return {
-        option: f"data.{option} is for {', '.join(names)}, and data.name is '{config.name}'. Remove it."
-        for option, names in sorted(holders.items())
-        if config.name not in names and getattr(config, option) != DataConfig.model_fields[option].default
-    }

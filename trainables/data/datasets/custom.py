@@ -176,7 +176,8 @@ def split_in(path: Path) -> str | None:
 
 def _columns(table: Path, config: DataConfig) -> Columns:
     """`columns` with a column of the table, or None, for attribute and split."""
-    names, columns = header(table), config.columns
+    names = header(table)
+    columns: Columns = config.columns
     usual = {name: name for name in ("attribute", "split") if name in names}
     if config.partition is not None:
         if columns.split is not None:
