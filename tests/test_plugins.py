@@ -131,10 +131,10 @@ def test_the_example_is_swept_killed_and_resumed_on_two_workers_and_missed_when_
     exported = sweeper("export", folder.name, "-o", "trials.json", cwd=tmp_path, paths=[example])
     assert exported.returncode == 0, exported.stderr
     trials = json.loads((tmp_path / "trials.json").read_text())["trials"]
-    tails = [row["tail"] for row in trials if row["method"] == "lora-tail"]
+    tails = [row["params"]["tail"] for row in trials if row["params"]["method"] == "lora-tail"]
     assert tails
     assert all(0.2 <= tail <= 0.8 for tail in tails)
-    assert all(0 <= row["accuracy_ratio_by_attribute"] <= 1 for row in trials)
+    assert all(0 <= row["metrics"]["accuracy_ratio_by_attribute"] <= 1 for row in trials)
     gone = sweeper("resume", folder.name, cwd=tmp_path)
     assert gone.returncode == 2
     assert gone.stderr.startswith(

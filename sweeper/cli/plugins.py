@@ -83,8 +83,12 @@ def _lines(name: str | None) -> list[tuple[str, str]]:
 
 
 def of_sampler(name: str) -> Iterator[Finding]:
+    from sweeper.spec.samplers import SAMPLERS
+    from sweeper.spec.sections import Search
     from trainables.contracts import judge
+    from trainables.contracts.fits import declares_its_options
 
+    yield from judge((declares_its_options,), SAMPLERS[name].options, Search)
     yield from judge((proposes_alike, stays_in_the_space, goes_on), name)
 
 

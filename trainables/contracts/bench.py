@@ -15,7 +15,9 @@ from PIL import Image
 
 from trainables import data
 from trainables.arrays import Ints
+from trainables.backbones import BACKBONES
 from trainables.contracts import Finding, fits, judge, metrics
+from trainables.data import DATASETS
 from trainables.data.base import SPLITS, Dataset, Split
 from trainables.errors import FitError, UserError
 from trainables.finetuning import FineTuning
@@ -44,6 +46,7 @@ class Bench:
                 yield from judge(fits.METHOD, name)
                 yield from judge(fits.FITS, self.tuning(), params(name))
             elif kind == "backbone":
+                yield from judge((fits.declares_its_options,), BACKBONES[name].options, BackboneConfig)
                 tuning = self.tuning(backbone=BackboneConfig(name=name, weights="none"))
                 for method in ("lora", "probe", "fft"):
                     for found in judge(fits.FITS, tuning, params(method)):
@@ -51,6 +54,7 @@ class Bench:
             elif kind == "dataset":
                 dataset = data.load(DataConfig(name=name, root=self.data))
                 again = data.load(DataConfig(name=name, root=self.data))
+                yield from judge((fits.declares_its_options,), DATASETS[name].options, DataConfig)
                 yield from judge(fits.DATASET, dataset, again)
                 yield from judge(fits.FITS, self.tuning(few(dataset)), params("fairlora"))
             elif kind == "audit":

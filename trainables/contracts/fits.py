@@ -10,7 +10,6 @@ import math
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from trainables.data.base import SPLITS, Dataset
 from trainables.finetuning import FineTuning
 from trainables.methods import METHODS
 from trainables.methods.base import GroupInfo, Objective
-from trainables.options import Option
+from trainables.options import Chosen, Option
 from trainables.params import Params
 
 
@@ -97,7 +96,7 @@ FITS: tuple[Law, ...] = (moves_its_own, goes_on, repeats, saves_what_it_measured
 
 def declares_what_it_reads(method: str) -> None:
     """Each parameter that it declares has a default of its kind, and a usual range or choices that hold it."""
-    declared(METHODS[method].own, Params)
+    declares_its_options(METHODS[method].own, Params)
     for param in METHODS[method].own:
         hold(param.doc and param.source, f"the parameter '{param.name}' does not say what it is, or its source.")
         for end in (param.low, param.high, *param.choices):
@@ -107,10 +106,11 @@ def declares_what_it_reads(method: str) -> None:
             hold(not param.log or param.low > 0, f"the log range of '{param.name}' begins at {param.low:g}.")
 
 
-def declared(options: Iterable[Option], section: type[Any]) -> None:
+def declares_its_options(options: Iterable[Option], section: type[Chosen]) -> None:
     """Each option has a default of its kind, and a name that is free."""
     for option in options:
-        hold(_is_of(option, option.default), f"the default of '{option.name}', {option.default!r}, is not of its kind.")
+        default = option.default_for({})
+        hold(_is_of(option, default), f"the default of '{option.name}', {default!r}, is not of its kind.")
         hold(option.doc, f"the option '{option.name}' does not say what it is.")
         hold(not hasattr(section, option.name), f"'{option.name}' has another meaning there. Choose another name.")
 

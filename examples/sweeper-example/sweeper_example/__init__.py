@@ -11,7 +11,7 @@ from sweeper_example.ratio import accuracy_ratio
 from trainables.data import DatasetEntry
 from trainables.methods import Component, Method
 from trainables.metrics.base import Metric
-from trainables.options import Param
+from trainables.options import Option, Param
 
 ACCURACY_RATIO = Metric(
     direction="max",
@@ -31,4 +31,10 @@ TAIL = Param(
     searched=True,
 )
 LORA_TAIL = Method("lora", Component("sweeper_example.tail:objective", (TAIL,)), "Levy et al. 2020, section 2")
-STRIPES = DatasetEntry("sweeper_example.stripes:load", "stripes on two colours, 32 pixels wide; drawn", "drawn here")
+AGREEMENT = Option(
+    "agreement",
+    Annotated[float, Field(ge=0.5, lt=1)],
+    0.9,
+    "share of the training images whose ground goes with their class",
+)
+STRIPES = DatasetEntry("sweeper_example.stripes:load", "drawn stripes on two colours", "drawn here", (AGREEMENT,))
