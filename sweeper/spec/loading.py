@@ -15,9 +15,9 @@ from sweeper.errors import UserError
 from sweeper.spec import yaml_text as yaml
 from sweeper.spec.faults import Fault, Faults, slips
 from sweeper.spec.model import SweepSpec, comparable
-from trainables.options import Chosen
 
 END = "\n..."  # of what `dump` writes
+CHOSEN = ("data", "backbone", "search")  # sections that have their line's own options
 OLDER = {"metrics": {"min_group": 1, "ece_bins": 15}}  # how releases measured whose specs do not say it
 
 
@@ -26,9 +26,11 @@ def completed(identity: Mapping[str, Any]) -> dict[str, Any]:
     default = SweepSpec.model_validate({"name": "unnamed"}).identity()
     whole = {**default, **OLDER, **identity} | {"train": {**default["train"], **identity["train"]}}
     # Each of these three has its line's own options: older releases wrote those of all lines, or did not know some.
-    sections = {part: whole[part] for part in ("data", "backbone", "search")}
-    spec = SweepSpec.model_validate({"name": "unnamed", **sections}, context={"skip": sections})
-    return whole | comparable(changed(spec, _before(spec)))
+    sections = {part: whole[part] for part in CHOSEN}
+    for _ in range(2):  # what nobody said is known once the rest is read
+        spec = SweepSpec.model_validate({"name": "unnamed", **sections}, context={"skip": sections})
+        sections = {part: section | getattr(spec, part).unsaid() for part, section in sections.items()}
+    return whole | comparable(spec)
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> list[str]:
@@ -67,14 +69,10 @@ def load_kept(path: Path) -> SweepSpec:
     """
     spec = load(path)
     # Fits of one sweep see the same pixels and are measured alike: not turned, without a least group, if it began so.
-    older = _before(spec) | ({} if "metrics" in spec.model_fields_set else OLDER)
+    older: dict[str, Any] = {} if "metrics" in spec.model_fields_set else dict(OLDER)
+    for part in CHOSEN:
+        older |= {f"{part}.{name}": value for name, value in getattr(spec, part).unsaid().items()}
     return changed(spec, older) if older else spec
-
-
-def _before(spec: SweepSpec) -> dict[str, Any]:
-    """What held before there were options that the spec does not say, as `changed` takes it."""
-    parts: dict[str, Chosen] = {"data": spec.data, "backbone": spec.backbone, "search": spec.search}
-    return {f"{part}.{name}": value for part, section in parts.items() for name, value in section.unsaid().items()}
 
 
 def parse(text: str, source: str = "sweep.yaml") -> SweepSpec:

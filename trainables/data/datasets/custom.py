@@ -129,6 +129,7 @@ def _dataset(
         bad=(*all_bad, *clashes, *doubts(complete)),
         notes=(*cut, *notes),
         licence="the user's own",
+        upright=config.exif != "ignore",
     )
 
 
