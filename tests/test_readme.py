@@ -7,14 +7,18 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from sweeper.cli import main
+from sweeper.engine.machines import Machines
 from sweeper.spec import loading
+from tests.plugins import install, sweeper
 from trainables.data.datasets import digits
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -38,6 +42,7 @@ ELSEWHERE = {
     "predict",
     "audit",  # sixteen trainings: tests/models/test_folder.py, tests/audits
     "rebuild-record",  # tests/record/test_rebuilt.py
+    "plugins test",  # below, where the package is installed
 }
 
 
@@ -81,9 +86,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def command(words: list[str]) -> str:
-    """`data check`, else the first word."""
-    return " ".join(words[:2] if words[0] == "data" else words[:1])
+def command(words: Sequence[str]) -> str:
+    """`data check`, `plugins test`, else the first word."""
+    return " ".join(words[:2] if words[0] in ("data", "plugins") else words[:1])
 
 
 EXPECTED = {
@@ -99,11 +104,12 @@ EXPECTED = {
     "export": "wrote trials.parquet",
     "schema": '"$schema"',
     "doctor": "good  python",
+    "plugins": "no plug-ins",
     "data check": "split hash",
     "data distance": "Squared Fréchet distance",
     "init": "wrote birds.yaml",
 }
-PRINTED = [words for words in SWEEPER if command(words) in EXPECTED]
+PRINTED = [list(words) for words in dict.fromkeys(map(tuple, SWEEPER)) if command(words) in EXPECTED]
 
 
 @pytest.mark.parametrize("words", PRINTED, ids=[" ".join(words) for words in PRINTED])
@@ -111,6 +117,38 @@ def test_the_commands_work_in_the_order_in_which_they_are_printed(folder: Path, 
     done = subprocess.run([sys.executable, "-m", "sweeper", *words], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert EXPECTED[command(words)] in done.stdout
+
+
+def section(title: str) -> str:
+    return re.search(rf"## {title}\n(.*?)(?=\n## )", README, re.DOTALL)[1]
+
+
+def blocks(text: str) -> dict[str, str]:
+    """What a text shows as code, by language."""
+    return dict(re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL))
+
+
+def test_a_metric_of_ones_own_is_fifteen_lines_keeps_the_laws_and_can_be_an_objective(tmp_path: Path) -> None:
+    shown = blocks(section("Your own metric"))
+    assert sum(len(text.splitlines()) for text in shown.values()) <= 15
+    points = tomllib.loads(shown["toml"])["project"]["entry-points"]
+    package = install(tmp_path / "package", "my-metrics", points, {"my_metrics": shown["python"]})
+    (words,) = typed(section("Your own metric"))
+    done = sweeper(*words[1:], cwd=tmp_path, paths=[package])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("  good") == done.stdout.count("\n") - 1 >= 6
+    (said,) = re.findall(r"`(objectives: .*?)`", section("Your own metric"))
+    (tmp_path / "sweep.yaml").write_text(f"name: x\n{said}\n")
+    assert sweeper("validate", "sweep.yaml", "--no-data", cwd=tmp_path, paths=[package]).returncode == 0
+
+
+def test_eight_gpus_train_eight_fits_at_a_time() -> None:
+    shown = blocks(section("Your 8 GPUs"))
+    assert sum(len(text.splitlines()) for text in shown.values()) <= 10
+    spec = loading.parse(SPEC + shown["yaml"])
+    machine = Machines(1, 64.0, 8.0)
+    assert machine.fits(1.0, spec.resources.gpus) == 8
+    assert machine.fits(1.0, 0.25) == 32
 
 
 def test_ui_serves_the_record_on_this_machine_only_and_prints_a_link_that_opens_it(folder: Path) -> None:
