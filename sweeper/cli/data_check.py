@@ -25,6 +25,15 @@ from trainables.task import DataConfig, MetricsConfig
 _SHOWN = 10
 
 
+def settings(config: DataConfig) -> dict[str, Any]:
+    """What a spec must say for `config`: all that is not the default."""
+    options = {option.name: option for option in DataConfig.options({"name": config.name}) or ()}
+    said = config.model_dump(mode="json", exclude_defaults=True)
+    return {"name": config.name} | {
+        name: value for name, value in said.items() if name not in options or not options[name].is_default(value)
+    }
+
+
 @dataclass(frozen=True)
 class CheckedDataset:
     """A dataset as it lies there.
@@ -48,8 +57,7 @@ class CheckedDataset:
     @property
     def block(self) -> str:
         """The `data:` section of a sweep.yaml."""
-        values = self.config.model_dump(mode="json", exclude_defaults=True) | {"root": str(self.config.root)}
-        return yaml_text.write({"data": {"name": self.config.name} | values}).removesuffix("...\n")
+        return yaml_text.write({"data": settings(self.config)}).removesuffix("...\n")
 
     @property
     def good(self) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from sweeper.cli.data_check import settings
 from sweeper.engine import planning
 from sweeper.results.summary import duration
 from sweeper.spec import loading, on_data, yaml_text
@@ -91,8 +92,8 @@ def _space() -> object:
 def _text(
     spec: SweepSpec, dataset: Dataset, columns: tuple[str, ...], trials: int, limit: int | None, timed: str
 ) -> str:
-    values = spec.data.model_dump(mode="json", exclude_defaults=True) | ({"limit": limit} if limit else {})
-    written = yaml_text.write({"name": spec.name, "data": {"name": spec.data.name} | values}).removesuffix("...\n")
+    config = spec.data.model_copy(update={"limit": limit})
+    written = yaml_text.write({"name": spec.name, "data": settings(config)}).removesuffix("...\n")
     name, block = written.split("\n", 1)
     least = spec.metrics.min_group
     counts = dataset.groups("train", spec.groups)
