@@ -122,6 +122,30 @@ def test_the_update_is_scaled_as_its_variant_says(variant: str, scale: float) ->
     assert model.get_submodule("base_model.model.blocks.0.attn.qkv").scaling == {"default": pytest.approx(scale)}
 
 
+def test_dropout_is_of_the_adapters_input_and_of_nothing_else() -> None:
+    model = wrapped(vit(), dropout=0.5).train()
+    qkv = model.get_submodule("base_model.model.blocks.0.attn.qkv")
+    ones = torch.ones(4000, 192)
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        qkv.lora_A["default"].weight.fill_(1.0)
+        qkv.lora_B["default"].weight.fill_(1.0)
+        update_N = (qkv(ones) - qkv.base_layer(ones))[:, 0]
+        undropped_N = (qkv.eval()(ones) - qkv.base_layer(ones))[:, 0]
+    # scaled by 2, summed over a rank of 4: 8 times a sum of 192 ones, each dropped or doubled
+    assert float(update_N.mean()) == pytest.approx(8 * 192, rel=0.01)
+    assert float(update_N.std()) == pytest.approx(8 * 192**0.5, rel=0.05)
+    torch.testing.assert_close(undropped_N, torch.full((4000,), 8.0 * 192))
+
+
+@pytest.mark.parametrize(("alpha", "scale"), [({}, 2.0), ({"alpha": "16"}, 4.0), ({"alpha": "3*rank"}, 3.0)])
+def test_alpha_is_a_number_or_a_multiple_of_the_rank_and_twice_the_rank_if_nothing_is_said(
+    alpha: dict[str, str], scale: float
+) -> None:
+    model = wrapped(vit(), rank=4, **alpha)
+    assert model.get_submodule("base_model.model.blocks.0.attn.qkv").scaling == {"default": scale}
+
+
 def test_dora_learns_the_sizes_of_the_weights_too() -> None:
     model = wrapped(vit(), variant="dora")
     assert any("lora_magnitude_vector" in name for name in adapters.trainable_state(model))

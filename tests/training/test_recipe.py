@@ -207,3 +207,26 @@ def test_a_refit_reads_the_half_that_is_not_measured_without_dropout_and_sets_th
     assert changed == {"5.weight", "5.bias"}
     assert len(made.model[5]._forward_pre_hooks) == 0
     assert refit_head(fit("fft"), "5", data) == {}
+
+
+def test_left_alone_a_fit_is_trained_like_this() -> None:
+    """Another default is another number for every sweep that says nothing."""
+    assert TrainConfig().model_dump() == {
+        "precision": "auto",
+        "clip_norm": 1.0,
+        "warmup": 0.01,
+        "reduction": "sum",
+        "sampler": "shuffle",
+        "flip": False,
+        "crop": None,
+        "compile": False,
+    }
+    shared = {"learning_rate": 1e-4, "weight_decay": 0.01, "epochs": 8, "batch_size": 32}
+    lora = {"rank": 8, "alpha": "2*rank", "layers": "qkv", "dropout": 0.0, "variant": "lora"}
+    for method, own in {
+        "fairlora": {"lambda": 1.0, **lora},
+        "fft-groupdro": {"eta": 0.01},
+        "fft-dfr": {"l1": 1.0},
+        "probe": {},
+    }.items():
+        assert Params.from_flat({"method": method}).to_flat() == {"method": method, **own, **shared}
