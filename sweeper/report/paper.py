@@ -18,12 +18,11 @@ import pandas as pd
 from dashboards.document.document import Block, DataTable, Document, Image, Line, Picture, Section, Span, Text, code
 from dashboards.ink.contact_sheet import contact_sheet
 from sweeper.errors import UserError
-from sweeper.report import comparison, distance, files, papers, papers_figures, sheet
+from sweeper.report import comparison, files, papers, papers_figures, sheet
 from sweeper.report.comparison import SPLITS, Side
 from sweeper.results.results import Results
 from trainables import data
 from trainables.files import whole
-from trainables.frechet import images_of, together
 
 FAIRLORA, VISION = "FairLoRA", "On Fairness of LoRA"
 
@@ -83,9 +82,12 @@ def _methods(place: int, metrics: Sequence[str], asked: Asked) -> Made:
 
 
 def _distances(asked: Asked) -> Made:
-    made = Made()
     if not asked.references:
-        made.missing.append("No folder of images of the pre-training data was given: --reference FOLDER.")
+        return Made(missing=["No folder of images of the pre-training data was given: --reference FOLDER."])
+    from sweeper.report import distance  # loads torch
+    from trainables.frechet import images_of, together
+
+    made = Made()
     for name, results in _sweeps(asked):
         try:
             own = together(data.load(results.spec.data))
@@ -94,8 +96,7 @@ def _distances(asked: Asked) -> Made:
         except UserError as fault:
             made.missing.append(f"{name}: {fault}")
             continue
-        if rows:
-            made.tables[name] = (distance.table(rows), pd.DataFrame(rows))
+        made.tables[name] = (distance.table(rows), pd.DataFrame(rows))
         made.missing += [f"{name}: {reason}" for reason in (*said, *distance.reasons(rows))]
     return made
 
