@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -40,9 +42,22 @@ def install_example(folder: Path, version: str = "1.0") -> Path:
     return folder
 
 
-def sweeper(*words: str, cwd: Path, paths: Iterable[Path] = (), **more: str) -> subprocess.CompletedProcess[str]:
+def environment(folder: Path) -> Path:
+    """A fresh environment with the example installed, beside all that this one has: its Python."""
+    venv.create(folder, with_pip=False)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "beside.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    source = shutil.copytree(EXAMPLE, folder / "source")  # a build leaves its traces where it builds
+    python = folder / "bin" / "python"
+    install = ("-m", "uv", "pip", "install", "-q", "--offline", "--no-deps", "--no-build-isolation")
+    subprocess.run([sys.executable, *install, "--python", str(python), str(source)], check=True, timeout=120)
+    return python
+
+
+def sweeper(
+    *words: str, cwd: Path, paths: Iterable[Path] = (), python: str | Path = sys.executable
+) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, with packages in `paths` installed."""
-    path = os.pathsep.join(map(str, (*paths, ROOT)))
-    environment = os.environ | {"PYTHONPATH": path} | more
-    command = [sys.executable, "-m", "sweeper", *words]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=280)
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*paths, ROOT)))}
+    command = [python, "-m", "sweeper", *words]
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False, timeout=280)

@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.plugins import EXAMPLE, ROOT, install, install_example, sweeper
+from tests.plugins import EXAMPLE, ROOT, environment, install, install_example, sweeper
 
 BROKEN = {"sweeper.metrics": {"broken": "broken:METRIC"}, "sweeper.methods": {"lora-broken": "broken:METHOD"}}
 LISTED = ("dataset 'stripes'", "method 'lora-tail'", "metric 'accuracy_ratio_by_attribute'")
@@ -105,30 +104,33 @@ def test_parameters_of_one_name_that_mean_two_things_are_refused_where_they_meet
     assert sweeper("validate", "none.yaml", cwd=tmp_path, paths=[example, other]).returncode == 0
 
 
-def _swept(folder: Path, where: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
+def _swept(folder: Path, python: Path) -> subprocess.CompletedProcess[str]:
     """The example's sweep in `folder`, killed after its first fit, then resumed."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*paths, ROOT)))}
-    command = [sys.executable, "-m", "sweeper", "run", str(where / "sweep.yaml")]
+    command = [python, "-m", "sweeper", "run", str(EXAMPLE / "sweep.yaml")]
+    variables = os.environ | {"PYTHONPATH": str(ROOT)}
     with (folder / "log").open("w") as log:
-        first = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+        first = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True)
         results = folder / "sweeps/stripes-in-the-tail/trials"
         until = time.monotonic() + 240
         while not list(results.glob("*/*/result.json")) and first.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
-    return sweeper("resume", "stripes-in-the-tail", cwd=folder, paths=paths)
+    return sweeper("resume", "stripes-in-the-tail", cwd=folder, python=python)
 
 
 @pytest.mark.slow
-def test_the_example_is_swept_killed_and_resumed_on_two_workers_and_missed_when_it_is_gone(
-    tmp_path: Path, example: Path
+def test_the_example_is_installed_swept_killed_and_resumed_on_two_workers_and_missed_when_it_is_gone(
+    tmp_path: Path,
 ) -> None:
-    done = _swept(tmp_path, EXAMPLE, example)
+    python = environment(tmp_path / "environment")
+    listed = sweeper("plugins", cwd=tmp_path, python=python)
+    assert all(f"{line} of sweeper-example 1.0: " in listed.stdout for line in LISTED), listed.stderr
+    done = _swept(tmp_path, python)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "finished, 4/4 trials" in done.stdout
     folder = tmp_path / "sweeps/stripes-in-the-tail"
-    exported = sweeper("export", folder.name, "-o", "trials.json", cwd=tmp_path, paths=[example])
+    exported = sweeper("export", folder.name, "-o", "trials.json", cwd=tmp_path, python=python)
     assert exported.returncode == 0, exported.stderr
     trials = json.loads((tmp_path / "trials.json").read_text())["trials"]
     tails = [row["params"]["tail"] for row in trials if row["params"]["method"] == "lora-tail"]
