@@ -60,4 +60,4 @@ def sweeper(
     """Run the command in a process of its own, with packages in `paths` installed."""
     variables = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*paths, ROOT)))}
     command = [python, "-m", "sweeper", *words]
-    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False, timeout=280)
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False, timeout=600)

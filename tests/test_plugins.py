@@ -120,6 +120,7 @@ def _swept(folder: Path, python: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_example_is_installed_swept_killed_and_resumed_on_two_workers_and_missed_when_it_is_gone(
     tmp_path: Path,
 ) -> None:
@@ -130,6 +131,9 @@ def test_the_example_is_installed_swept_killed_and_resumed_on_two_workers_and_mi
     assert done.returncode == 0, done.stdout + done.stderr
     assert "finished, 4/4 trials" in done.stdout
     folder = tmp_path / "sweeps/stripes-in-the-tail"
+    reported = sweeper("report", folder.name, cwd=tmp_path, python=python)
+    assert reported.returncode == 0, reported.stderr
+    assert "by tail" in (tmp_path / f"{folder.name}-report.html").read_text()
     exported = sweeper("export", folder.name, "-o", "trials.json", cwd=tmp_path, python=python)
     assert exported.returncode == 0, exported.stderr
     trials = json.loads((tmp_path / "trials.json").read_text())["trials"]

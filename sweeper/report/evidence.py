@@ -22,6 +22,7 @@ from sweeper.front.recommend import Rule
 from sweeper.report import papers, papers_figures
 from sweeper.results.results import Results
 from trainables.metrics import METRICS, Answers
+from trainables.params import PARAMS
 
 
 def sections(results: Results, by: Rule | str, named: Mapping[int, str]) -> list[Section]:
@@ -104,7 +105,7 @@ def _calibration(results: Results) -> list[Picture | Text]:
 
 
 def _dependence(results: Results) -> list[Picture | Text]:
-    names = {"by lambda": "lambda", "by rank": "rank", "importance": "importance", "all trials": "parallel"}
+    names = {f"by {name}": name for name in _searched(results)} | {"importance": "importance", "all trials": "parallel"}
     charts = {name: draw(results, which) for name, which in names.items()}
     return [Picture(name, chart) for name, chart in charts.items() if chart is not None]
 
@@ -136,16 +137,22 @@ def draw(results: Results, which: str, metrics: Sequence[str] = ()) -> Chart | N
     Raises:
         UserError: no chart or metric of that name, or the chart shows no metrics that could be chosen.
     """
-    if which not in CHARTS:
-        raise UserError(f"no figure '{which}'. There are {', '.join(CHARTS)}.")
+    charts = CHARTS | {name: _curve(name) for name in _searched(results)}
+    if which not in charts:
+        raise UserError(f"no figure '{which}'. There are {', '.join(charts)}.")
     if not metrics:
-        return CHARTS[which](results, results.spec.objectives)
-    if which not in OF_METRICS:
+        return charts[which](results, results.spec.objectives)
+    if which not in (*OF_METRICS, *_searched(results)):
         raise UserError(f"figure '{which}' shows no metrics to choose. {', '.join(OF_METRICS)} do.")
     for name in metrics:
         if name not in METRICS or name not in results.trials_table:
             raise UserError(unknown(f"metric '{name}'", name, [m for m in METRICS if m in results.trials_table]))
-    return CHARTS[which](results, papers.senses(tuple(metrics)))
+    return charts[which](results, papers.senses(tuple(metrics)))
+
+
+def _searched(results: Results) -> list[str]:
+    """The parameters of the sweep's methods that are searched by default: lambda, rank, and what a plug-in adds."""
+    return [name for name in results.spec.space.dimensions if PARAMS[name].searched]
 
 
 def _front(results: Results, metrics: Senses) -> Chart | None:
