@@ -84,6 +84,9 @@ def test_a_package_adds_a_line_whose_module_is_loaded_when_the_line_is_asked_for
     assert each["faces"].doc == "faces"
     assert "faces" in sys.modules
     assert "faces" in each.hint("x")
+    assert (each.origin("faces"), each.origin("birds")) == ("my-faces 1.0", "sweeper")
+    assert list(each.sound) == list(each)
+    assert each.broken == {}
 
 
 def test_a_name_that_is_built_in_names_both_distributions(packages: Install) -> None:
@@ -116,6 +119,8 @@ def test_a_line_that_cannot_be_loaded_names_its_package_and_leaves_the_others(
         things()["faces"]
     assert said in str(caught.value)
     assert things()["birds"].doc == "birds"
+    assert list(things().sound) == ["birds", "cats"]
+    assert things().broken == {"faces": str(caught.value)}
 
 
 PLUGIN = """

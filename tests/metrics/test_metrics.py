@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -302,3 +303,19 @@ def test_the_direction_of_a_metric_is_from_answers_that_follow_the_place_to_righ
     right = Predictions(labels_N, labels_N, sure_NC, CLASSES, places_N, PLACES, **more)
     better, worse = METRICS[name](right).value, METRICS[name](poor).value
     assert (better > worse) if METRICS[name].direction == "max" else (better < worse)
+
+
+@given(cases)
+def test_no_metric_of_ours_raises(judged: Predictions) -> None:
+    for metric in METRICS.values():
+        metric.fn(judged)
+
+
+def test_a_metric_that_raises_is_undefined_with_the_error_and_its_place_and_the_others_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(METRICS._lines, "bad", replace(METRICS["accuracy"], fn=lambda predictions: 1 / 0))
+    found = evaluate(birds(ROWS))
+    assert math.isnan(found.values["bad"])
+    assert found.reasons["bad"].startswith("it raised ZeroDivisionError: division by zero (test_metrics.py:")
+    assert found.values["accuracy"] == 4 / 8
