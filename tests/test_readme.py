@@ -83,6 +83,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = loading.changed(loading.parse(SPEC), {"search.trials": 3, "search.seeds": 1, "space.epochs": 1})
     (made / "sweep.yaml").write_text(loading.dump(small))
     digits.build(made / "my-birds")
+    for name in ("trainables", "numpy", "mlflow", "uvicorn", "fastapi", "asgiref", "sqlalchemy"):
+        (made / f"{name}.py").write_text("raise ImportError('imported from the folder one stands in')\n")
     return made
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from sweeper.record.server import answers
+from sweeper.running_code import SAFE, python
 from trainables.task import cache_root
 
 _NEEDED = ("torch", "torchvision", "timm", "open_clip_torch", "peft", "ray", "optuna", "mlflow", "pandas")
@@ -93,7 +94,7 @@ def _pair() -> Iterator[Check]:
     code = (
         "import torch, torchvision; torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5); print('work together')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(python("-c", code), cwd=SAFE, capture_output=True, text=True, timeout=120)
     last = (done.stdout or done.stderr).strip().splitlines()[-1:] or ["no answer"]
     mend = "" if done.returncode == 0 else "Install both from one index, as requirements.txt pins them."
     yield Check("torch and torchvision", "bad" if done.returncode else "good", last[0], mend)

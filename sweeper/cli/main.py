@@ -7,8 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from sweeper.cli import clusters, looking, models, plugins, results, sweeps
+from sweeper.cli import clusters, looking, models, plugins, results, shared, sweeps
 from sweeper.cli.shared import Add
+from sweeper.running_code import leave_folder
 from trainables.errors import UserError
 
 TOPICS = (sweeps, looking, results, clusters, models, plugins)
@@ -30,6 +31,8 @@ file, 130 interrupted (143 terminated); after the last three resume goes on
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; gives the exit code. A user's slip prints one message and no traceback."""
+    leave_folder()
+    shared.make_printable()
     asked = _parser().parse_args(arguments)
     asked.words = sys.argv[1:] if arguments is None else arguments
     asked.root = asked.root or (Path(os.environ["SWEEPER_ROOT"]) if "SWEEPER_ROOT" in os.environ else None)

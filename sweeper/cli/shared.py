@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import codecs
+import io
 import json
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +25,25 @@ if TYPE_CHECKING:
 
 Parser = argparse.ArgumentParser
 Command = Callable[[argparse.Namespace], int]
+
+
+_PLAIN = {"λ": "lambda", "±": "+/-", "×": "x", "→": "->", "–": "-", "−": "-", "·": "*", "≥": ">=", "≤": "<="}
+
+
+def make_printable() -> None:
+    """What the console's encoding has not is written with what it has: `...` for an ellipsis, `lambda` for its sign."""
+    codecs.register_error("sweeper.plain", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="sweeper.plain")
+
+
+def _plainly(fault: UnicodeError) -> tuple[str, int]:
+    if not isinstance(fault, UnicodeEncodeError):
+        raise fault
+    signs = fault.object[fault.start : fault.end]
+    said = "".join(_PLAIN.get(sign) or unicodedata.normalize("NFKD", sign) for sign in signs)
+    return said.encode("ascii", "replace").decode(), fault.end
 
 
 class Add:

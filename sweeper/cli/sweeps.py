@@ -24,6 +24,7 @@ def register(add: Add) -> None:
     again = add("resume", resume, of="sweep")
     again.add_argument("--trials", type=int, help="a larger budget")
     again.add_argument("--with", dest="wanted", metavar="FILE", help="a spec with other resources or stop rules")
+    again.add_argument("--new-code", action="store_true", help="although the code has changed since; that is noted")
 
 
 def demo(asked: argparse.Namespace) -> int:
@@ -70,7 +71,7 @@ def resume(asked: argparse.Namespace) -> int:
     spec = opening.open_spec(folder)
     wanted = loading.load(asked.wanted) if asked.wanted else None
     with listener(spec, asked) as watching:
-        outcome = driver.resume(folder, watching, trials=asked.trials, wanted=wanted)
+        outcome = driver.resume(folder, watching, trials=asked.trials, wanted=wanted, new_code=asked.new_code)
     return show_outcome(outcome, spec, folder, asked)
 
 

@@ -21,7 +21,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -30,6 +29,7 @@ from sweeper.cluster.supervisor import GRACE_S, Program, Supervisor, end_left_ov
 from sweeper.errors import UserError
 from sweeper.patience import until
 from sweeper.record import server
+from sweeper.running_code import python
 from sweeper.state.atomic import write_bytes
 from sweeper.state.processes import born, here
 from trainables.files import whole_folder
@@ -81,7 +81,7 @@ class Head:
         self._found_database()
         if living(self._supervisor) is None:
             with open_private(self.own / "supervisor.log") as log:
-                command = [sys.executable, "-m", "sweeper", "head", "run", str(self.shared), "--port", str(self.port)]
+                command = python("-m", "sweeper", "head", "run", str(self.shared), "--port", str(self.port))
                 subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         answers = [program("pg_isready"), "-q", "-h", str(self.socket)]
         if not until(lambda: subprocess.run(answers).returncode == 0, START_S):

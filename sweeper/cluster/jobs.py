@@ -181,7 +181,7 @@ def _client(address: str) -> JobSubmissionClient:
 
 
 def _words(words: Sequence[str]) -> str:
-    return shlex.join(["python", "-m", "sweeper", *words])
+    return shlex.join(["python", "-P", "-m", "sweeper", *words])
 
 
 def _complete(log: str) -> bool:

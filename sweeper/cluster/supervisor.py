@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sweeper.patience import growing, until
+from sweeper.running_code import SAFE
 from sweeper.state.atomic import write_bytes
 from sweeper.state.processes import born
 
@@ -80,6 +81,7 @@ class Supervisor:
         with open_private(self._folder / f"{program.name}.log") as log:
             process = subprocess.Popen(
                 program.command,
+                cwd=SAFE,
                 env=os.environ | program.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

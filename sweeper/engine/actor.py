@@ -6,13 +6,17 @@ before it is reported, so an actor may die at any instant.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import time
 import traceback
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from sweeper import running_code
 from sweeper.engine.order import Node, Order
 from sweeper.engine.watchdog import Watchdog
 from sweeper.errors import Corrupt, Paused, of_storage
@@ -39,15 +43,17 @@ class FitActor(tune.Trainable):
         began = time.perf_counter()
         self._fault: BaseException | None = None
         self._watchdog = Watchdog(None, beat=self._beat, hangs=self._hang)
+        self._code = running_code.found()
         self._take(config)
         try:
-            from trainables.finetuning import FineTuning
-
+            with _importing():
+                from trainables.finetuning import FineTuning
             self._sweep.arrive()
             spec = loading.load_kept(self._sweep.spec)
             self._watchdog = Watchdog(spec.resources.epoch_timeout_s, beat=self._beat, hangs=self._hang)
             self._prepared = FineTuning(spec.task(), device=self._node.device, threads=self._node.threads)
-            self._prepared.prepare()
+            with _importing(ImportError):  # a backbone's own packages
+                self._prepared.prepare()
         except (UserError, FitError) as fault:  # any other fault is this machine's: the actor dies, another one tries
             self._fault = fault
         self._prepared_s = time.perf_counter() - began
@@ -67,7 +73,15 @@ class FitActor(tune.Trainable):
         self._fetched = self._aimed = False
 
     def step(self) -> dict[str, Any]:
-        """Go on with the order. It is done when its work is, or when the sweep was asked to stop."""
+        """Go on with the order. It is done when its work is, or when the sweep was asked to stop.
+
+        Each report says which code it comes from: the driver takes none from other code than it runs itself.
+        """
+        if self._node.code not in (None, self._code.digest):
+            return {"done": True, "epoch": 0, "other_code": self._code.to_json()}
+        return self._step() | {"code": self._code.digest}
+
+    def _step(self) -> dict[str, Any]:
         try:
             return self._attend()
         except Fenced as fault:  # another driver holds the sweep now and repeats this order: nothing to retry here
@@ -188,7 +202,8 @@ class FitActor(tune.Trainable):
                 "params": dict(self._order.params),
                 "history": self._history,
                 "weights": self._fit.digests(),
-                "provenance": tuning.provenance() | {"prepared_s": self._prepared_s},
+                "provenance": tuning.provenance() | {"code": self._code.digest, "prepared_s": self._prepared_s},
+                "code": self._code.to_json(),
                 "seconds": self._seconds,
                 "error": None,
             }
@@ -249,3 +264,18 @@ class FitActor(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing to read."""
+
+
+@contextlib.contextmanager
+def _importing(kind: type[Exception] = Exception) -> Iterator[None]:
+    """What an import raises it raises again on this machine, for every fit: the sweep waits until that is mended."""
+    try:
+        yield
+    except (UserError, FitError):
+        raise
+    except kind as fault:
+        line = traceback.extract_tb(fault.__traceback__)[-1]
+        raise Paused(
+            f"a worker on {socket.gethostname()} cannot import what it runs: {type(fault).__name__}: {fault} "
+            f"({line.filename}:{line.lineno}). Install there what requirements.txt pins, then resume."
+        ) from fault

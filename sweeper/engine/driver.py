@@ -78,13 +78,16 @@ def resume(
     *,
     trials: int | None = None,
     wanted: SweepSpec | None = None,
+    new_code: bool = False,
     executor: Executor = ray_tune,
 ) -> Outcome:
     """Finish what is left of a sweep. `trials` is a larger budget, `wanted` a spec with other resources or rules.
 
+    `new_code` goes on with code that has changed without a new name (see `provenance.code_changes`).
+
     Raises:
-        UserError: there is no such sweep, another process drives it, the budget would shrink, or `wanted` asks
-            another question.
+        UserError: there is no such sweep, another process drives it, the budget would shrink, `wanted` asks another
+            question, or the code has changed.
     """
     spec, notes = open_spec(folder), []
     if wanted is not None:
@@ -92,7 +95,8 @@ def resume(
         notes = [f"changed: {line}" for line in changes]
     if trials is not None:
         spec = extended(spec, trials)
-    return _attempt(spec, folder, listener, executor, notes=notes)
+    code_changes = provenance.code_changes(folder.path, accept=new_code)
+    return _attempt(spec, folder, listener, executor, notes=[*notes, *code_changes], code_changes=code_changes)
 
 
 def _attempt(
@@ -103,6 +107,7 @@ def _attempt(
     *,
     begin: bool = False,
     notes: Sequence[str] = (),
+    code_changes: Sequence[str] = (),
 ) -> Outcome:
     """Take the lease, open what the sweep needs, and execute what is left of it."""
     url = study_url(spec, folder)
@@ -114,7 +119,8 @@ def _attempt(
         if (written := migrations.stamped(loading.dump(spec))) != folder.spec.read_bytes():
             folder.write(folder.spec, written)
         folder.meet()
-        with Interrupts().caught() as interrupts, _machines_and_data(spec, folder, executor) as (execute, described):
+        prepared = _machines_and_data(spec, folder, executor, code_changes)
+        with Interrupts().caught() as interrupts, prepared as (execute, described):
             if begin and (undefined := described.get("undefined")):
                 raise UserError("\n".join(undefined))
             study = _open_study(spec, folder, url, lease, described["dataset"]["split_hash"], begin=begin)
@@ -169,11 +175,11 @@ def _claim(folder: SweepFolder, spec: SweepSpec) -> None:
 
 @contextlib.contextmanager
 def _machines_and_data(
-    spec: SweepSpec, folder: SweepFolder, executor: Executor
+    spec: SweepSpec, folder: SweepFolder, executor: Executor, code_changes: Sequence[str]
 ) -> Iterator[tuple[Execute, dict[str, Any]]]:
     """Both take seconds and neither needs the other, so they are prepared at the same time."""
     with ThreadPoolExecutor(1, thread_name_prefix="data") as pool:
-        data = pool.submit(provenance.describe, spec, folder.path)
+        data = pool.submit(provenance.describe, spec, folder.path, code_changes)
         with executor(spec.resources) as execute:
             yield execute, data.result()
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import secrets
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +42,15 @@ _SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 FIRST_WORKER_S = 300.0  # `ray up` may have only just begun to start one's own machines
+JOIN_S = 5.0
+_ADDRESS = re.compile(r"(ray://)?(?P<host>\[[^\]]+\]|[^\[\]:/]+):(?P<port>\d+)")
+_MEND_ADDRESS = "See that it runs, or unset RAY_ADDRESS to use this machine; then resume."
+
+
+class Terminated(Paused):
+    """A TERM came before there was anything to pause."""
+
+    exit_code = 143
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,7 @@ def start() -> bool:
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    own = not os.environ.get("RAY_ADDRESS")
+    own = os.environ.get("RAY_ADDRESS", "local") in ("", "local")
     if own:
         # The one switch that keeps all of Ray's servers on the loopback address. Its name is historical.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -114,22 +126,80 @@ def start() -> bool:
 
     if ray.is_initialized():
         return False
-    with _signals_kept():
-        try:
-            if own:
-                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-            else:
-                ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as fault:  # Ray has no class of its own for this
-            ray.shutdown()
-            why = " ".join(str(fault).split())[:300]
-            if own:
-                message = f"Ray could not be started on this machine ({why}). When it has room and time, resume."
-            else:
-                address = os.environ["RAY_ADDRESS"]
-                message = f"Ray at {address} (RAY_ADDRESS) could not be joined ({why}). See that it runs, then resume."
-            raise Paused(message) from fault
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if own:
+        options |= {"address": "local", "include_dashboard": False, "job_config": _own_path()}
+    else:
+        # Of something else that listens there, and answers nothing: one try of 40 s, not twenty.
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
+        _check_that_it_listens()
+        if not os.environ["RAY_ADDRESS"].startswith("ray://"):  # there nothing of this machine is on the path
+            options["job_config"] = _own_path()
+    try:
+        with _signals_kept():
+            ray.init(**options)
+    except SystemExit:  # what Ray makes of a TERM while it starts
+        ray.shutdown()
+        raise Terminated("got SIGTERM while Ray started; nothing is lost. Resume goes on.") from None
+    except Exception as fault:  # Ray has no class of its own for this
+        ray.shutdown()
+        raise Paused(_not_ready(fault, own)) from fault
     return own
+
+
+def _not_ready(fault: Exception, own: bool) -> str:
+    why = " ".join(str(fault).split())[:300]
+    if not own:
+        return f"Ray at {os.environ['RAY_ADDRESS']} (RAY_ADDRESS) could not be joined ({why}). {_MEND_ADDRESS}"
+    if "AF_UNIX" in why:  # the path of a socket
+        place = next((f"{name}={os.environ[name]}" for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "/tmp")
+        return (
+            f"Ray could not be started on this machine: the folder for temporary files ({place}) has too long a name "
+            f"for its sockets ({why}). Set RAY_TMPDIR to a folder with a short name, such as /tmp, then resume."
+        )
+    return f"Ray could not be started on this machine ({why}). When it has room and time, resume."
+
+
+def _check_that_it_listens(within_s: float = JOIN_S) -> None:
+    """Ray itself would knock for a quarter of an hour, and hear no signal meanwhile.
+
+    Raises:
+        Paused: nothing listens there.
+    """
+    from ray._private import services
+
+    address = os.environ["RAY_ADDRESS"]
+    if address == "auto":
+        with contextlib.suppress(ConnectionError):  # Ray says at once that there is none
+            address = services.get_ray_address_from_environment("auto", None)
+    found = _ADDRESS.fullmatch(address)
+    if found is None:  # Ray says at once what is wrong with it
+        return
+    end_s = time.monotonic() + within_s
+    while True:
+        try:
+            socket.create_connection((found["host"].strip("[]"), int(found["port"])), timeout=within_s).close()
+            return
+        except (OSError, OverflowError) as fault:  # a port above 65535 overflows
+            if time.monotonic() > end_s:
+                why = str(fault)
+                break
+        time.sleep(0.5)
+    raise Paused(f"nothing listens at {address} (RAY_ADDRESS): {why}. {_MEND_ADDRESS}")
+
+
+def _own_path() -> Any:
+    """A job whose workers import what is installed on their machine, or lies on its PYTHONPATH.
+
+    Ray puts the driver's folders in front of that, unless a job brings a folder of its own.
+    """
+    from ray.job_config import JobConfig
+
+    class OwnPath(JobConfig):
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True
+
+    return OwnPath()
 
 
 @contextlib.contextmanager
@@ -139,9 +209,11 @@ def _signals_kept() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def slots(resources: Resources) -> Slots:

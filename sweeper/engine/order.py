@@ -41,7 +41,10 @@ class Order:
 
 @dataclass(frozen=True)
 class Node:
-    """Where an actor works: the sweep's folder, the lease token and store it writes with, its share of the machine."""
+    """Where an actor works: the sweep's folder, the lease token and store it writes with, its share of the machine.
+
+    `code` is the digest of the code that the driver runs, and the actor must run too; None: any.
+    """
 
     folder: Path
     token: int | None
@@ -50,6 +53,7 @@ class Node:
     threads: int
     cpus: float
     gpus: float
+    code: str | None = None
 
     def sweep(self) -> SweepFolder:
         """The sweep's folder, writable under the driver's lease."""

@@ -6,9 +6,11 @@ fit's outcome is in its folder, and the queue decides.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,6 +24,8 @@ from sweeper.engine import actor, order, telemetry
 from sweeper.engine.machines import Slots
 from sweeper.engine.order import Node, Order
 from sweeper.engine.queue import FitQueue
+from sweeper.results import provenance
+from sweeper.running_code import RunningCode, shown
 from sweeper.state.fit_folder import metrics
 from sweeper.state.sweep_folder import SweepFolder
 
@@ -31,9 +35,11 @@ LOOK_EVERY_S = 5.0
 
 def run(queue: FitQueue, folder: SweepFolder, slots: Slots) -> None:
     """Let Ray Tune carry out orders until the queue has no more."""
-    node = Node(folder.path, folder.token, folder.store, slots.device, slots.threads, slots.cpus, slots.gpus)
+    code = provenance.code(folder.path)
+    share = (slots.device, slots.threads, slots.cpus, slots.gpus)
+    node = Node(folder.path, folder.token, folder.store, *share, code=code.digest)
     ahead = 1 if slots.count > 1 and slots.bound_by_resources else 0
-    searcher = FitSearcher(queue, node, limit=slots.count, ahead=ahead)
+    searcher = FitSearcher(queue, node, code, limit=slots.count, ahead=ahead)
     scheduler = HalvingScheduler(searcher)
     tuner = Tuner(
         tune.with_resources(actor.FitActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
@@ -64,10 +70,11 @@ class FitSearcher(Searcher):
     imports again. With a single slot none waits, so that each proposal knows the outcome of the one before.
     """
 
-    def __init__(self, queue: FitQueue, node: Node, *, limit: int, ahead: int) -> None:
+    def __init__(self, queue: FitQueue, node: Node, code: RunningCode, *, limit: int, ahead: int) -> None:
         super().__init__(metric=None, mode=None)
-        self._queue, self._node, self._most = queue, node, limit + ahead
+        self._queue, self._node, self._code, self._most = queue, node, code, limit + ahead
         self._orders: dict[str, Order] = {}  # by Tune's name for the trial
+        self._deaths: dict[str, str] = {}
         self.fault: Exception | None = None  # kept here, because Tune would swallow it and wait without end
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
@@ -103,9 +110,21 @@ class FitSearcher(Searcher):
         if returned is None:
             return
         try:
-            self._queue.done(returned, died=error, to_mend=(result or {}).get("to_mend"))
+            self._queue.done(returned, died=error, to_mend=self._to_mend(trial_id, result or {}))
         except Exception as fault:
             self._fail(fault)
+
+    def note_death(self, trial_id: str, said: str) -> None:
+        """What Ray says of the death of an order's actor, before Tune has finished with the order."""
+        self._deaths[trial_id] = said
+
+    def _to_mend(self, trial_id: str, result: Mapping[str, Any]) -> str | None:
+        """Why no order can be carried out before somebody mends it, if that is so."""
+        if "to_mend" in result:
+            return str(result["to_mend"])
+        if result and result.get("code") != self._code.digest:
+            return _of_other_code(self._code, result)
+        return _unimportable(self._deaths.pop(trial_id, ""))
 
     def _fail(self, fault: Exception) -> None:
         self.fault = self.fault or fault
@@ -123,12 +142,41 @@ class FitSearcher(Searcher):
         """Nothing: an attempt is never restored; a resume begins a new one."""
 
 
+def _of_other_code(ours: RunningCode, result: Mapping[str, Any]) -> str:
+    """What to say of a worker that runs other code than the sweep's provenance names."""
+    mend = "Install the same code on every machine, and nothing else under its names on PYTHONPATH; then resume."
+    kept = result.get("other_code")
+    if kept is None:
+        where = f"a worker on {result.get('hostname', 'a machine')}"
+        return f"{where} runs another release, which does not say what its code is. {mend}"
+    theirs = RunningCode.from_json(kept)
+    names = ours.differing(theirs)
+    differ = "differs" if len(names) == 1 else "differ"
+    return (
+        f"a worker on {result['hostname']} runs other code than this sweep's provenance names (digest {theirs.digest}, "
+        f"not {ours.digest}): {shown(theirs, names)} {differ}. It trained nothing. {mend}"
+    )
+
+
+def _unimportable(said: str) -> str | None:
+    """The import's own error, if `said`, Ray's words for an actor's death, is that its class could not be imported."""
+    if "failed to import on the worker" not in said:
+        return None
+    why = said.rstrip().rpartition("\n")[2].strip()
+    return f"a worker cannot import what it runs: {why}. Install there what is installed here, then resume."
+
+
 class HalvingScheduler(FIFOScheduler):
     """Ends a fit that the queue prunes; its actor takes the next order."""
 
     def __init__(self, searcher: FitSearcher) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._searcher = searcher
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """An actor has died. Called before the searcher hears of it."""
+        with contextlib.suppress(OSError, TypeError):  # it is told as far as it can be
+            self._searcher.note_death(trial.trial_id, Path(trial.error_file).read_text(encoding="utf-8"))
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """After each report of a fit."""

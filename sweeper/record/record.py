@@ -232,10 +232,12 @@ def rebuild(folder: SweepFolder) -> Rebuilt:
 
 
 def _made_by(results: Results) -> dict[str, Any]:
-    """What made the sweep: commit, data, versions."""
+    """What made the sweep: commit, code, data, versions."""
     commit = results.provenance.get("commit")
     return {
         "commit": commit,
+        "code": results.provenance.get("code", {}).get("digest"),
+        "code_changes": results.provenance.get("code_changes", []),
         "dirty": None if commit is None else commit.endswith("-dirty"),
         "dataset": dict(results.dataset),
         "versions": results.provenance.get("versions", {}),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -13,6 +12,7 @@ from urllib.parse import quote
 from sweeper.errors import UserError
 from sweeper.patience import until
 from sweeper.record import saved_views
+from sweeper.running_code import SAFE, python
 
 HOST = "127.0.0.1"
 START_S = 300.0  # a small machine needs up to 40 s, a busy one minutes
@@ -40,7 +40,7 @@ def serve_command(uri: str, artifacts: Path, port: int) -> list[str]:
     """MLflow's server over the store at `uri`. It listens on this machine only, and answers to its own name only."""
     own = f"{HOST}:{port},localhost:{port}"
     return [
-        *(sys.executable, "-m", "mlflow", "server"),
+        *python("-m", "mlflow", "server"),
         *("--backend-store-uri", uri, "--artifacts-destination", artifacts.resolve().as_uri()),
         *("--host", HOST, "--port", str(port), "--workers", "1"),
         *("--allowed-hosts", own, "--cors-allowed-origins", f"http://{HOST}:{port}"),
@@ -48,12 +48,13 @@ def serve_command(uri: str, artifacts: Path, port: int) -> list[str]:
 
 
 def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The server's environment: no jobs, no pickles, no telemetry."""
+    """The server's environment: no jobs, no pickles, no telemetry, nothing imported from the folder it stands in."""
     return dict(os.environ if given is None else given) | {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
+        "PYTHONSAFEPATH": "1",  # of the Pythons that it starts
     }
 
 
@@ -75,7 +76,8 @@ def serve(uri: str, name: str, uuid: str, artifacts: Path, port: int) -> int:
         return 0
     if answers(port):
         raise UserError(f"port {port} on {HOST} is taken. Choose another with --port.")
-    server = subprocess.Popen(serve_command(uri, artifacts, port), env=environment(), stdout=subprocess.DEVNULL)
+    command = serve_command(uri, artifacts, port)
+    server = subprocess.Popen(command, cwd=SAFE, env=environment(), stdout=subprocess.DEVNULL)
     try:
         if not comes_up(server, port, START_S):
             raise UserError("MLflow's server did not start; what it printed above says why.")

@@ -255,6 +255,8 @@ def _provenance(facts: ReportFacts) -> list[Text | DataTable]:
     versions = noted.get("versions") or made.get("versions") or {}
     rows = [
         ("commit", str(noted.get("commit") or "unknown")),
+        ("code", str(noted.get("code", {}).get("digest") or "unknown")),
+        *(("code, since it began", change) for change in noted.get("code_changes", ())),
         ("data", f"{results.spec.data.name}, split {made.get('split_hash', 'unknown')}"),
         (
             "backbone",

@@ -1,14 +1,18 @@
-"""What made a sweep, noted in its folder: the data on this machine, the code's commit, the packages' versions."""
+"""What made a sweep, noted in its folder: the data on this machine, the code that runs, the packages' versions."""
 
 from __future__ import annotations
 
 import contextlib
 import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sweeper.errors import Corrupt
+from sweeper import running_code
+from sweeper.errors import Corrupt, UserError
+from sweeper.running_code import RunningCode
 from sweeper.spec import on_data, plugins
 from sweeper.spec.model import SweepSpec
 from sweeper.state.atomic import read_json, write_json
@@ -18,11 +22,12 @@ PACKAGES = ("sweeper", "torch", "timm", "open_clip_torch", "peft", "ray", "optun
 _KEPT = "provenance.json"
 
 
-def describe(spec: SweepSpec, folder: Path) -> dict[str, Any]:
-    """The data on this machine (built if it is embedded), the code's commit, the packages' versions.
+def describe(spec: SweepSpec, folder: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """The data on this machine (built if it is embedded), the code that runs, the packages' versions.
 
     It is kept in the sweep's folder. There `manifest.csv` says which example is in which split, so that the split can
-    be checked and used elsewhere. `undefined` has a sentence for each metric that the data cannot define.
+    be checked and used elsewhere. `undefined` has a sentence for each metric that the data cannot define, and
+    `code_changes` one for each attempt that went on with other code: `changes` are this one's.
     """
     from trainables import data
     from trainables.data import report
@@ -31,11 +36,7 @@ def describe(spec: SweepSpec, folder: Path) -> dict[str, Any]:
     before = table.read_bytes() if table.exists() else None
     report.manifest(dataset, table)
     changed = before is not None and before != table.read_bytes()
-    packages = plugins.used(spec)
-    commit = None
-    with contextlib.suppress(OSError, subprocess.SubprocessError):  # no git, or no checkout
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    packages, commit = plugins.used(spec), _commit()
     note = {
         "dataset": report.describe(dataset),
         "undefined": on_data.undefined(spec, dataset),
@@ -48,9 +49,67 @@ def describe(spec: SweepSpec, folder: Path) -> dict[str, Any]:
         "commit": commit,
         "plugins": [vars(plugin) for plugin in packages],
         "versions": {dist.name: dist.version for dist in map(metadata.distribution, PACKAGES)},
+        "code": _code(commit).to_json(),
+        "code_changes": [*noted(folder).get("code_changes", []), *changes],
     }
     write_json(folder / _KEPT, note)
     return note
+
+
+def code_changes(folder: Path, *, accept: bool) -> list[str]:
+    """A sentence if the code is not that of the last attempt any more; none for one that did not note its code.
+
+    A new release, or a commit without changes beside it, is such a change. What no name tells apart is one only if it
+    is to be accepted: then nobody could say which code the numbers came from.
+
+    Raises:
+        UserError: it is not accepted.
+    """
+    kept = noted(folder).get("code")
+    if kept is None:
+        return []
+    was, now = RunningCode.from_json(kept), _code(_commit())
+    names = was.differing(now)
+    if not names:
+        return []
+    said = f"{running_code.shown(now, names)} {'differs' if len(names) == 1 else 'differ'}"
+    if not accept and (odd := running_code.unnamed(was, now)):
+        raise UserError(
+            f"'{folder.name}' has run other code until now under the same release and commit: "
+            f"{running_code.shown(now, odd)} {'differs' if len(odd) == 1 else 'differ'}. Undo that change, or go on "
+            f"with it, which is noted: sweeper resume {folder.name} --new-code"
+        )
+    return [f"the code has changed (digest {was.digest}, now {now.digest}): {said}"]
+
+
+def code(folder: Path) -> RunningCode:
+    """The code of the last attempt, as its note says it.
+
+    Raises:
+        Corrupt: the note is damaged or gone.
+    """
+    kept = noted(folder).get("code")
+    if kept is None:
+        raise Corrupt(f"{folder / _KEPT} is damaged or gone. The next resume writes it again.")
+    return RunningCode.from_json(kept)
+
+
+def _code(commit: str | None) -> RunningCode:
+    """The code that runs; the release of ours is named by its commit too."""
+    found = running_code.found()
+    named = {package: f"{found.releases[package]} {commit or ''}".rstrip() for package in running_code.OURS}
+    return replace(found, releases={**found.releases, **named})
+
+
+def _commit() -> str | None:
+    """The commit of this file; None where it is in no checkout. An installed copy may lie inside another one's."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):  # no git, or no checkout
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, timeout=10, check=True)
+        command = [*git, "describe", "--always", "--dirty", "--abbrev=40"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    return None
 
 
 def kept(spec: SweepSpec, folder: Path) -> dict[str, Any]:

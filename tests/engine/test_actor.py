@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sweeper import running_code
 from sweeper.engine import actor as actors
 from sweeper.engine.actor import FitActor
 from sweeper.engine.order import Kind, Order, config
@@ -61,9 +65,11 @@ def test_each_epoch_is_a_report_and_the_last_one_seals_the_fit(sweep: SweepFolde
     result = sweep.fit(0, 0).result()
     assert 0.5 < result["values"]["accuracy"] <= 1
     assert result["error"] is None
+    code = running_code.found()
     assert [row["epoch"] for row in result["history"]] == [1, 2, 3]
     assert {group["kind"] for group in result["groups"]} == {"class", "attribute", "cell"}
     assert result["provenance"]["params"]["lambda"] == 1.0
+    assert (result["provenance"]["code"], result["code"]) == (code.digest, code.to_json())
     assert not list(sweep.fit(0, 0).path.glob("checkpoint-*"))
 
 
@@ -93,7 +99,7 @@ def test_a_fit_with_a_result_is_not_run_again(sweep: SweepFolder) -> None:
     finish(actor)
     before = outcome(sweep, 0)
     actor.reset_config(order(sweep, PLAIN))
-    assert actor.step() == {"done": True, "epoch": 0}
+    assert actor.step() == {"done": True, "epoch": 0, "code": running_code.found().digest}
     assert outcome(sweep, 0) == before
 
 
@@ -121,7 +127,7 @@ def test_data_that_is_not_there_fails_every_fit_with_its_mend(sweep: SweepFolder
 def test_the_stop_file_ends_a_fit_after_its_epoch_without_a_result(sweep: SweepFolder) -> None:
     actor = FitActor(order(sweep, FAIR))
     sweep.stop_file.touch()
-    assert actor.step() == {"done": True, "epoch": 1}
+    assert actor.step().items() >= {"done": True, "epoch": 1}.items()
     assert sweep.fit(0, 0).result() is None
     assert sweep.fit(0, 0).newest_checkpoint() is not None
 
@@ -129,7 +135,7 @@ def test_the_stop_file_ends_a_fit_after_its_epoch_without_a_result(sweep: SweepF
 def test_an_actor_of_an_older_attempt_is_refused_and_leaves_nothing(sweep: SweepFolder) -> None:
     ghost = FitActor(order(sweep, FAIR))
     SweepFolder(sweep.path, token=2).raise_fence()
-    assert ghost.step() == {"done": True, "epoch": 0}
+    assert ghost.step().items() >= {"done": True, "epoch": 0}.items()
     assert not sweep.fit(0, 0).path.exists()
 
 
@@ -142,3 +148,21 @@ def test_held_out_numbers_come_from_the_saved_weights_and_go_to_a_place_of_their
     test = read_json(sweep.held_out(0, 0))
     assert test["values"]["accuracy"] != before["values"]["accuracy"]
     assert sweep.fit(0, 0).result() == before
+
+
+def test_a_worker_of_other_code_trains_nothing_and_says_what_it_has(sweep: SweepFolder) -> None:
+    given = order(sweep, PLAIN)
+    given["node"] = replace(given["node"], code="0123456789abcdef")
+    report = FitActor(given).step()
+    assert report == {"done": True, "epoch": 0, "other_code": running_code.found().to_json()}
+    assert not sweep.fit(0, 0).path.exists()
+
+
+def test_what_cannot_be_imported_is_told_at_once_with_the_imports_own_error(
+    sweep: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trainables.finetuning", None)
+    said = FitActor(order(sweep, PLAIN)).step()["to_mend"]
+    assert f"a worker on {socket.gethostname()} cannot import what it runs: ModuleNotFoundError: import of " in said
+    assert "trainables.finetuning" in said
+    assert sweep.fit(0, 0).result() is None, "no fit has failed"

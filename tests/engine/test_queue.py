@@ -10,6 +10,7 @@ from sweeper.engine.order import Order
 from sweeper.engine.queue import FitQueue
 from sweeper.engine.tune import FitSearcher
 from sweeper.errors import Corrupt
+from sweeper.running_code import RunningCode
 from sweeper.spec import loading
 from sweeper.spec.sections import Resources
 from sweeper.state.atomic import write_json
@@ -18,6 +19,7 @@ from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State
 from tests.faults import tiny
 
+NO_CODE = RunningCode({}, {}, {})
 SPEC = loading.parse("name: q\nsearch: {sampler: random, trials: 4, seeds: 2, baselines: [lora]}\n")
 
 
@@ -249,7 +251,7 @@ def test_an_order_that_comes_back_empty_is_given_again_and_then_fails(bench: Ben
 
 
 def test_a_fault_of_telling_ends_the_search_instead_of_hanging_it(bench: Bench, monkeypatch) -> None:
-    searcher = FitSearcher(bench.queue(), tiny.node(bench.folder), limit=1, ahead=0)
+    searcher = FitSearcher(bench.queue(), tiny.node(bench.folder), NO_CODE, limit=1, ahead=0)
     bench.work(searcher.suggest("a")["order"])
     second = searcher.suggest("b")
     assert second is None, "the slot is taken"
@@ -263,3 +265,58 @@ def test_a_fault_of_telling_ends_the_search_instead_of_hanging_it(bench: Bench, 
     bench.reopen()
     bench.queue()
     assert bench.study.trials()[0].state is State.COMPLETE, "nothing was lost"
+
+
+def test_a_worker_that_runs_other_code_stops_the_sweep_and_what_differs_is_named(bench: Bench) -> None:
+    ours = RunningCode({"trainables/table.py": "aa", "peft": "0.21.2"}, {"trainables": "/here/trainables"}, {})
+    theirs = RunningCode({"trainables/table.py": "bb", "peft": "0.21.2"}, {"trainables": "/there/trainables"}, {})
+    queue = bench.queue()
+    searcher = FitSearcher(queue, tiny.node(bench.folder), ours, limit=1, ahead=0)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {"done": True, "other_code": theirs.to_json(), "hostname": "gpu-3"})
+    assert searcher.suggest("b") == FitSearcher.FINISHED
+    assert queue.to_mend == (
+        f"a worker on gpu-3 runs other code than this sweep's provenance names (digest {theirs.digest}, not "
+        f"{ours.digest}): trainables/table.py in /there/trainables differs. It trained nothing. Install the same code "
+        "on every machine, and nothing else under its names on PYTHONPATH; then resume."
+    )
+
+
+def test_a_worker_of_a_release_that_does_not_say_its_code_stops_the_sweep(bench: Bench) -> None:
+    queue = bench.queue()
+    searcher = FitSearcher(queue, tiny.node(bench.folder), NO_CODE, limit=1, ahead=0)
+    bench.work(searcher.suggest("a")["order"])
+    searcher.on_trial_complete("a", {"done": True, "epoch": 2, "hostname": "gpu-3"})
+    assert queue.to_mend.startswith("a worker on gpu-3 runs another release, which does not say what its code is. ")
+
+
+RAYS_WORDS = """Failure # 1 (occurred at 2026-11-27_02-20-52)
+The actor died because of an error raised in its creation task, ray::ResourceTrainable.__init__() (pid=10511)
+RuntimeError: The actor with name ResourceTrainable failed to import on the worker. This may be because needed library \
+dependencies are not installed in the worker environment:
+
+  File "sweeper/engine/actor.py", line 17, in <module>
+ImportError: libfoo.so.1: cannot open shared object file
+"""
+
+
+def test_a_class_that_no_worker_can_import_stops_the_sweep_at_its_first_death(bench: Bench) -> None:
+    queue = bench.queue(max_retries=3)
+    searcher = FitSearcher(queue, tiny.node(bench.folder), NO_CODE, limit=1, ahead=0)
+    searcher.suggest("a")
+    searcher.note_death("a", RAYS_WORDS)
+    searcher.on_trial_complete("a", error=True)
+    assert queue.to_mend == (
+        "a worker cannot import what it runs: ImportError: libfoo.so.1: cannot open shared object file. Install there "
+        "what is installed here, then resume."
+    )
+
+
+def test_a_worker_that_dies_otherwise_is_tried_again(bench: Bench) -> None:
+    queue = bench.queue(max_retries=3)
+    searcher = FitSearcher(queue, tiny.node(bench.folder), NO_CODE, limit=1, ahead=0)
+    lost = searcher.suggest("a")["order"]
+    searcher.note_death("a", "The actor died unexpectedly: its worker process exited with code 139 (SIGSEGV).")
+    searcher.on_trial_complete("a", error=True)
+    assert queue.to_mend is None
+    assert searcher.suggest("b")["order"] == lost

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from sweeper import running_code
 from sweeper.front import recommend
+from sweeper.results import provenance
 from sweeper.results.results import Results
 from sweeper.state.sweep_folder import SweepFolder
 
@@ -28,8 +30,18 @@ resources: {{max_concurrent: {slots}}}
 
 
 def start(*arguments: str, root: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sweeper", *arguments, "--root", str(root)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    """The command, typed in a folder full of files with the names of what it imports."""
+    command = [str(Path(sys.executable).parent / "sweeper"), *arguments, "--root", str(root)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=shadows(root), **pipes, text=True, start_new_session=True)
+
+
+def shadows(root: Path) -> Path:
+    folder = root.parent / "shadows"
+    for name in ("sweeper", "trainables", "peft", "timm", "torch", "numpy", "ray", "mlflow", "random", "json"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / "__init__.py").write_text(f"open({str(folder / 'imported')!r}, 'a').write({name!r})\n")
+    return folder
 
 
 def sweeper(*arguments: str, root: Path) -> tuple[int, str, str]:
@@ -80,6 +92,15 @@ def test_a_sweep_ends_with_a_front_and_exit_code_0(whole: tuple[int, str, str], 
     assert [row["state"] for row in rows] == ["complete"] * 4
     assert rows[0]["baseline"] == "lora"
     assert all(float(row["accuracy_std"]) >= 0 and row["seeds"] == "2" for row in rows)
+
+
+def test_driver_and_workers_import_nothing_of_the_folder_they_stand_in_and_say_what_they_run(
+    whole: tuple[int, str, str], root: Path
+) -> None:
+    folder = SweepFolder(root / "whole")
+    assert not (shadows(root) / "imported").exists()
+    digests = {folder.fit(number, seed).result()["code"]["digest"] for number in range(4) for seed in (0, 1)}
+    assert digests == {provenance.code(folder.path).digest} == {running_code.found().digest}
 
 
 def test_the_record_has_exactly_one_finished_run_per_trial(whole: tuple[int, str, str], root: Path) -> None:

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sweeper import running_code
 from sweeper.engine import actor, driver
 from sweeper.engine.actor import FitActor
+from sweeper.results import provenance
+from sweeper.spec.model import SweepSpec
+from sweeper.state.atomic import write_json
 from tests.faults import tiny
 
 
@@ -39,9 +44,17 @@ def _die_once(moment: str, config: dict[str, Any]) -> None:
         os._exit(1)
 
 
+def _described(spec: SweepSpec, folder: Path, changes: Sequence[str]) -> dict[str, Any]:
+    """What is tiny of it, and the code that Ray's workers must run."""
+    note = {"dataset": tiny.DATA, "notes": [], "commit": None, "code": running_code.found().to_json()}
+    write_json(folder / "provenance.json", note)
+    return note
+
+
 def main(root: Path) -> int:
     """Run the sweep; its exit code."""
     tiny.make_tiny()
+    provenance.describe = _described
     actor.FitActor = Dying  # type: ignore[misc]
     return driver.run(tiny.spec(root, more="resources: {max_concurrent: 1, max_retries: 1}\n"), tiny.Silent()).exit_code
 

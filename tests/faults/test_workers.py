@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,11 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_worker_that_dies_as_it_starts_or_between_two_fits_costs_no_trial(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.dying", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "tests.faults.dying", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},  # for its workers: of the folder it stands in they import nothing
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert {path.name for path in tmp_path.glob("died-at-*")} == {"died-at-start", "died-at-reset"}
