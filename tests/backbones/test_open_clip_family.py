@@ -89,6 +89,19 @@ def test_an_untouched_zero_shot_head_classifies_as_clip_does(weights: Path) -> N
     torch.testing.assert_close(logits_NC, expected_NC)
 
 
+def test_another_size_resamples_the_positions_as_open_clip_does(weights: Path) -> None:
+    name, size = "open_clip:ViT-small", 2 * IMAGES_NCHW.shape[-1]
+    backbone = load(BackboneConfig(name=name, weights=str(weights), size=size), classes=3)
+    clip = open_clip.create_model("ViT-small", pretrained=str(weights), force_image_size=size).eval()
+    images_NCHW = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    assert backbone.size == size
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.model[0].eval()(images_NCHW), clip.encode_image(images_NCHW))
+    assert f"force_image_size={size})" in backbone.recipe
+    with pytest.raises(UserError, match=rf"backbone\.size is {size + 1} for ViT-small, whose patches have"):
+        load(BackboneConfig(name=name, weights="none", size=size + 1), classes=3)
+
+
 def test_a_zero_shot_head_needs_class_names(small: Path) -> None:
     with pytest.raises(UserError, match=r"'zero-shot' for 3 classes, but the dataset names no classes. Use 'random'"):
         load(BackboneConfig(name="open_clip:ViT-small", weights="none", head="zero-shot"), classes=3)

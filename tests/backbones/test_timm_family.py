@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -211,6 +212,49 @@ def test_weights_come_from_a_local_file(suffix: str, tmp_path: Path, published: 
     save_file(state, path) if suffix == ".safetensors" else torch.save({"state_dict": state}, path)
     backbone = load(BackboneConfig(name=TINY, weights=str(path)), classes=3)
     assert torch.equal(backbone.model.state_dict()["blocks.0.attn.qkv.weight"], state["blocks.0.attn.qkv.weight"])
+
+
+def test_a_smaller_size_resamples_the_positions_as_timm_does(tmp_path: Path, published: torch.nn.Module) -> None:
+    path = saved(published, tmp_path / "w.safetensors")
+    backbone = load(BackboneConfig(name=TINY, weights=str(path), size=112), classes=3)
+    expected = timm.create_model("vit_tiny_patch16_224", checkpoint_path=str(path))
+    expected.set_input_size(112)
+    assert backbone.size == 112
+    assert backbone.transform()["size"] == 112
+    images_NCHW = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            backbone.model.eval().forward_features(images_NCHW), expected.eval().forward_features(images_NCHW)
+        )
+    names: dict[str, Any] = {}
+    exec(backbone.recipe, names)
+    assert names["model"].pos_embed.shape == backbone.model.pos_embed.shape == (1, 50, 192)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "sentence"),
+    [
+        (TINY, 100, "backbone.size is 100 for vit_tiny_patch16_224, whose patches have 16 pixels a side: 4 would be"),
+        ("timm:resnet18", 64, "backbone.size is 64 for resnet18, which is built for one size, or for any"),
+        ("timm:twins_svt_small", 112, "backbone.size is 112 for twins_svt_small, which cannot have it"),
+    ],
+)
+def test_a_size_that_a_model_cannot_have_is_told(name: str, size: int, sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        load(BackboneConfig(name=name, weights="none", size=size), classes=3)
+
+
+def test_weights_that_cannot_be_resampled_are_told_with_the_size(tmp_path: Path) -> None:
+    path = saved(timm.create_model("cait_xxs24_224"), tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=r"does not fit cait_xxs24_224 at backbone\.size 112: 1 of"):
+        load(BackboneConfig(name="timm:cait_xxs24_224", weights=str(path), size=112), classes=3)
+
+
+def test_dinov2_runs_at_224() -> None:
+    backbone = load(BackboneConfig(name="timm:vit_small_patch14_dinov2", weights="none", size=224), classes=3)
+    assert backbone.size == 224
+    with torch.no_grad():
+        assert backbone.model(torch.zeros(1, 3, 224, 224)).shape == (1, 3)
 
 
 class _Bomb:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from trainables.errors import UserError
 from trainables.options import Option
@@ -72,7 +74,15 @@ class Backbone:
 _SMALL = "trainables.backbones.small:load"
 _TIMM = "trainables.backbones.timm_family:load"
 _CLIP = "trainables.backbones.open_clip_family:load"
-_TIMM_FAMILY = BackboneEntry(_TIMM, "timm:NAME, or NAME alone: any transformer of timm", "Wightman 2019")
+_SIZE = (
+    Option(
+        "size",
+        Annotated[int, Field(ge=16)] | None,
+        None,
+        "side of the images in pixels, where the architecture can have another than its own (none: its own)",
+    ),
+)
+_TIMM_FAMILY = BackboneEntry(_TIMM, "timm:NAME, or NAME alone: any transformer of timm", "Wightman 2019", options=_SIZE)
 BACKBONES = Table(
     "backbones",
     BackboneEntry,
@@ -80,28 +90,28 @@ BACKBONES = Table(
         "small-vit": BackboneEntry(
             _SMALL, "a ViT of 164,000 weights, pre-trained here on digits; offline", "timm, built here"
         ),
-        "vit_base_patch16_224.dino": BackboneEntry(_TIMM, "DINO-b16 of FairLoRA", "Caron et al. 2021"),
+        "vit_base_patch16_224.dino": BackboneEntry(_TIMM, "DINO-b16 of FairLoRA", "Caron et al. 2021", options=_SIZE),
         "vit_base_patch16_224.augreg2_in21k_ft_in1k": BackboneEntry(
-            _TIMM, "ViT-b16 of FairLoRA", "Steiner et al. 2021"
+            _TIMM, "ViT-b16 of FairLoRA", "Steiner et al. 2021", options=_SIZE
         ),
         "vit_base_patch16_224.orig_in21k": BackboneEntry(
-            _TIMM, "ViT-Base of On Fairness of LoRA", "Dosovitskiy et al. 2021"
+            _TIMM, "ViT-Base of On Fairness of LoRA", "Dosovitskiy et al. 2021", options=_SIZE
         ),
         "vit_base_patch32_clip_224.laion2b": BackboneEntry(
-            _TIMM, "CLIP-b32 of FairLoRA, in timm", "Cherti et al. 2023"
+            _TIMM, "CLIP-b32 of FairLoRA, in timm", "Cherti et al. 2023", options=_SIZE
         ),
         "swinv2_large_window12_192.ms_in22k": BackboneEntry(
-            _TIMM, "Swin-v2-Large of On Fairness of LoRA", "Liu et al. 2022"
+            _TIMM, "Swin-v2-Large of On Fairness of LoRA", "Liu et al. 2022", options=_SIZE
         ),
         "open_clip:ViT-B-32/laion2b_s34b_b79k": BackboneEntry(
-            _CLIP, "CLIP-b32 of FairLoRA, with its text tower", "Cherti et al. 2023", zero_shot=True
+            _CLIP, "CLIP-b32 of FairLoRA, with its text tower", "Cherti et al. 2023", zero_shot=True, options=_SIZE
         ),
     },
     place="backbone.name",
     families={
         "timm": _TIMM_FAMILY,
         "open_clip": BackboneEntry(
-            _CLIP, "open_clip:MODEL/TAG: any image tower", "Ilharco et al. 2021", zero_shot=True
+            _CLIP, "open_clip:MODEL/TAG: any image tower", "Ilharco et al. 2021", zero_shot=True, options=_SIZE
         ),
     },
 )
@@ -123,6 +133,12 @@ def find(name: str) -> BackboneEntry:
     Raises: `UserError` where the name before the colon is not a family.
     """
     return BACKBONES[name] if ":" in name or name in BACKBONES else _TIMM_FAMILY
+
+
+def size_of(config: BackboneConfig) -> int | None:
+    """The side of the images that `config` asks for; None for the model's own."""
+    size: int | None = getattr(config, "size", None)  # a bare name of timm's has no line that would declare it
+    return size
 
 
 def load(config: BackboneConfig, *, classes: int, class_names: Sequence[str] = ()) -> Backbone:

@@ -15,7 +15,7 @@ import open_clip
 import torch
 from torch import nn
 
-from trainables.backbones import Backbone
+from trainables.backbones import Backbone, size_of
 from trainables.backbones.timm_family import CALL_LINEARS, call_linears, linear_targets
 from trainables.backbones.weights import UNREADABLE, fixed_draw, locate, origin
 from trainables.errors import UserError, unknown
@@ -39,7 +39,7 @@ def load(config: BackboneConfig, *, classes: int, class_names: Sequence[str] = (
     repository = card.get("hf_hub", "").rstrip("/") or None
     path = locate(config.weights, repository, _FILES, name=config.name)
     with fixed_draw():
-        clip = _build(name, card, path)
+        clip = _build(name, card, path, size_of(config))
         if config.head == "zero-shot":
             head = _zero_shot(clip, name, classes, class_names)
         else:
@@ -58,7 +58,7 @@ def load(config: BackboneConfig, *, classes: int, class_names: Sequence[str] = (
         resize=_RESIZE.get(images["resize_mode"], "shorter"),
         parameters=sum(p.numel() for p in clip.visual.parameters()),
         source=f"open_clip {name}, {origin(path, repository, config.weights)}",
-        recipe=_recipe(name, card, path, tag if config.weights == "pretrained" else "", head),
+        recipe=_recipe(name, card, path, tag if config.weights == "pretrained" else "", head, size_of(config)),
         file=path,
     )
 
@@ -75,7 +75,7 @@ def _parse(config: BackboneConfig) -> tuple[str, str]:
     return name, tag
 
 
-def _build(name: str, card: dict[str, Any], path: Path | None) -> Any:
+def _build(name: str, card: dict[str, Any], path: Path | None, size: int | None) -> Any:
     images = {key: card[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in card}
     try:
         clip = open_clip.create_model(
@@ -85,6 +85,7 @@ def _build(name: str, card: dict[str, Any], path: Path | None) -> Any:
             pretrained_text=False,
             force_quick_gelu=card.get("quick_gelu", False),
             force_preprocess_cfg=images,
+            force_image_size=size,
             device=torch.get_default_device(),
         )
     except (*UNREADABLE, AssertionError, KeyError, OSError) as fault:  # open_clip asserts that shapes agree
@@ -92,6 +93,11 @@ def _build(name: str, card: dict[str, Any], path: Path | None) -> Any:
             f"backbone: open_clip cannot build {name} from {path or 'no weights'}: {str(fault).splitlines()[0]} "
             "Use the file of this very model, or a model whose text tower needs no files of its own."
         ) from fault
+    patch = getattr(clip.visual, "patch_size", (1, 1))[0]
+    if size is not None and size % patch:
+        raise UserError(
+            f"backbone.size is {size} for {name}, whose patches have {patch} pixels. Use a multiple of {patch}."
+        )
     if getattr(clip.visual, "output_tokens", False):
         clip.visual.output_tokens = False  # CoCa: only the pooled feature goes to the head
     call_linears(clip.visual)
@@ -122,7 +128,9 @@ def _targets(visual: nn.Module) -> dict[str, list[str] | str]:
     return linear_targets(visual)
 
 
-def _recipe(name: str, card: dict[str, Any], path: Path | None, tag: str, head: dict[str, nn.Module]) -> str:
+def _recipe(
+    name: str, card: dict[str, Any], path: Path | None, tag: str, head: dict[str, nn.Module], size: int | None
+) -> str:
     weights = repr(tag or (path and str(path)))
     layers = {
         part: f"torch.nn.RMSNorm({layer.normalized_shape[0]}, eps=1e-12, elementwise_affine=False)"
@@ -134,7 +142,7 @@ def _recipe(name: str, card: dict[str, Any], path: Path | None, tag: str, head: 
         "import collections, open_clip, peft, safetensors.torch, torch\n"
         "torch.manual_seed(0)\n"
         f"clip = open_clip.create_model({name!r}, pretrained={weights}, "
-        f"force_quick_gelu={card.get('quick_gelu', False)})\n"
+        f"force_quick_gelu={card.get('quick_gelu', False)}{'' if size is None else f', force_image_size={size}'})\n"
         "clip.visual.output_tokens = False\n"
         f"{CALL_LINEARS.format(module='clip.visual')}\n"
         "model = torch.nn.Sequential(collections.OrderedDict(\n"

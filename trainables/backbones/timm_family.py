@@ -13,7 +13,7 @@ import timm
 from timm.data.config import resolve_model_data_config
 from torch import nn
 
-from trainables.backbones import BACKBONES, Backbone, ending, within
+from trainables.backbones import BACKBONES, Backbone, ending, size_of, within
 from trainables.backbones.weights import fill, fixed_draw, locate, origin, read
 from trainables.errors import UserError, unknown
 from trainables.task import BackboneConfig
@@ -42,18 +42,21 @@ CALL_LINEARS = (
 def load(config: BackboneConfig, *, classes: int) -> Backbone:
     """The timm model `config.name` (`timm:` in front is optional) with a fresh head of `classes` outputs.
 
-    Raises: `UserError` for an unknown name and for weights that are missing or do not fit.
+    Raises: `UserError` for an unknown name, for a size that the model cannot have, and for weights that are missing or
+    do not fit.
     """
     name = config.name.removeprefix("timm:")
     repository, files = _published(name)
     path = locate(config.weights, repository, files, name=name)
+    size = size_of(config)
     with fixed_draw():
-        model: Any = timm.create_model(name, pretrained=False, num_classes=classes)
+        model = _created(name, classes, size)
     heads = _heads(model, name)
     if path is not None:
         # A checkpoint may be in the authors' own format; the family's module then knows how to read it.
         state, adapt = read(path), getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-        fill(model, adapt(state, model) if adapt else state, path, heads, name=model.pretrained_cfg["architecture"])
+        called = model.pretrained_cfg["architecture"] + (f" at backbone.size {size}" if size else "")
+        fill(model, adapt(state, model) if adapt else state, path, heads, name=called)
     call_linears(model)
     images: dict[str, Any] = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
     return Backbone(
@@ -61,7 +64,7 @@ def load(config: BackboneConfig, *, classes: int) -> Backbone:
         model=model,
         head=heads[0],
         targets=linear_targets(model),
-        size=images["input_size"][1],
+        size=size or images["input_size"][1],
         mean=images["mean"],
         std=images["std"],
         interpolation=images["interpolation"],
@@ -69,10 +72,30 @@ def load(config: BackboneConfig, *, classes: int) -> Backbone:
         resize="squash" if images["crop_mode"] == "squash" else "shorter",
         parameters=sum(p.numel() for n, p in model.named_parameters() if not within(n, heads)),
         source=f"timm {name}, {origin(path, repository, config.weights)}",
-        recipe=_recipe(name, classes, config.weights, path),
+        recipe=_recipe(name, classes, config.weights, path, size),
         file=path,
         more_heads=heads[1:],
     )
+
+
+def _created(name: str, classes: int, size: int | None) -> Any:
+    """The model without weights, for images of `size` where that is not its own."""
+    if size is None:
+        return timm.create_model(name, pretrained=False, num_classes=classes)
+    try:
+        model: Any = timm.create_model(name, pretrained=False, num_classes=classes, img_size=size)
+    except TypeError:
+        problem = "which is built for one size, or for any: timm takes none for it. Remove it"
+    except (AssertionError, ValueError) as error:
+        problem = f"which cannot have it ({error}). Use another size"
+    else:
+        patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))[0]
+        if size % patch == 0:
+            return model
+        problem = (
+            f"whose patches have {patch} pixels a side: {size % patch} would be cut off. Use a multiple of {patch}"
+        )
+    raise UserError(f"backbone.size is {size} for {name}, {problem}.")
 
 
 def linear_targets(model: nn.Module) -> dict[str, list[str] | str]:
@@ -122,13 +145,14 @@ def _heads(model: Any, name: str) -> tuple[str, ...]:
     return heads
 
 
-def _recipe(name: str, classes: int, weights: str, path: Path | None) -> str:
+def _recipe(name: str, classes: int, weights: str, path: Path | None, size: int | None) -> str:
     load = {"none": "pretrained=False", "pretrained": "pretrained=True"}.get(
         weights, f"pretrained=True, pretrained_cfg_overlay=dict(file={str(path)!r})"
     )
+    sized = "" if size is None else f", img_size={size}"
     return (
         "import peft, safetensors.torch, timm, torch\n"
         "torch.manual_seed(0)\n"
-        f"model = timm.create_model({name!r}, {load}, num_classes={classes})\n"
+        f"model = timm.create_model({name!r}, {load}, num_classes={classes}{sized})\n"
         f"{CALL_LINEARS.format(module='model')}"
     )
