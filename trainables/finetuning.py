@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,10 +76,10 @@ class FineTuning:
         for split in ("train", "val"):  # now, so that no fit's time has the decoding in it
             self._split(split)
 
-    def aim(self, params: Params, seed: int, rows: Ints | None = None) -> None:
+    def aim(self, params: Params, seed: int, rows: Mapping[str, Ints] | None = None) -> None:
         """Start a fresh fit: backbone as pre-trained, adapter and head from `seed`; a zero-shot head stays.
 
-        It sees the whole training split, or these `rows` of it alone.
+        It sees the whole training split, or these `rows` alone, by split.
 
         Raises:
             FitError: the adapter has no effect (`dead-adapter`), or memory ran out.
@@ -105,8 +106,8 @@ class FineTuning:
                 self._proven.add(wiring)
             if self.runtime.precision == "bf16":
                 adapters.answer_in_float32(model, self._backbone.heads)
-        train = self._split("train")
-        self._train = train if rows is None else train.part(rows)
+        parts = [self._split(split).part(rows_K) for split, rows_K in (rows or {}).items()]
+        self._train = functools.reduce(Samples.joined, parts) if parts else self._split("train")
         groups = GroupInfo(self._train.groups.names, tuple(self._train.groups.counts_G.tolist()))
         objective = METHODS[params.method].objective.load()(
             params=params, groups=groups, reduction=self.task.train.reduction

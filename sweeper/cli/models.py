@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from sweeper.cli.shared import Add, folder_of
+from trainables.errors import UserError
 
 _POINT = "knee, most-accurate, fairest, best-calibrated, or a trial's number"
 
@@ -21,8 +22,22 @@ def register(add: Add) -> None:
     asked.add_argument("folder", type=Path, metavar="DIR", help="what 'sweeper pull' wrote")
     asked.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files to look at")
     asked = add("audit", audit)
-    asked.add_argument("point", metavar="NAME@POINT", help=_POINT)
+    asked.add_argument("points", metavar="NAME@POINT", nargs="+", help=f"{_POINT}; several of one sweep are compared")
+    asked.add_argument(
+        "--matched", nargs=2, metavar="METHOD", help="NAME's fits of these two methods with like training losses"
+    )
+    asked.add_argument(
+        "--protocol", default="paper", help="who is asked about: 'paper', a fifth of the training and of the test "
+        "split, or 'code', as its authors' code, an eighth and a half (default: paper)",
+    )  # fmt: skip
     asked.add_argument("--shadows", type=int, default=16, help="models that are trained to compare with (default: 16)")
+    asked.add_argument(
+        "--shadow-method", default="lora", help="'lora', as the paper, or 'own', the fit's (default: lora)"
+    )
+    asked.add_argument(
+        "--twins", type=int, default=4, help="models trained as the fit, without those asked about: the placebo "
+        "(default: 4; 0: none)",
+    )  # fmt: skip
 
 
 def pull(asked: argparse.Namespace) -> int:
@@ -50,15 +65,28 @@ def predict(asked: argparse.Namespace) -> int:
 
 
 def audit(asked: argparse.Namespace) -> int:
-    """Try to tell from a point's answers whom it was trained on: membership inference with shadow models."""
+    """Try to tell from points' answers whom they were trained on: membership inference with shadow models."""
     from sweeper.models import audit as auditing
 
-    def heard(done: int) -> None:
+    def heard(done: str) -> None:
         if not asked.json:
-            print(f"shadow model {done} of {asked.shadows}", flush=True)
+            print(done, flush=True)
 
-    name, _, which = asked.point.partition("@")
-    place, found = auditing.membership(folder_of(asked, name), which or "knee", shadows=asked.shadows, heard=heard)
-    lines = [*auditing.sentences(found), f"{place}: by class, attribute and cell; {place.stem}.png: the curves"]
+    sweeps, points = zip(*(point.partition("@")[::2] for point in asked.points), strict=True)
+    if len(set(sweeps)) > 1:
+        raise UserError(f"the points are of {len(set(sweeps))} sweeps ({', '.join(asked.points)}). Use points of one.")
+    if asked.matched and (len(points) > 1 or points[0]):
+        raise UserError(f"--matched finds the fits itself. Use the sweep's name alone: {sweeps[0]}.")
+    place, found = auditing.membership(
+        folder_of(asked, sweeps[0]),
+        [point or "knee" for point in points],
+        matched=asked.matched,
+        heard=heard,
+        protocol=asked.protocol,
+        shadows=asked.shadows,
+        shadow_method=asked.shadow_method,
+        twins=asked.twins,
+    )
+    lines = [*auditing.sentences(found), f"{place}: by class, attribute and cell; the curves: {place.stem}-ATTACK.png"]
     print(json.dumps(found, indent=2) if asked.json else "\n".join(lines))
     return 0

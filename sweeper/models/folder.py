@@ -34,15 +34,22 @@ class Point:
     tried: int
 
 
-def find(folder: SweepFolder, which: str) -> Point:
+def find(results: Results, which: str) -> Point:
     """`knee`, `most-accurate`, `fairest` of the front as it is now, or a trial's number.
 
     Raises:
         UserError: there is no such point, or its weights were not kept.
     """
-    results = Results.open(folder)
-    trial = _chosen(results, which)
-    seed, fit = _fit(folder, results.spec, trial)
+    return point(results, _chosen(results, which))
+
+
+def point(results: Results, trial: Trial) -> Point:
+    """The fit that stands for a complete trial.
+
+    Raises:
+        UserError: its weights were not kept.
+    """
+    seed, fit = _fit(results.folder, results.spec, trial)
     return Point(results.spec, trial, seed, fit, len(results.trials))
 
 
@@ -52,11 +59,11 @@ def pull(folder: SweepFolder, which: str, out: Path, *, merge: bool = False) -> 
     Raises:
         UserError: there is no such point, its weights were not kept, or `out` holds something.
     """
-    point = find(folder, which)
+    chosen = find(Results.open(folder), which)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} holds something already. Give the name of a new folder.")
     with whole_folder(out) as draft:
-        _write(draft, folder, point, asked=which, merge=merge)
+        _write(draft, folder, chosen, asked=which, merge=merge)
     return out
 
 

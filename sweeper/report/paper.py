@@ -153,14 +153,16 @@ def _examples(asked: Asked) -> Made:
     return made
 
 
-def _audits(asked: Asked) -> Made:
+def _audits(attack: str, asked: Asked) -> Made:
     made = Made()
     for name, results in _sweeps(asked):
-        found = sorted(path for path in (results.folder.path / "audits").glob("*") if path.suffix in (".png", ".pdf"))
+        found = sorted((results.folder.path / "audits").glob(f"membership-*-{attack}.png"))
         made.copies += found
         if not found:
-            best = next(iter(results.named), "knee")
-            made.missing.append(f"{name}: no audit of it yet. Run one: sweeper audit {name}@{best}")
+            methods = {trial.params.get("method") for trial in results.trials}
+            both = {"lora", "fft"} <= methods
+            fits = f"{name} --matched lora fft" if both else f"{name}@{next(iter(results.named), 'knee')}"
+            made.missing.append(f"{name}: no audit of it yet. Run one: sweeper audit {fits}")
     return made
 
 
@@ -215,9 +217,14 @@ ITEMS: Mapping[str, Item] = {
         VISION, ("Figure 3",), "confidences and reliability, LoRA against full fine-tuning",
         partial(_figures, "LoRA and full fine-tuning, with their confidences", ("lora and fft, confidence",)),
     ),
-    "vision-figures-4-5-9-10": Item(
-        VISION, ("Figure 4", "Figure 5", "Figure 9", "Figure 10"), "membership inference: LiRA and LOSS", _audits,
-        "sweeper audit NAME@POINT",
+    "vision-figures-4-5": Item(
+        VISION, ("Figure 4", "Figure 5"),
+        "membership inference by LiRA, LoRA against full fine-tuning, over all and by group",
+        partial(_audits, "lira"), "sweeper audit NAME --matched lora fft",
+    ),
+    "vision-figures-9-10": Item(
+        VISION, ("Figure 9", "Figure 10"), "the same by LOSS",
+        partial(_audits, "loss"), "sweeper audit NAME --matched lora fft",
     ),
     "vision-figure-6": Item(
         VISION, ("Figure 6",), "accuracy and EOD by group against rank; rank 0 is the head alone",

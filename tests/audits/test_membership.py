@@ -60,8 +60,7 @@ def test_nobody_to_compare_with_is_no_number() -> None:
     assert (found["auc"], found["reasons"]) == (None, {"auc": "no non-members"})
 
 
-def test_each_group_is_attacked_by_itself() -> None:
-    found = membership.by_group(
-        np.array([3.0, 0.0]), np.array([1.0, 2.0]), np.array([0, 1]), np.array([0, 1]), ("land", "water", "sky")
-    )
-    assert [(row["name"], row["auc"]) for row in found] == [("land", 1.0), ("water", 0.0), ("sky", None)]
+def test_a_curve_begins_at_one_of_the_others() -> None:
+    found = membership.operating_points(*scores(1.0, members=20, others=50))
+    assert found["roc"]["fpr"][0] == pytest.approx(1 / 50)
+    assert found["roc"]["fpr"][-1] == found["roc"]["tpr"][-1] == 1.0

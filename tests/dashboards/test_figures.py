@@ -572,9 +572,7 @@ def every_chart() -> dict[str, Chart]:
         "bars": bars.bar_chart(bars.bar_numbers(rows.iloc[:3], SENSES)),
         "groups": bars.group_chart(bars.group_numbers(groups(3), {1: "knee"})),
         "parallel": parallel.parallel_chart(parallel.parallel_numbers(five(), ["rank"], SENSES)),
-        "roc": exposure.roc_chart(
-            exposure.roc_numbers({"lira": {"others": 100, "roc": {"fpr": [0.01, 0.1, 1.0], "tpr": [0.0, 0.3, 1.0]}}})
-        ),
+        "roc": exposure.roc_chart(exposure.roc_numbers("lira", {"lora": attacked(2), "fft": attacked(2)}, "class")),
         "losses": subgroups.loss_chart(subgroups.loss_numbers(many_subgroups().assign(kind="class"), {1: "lora"})),
         "sizes": subgroups.size_chart(
             subgroups.size_numbers(many_subgroups(), {1: "lora", 2: "fft"}, "attribute", ("accuracy",), len), "Bars."
@@ -595,6 +593,29 @@ def every_chart() -> dict[str, Chart]:
             reliability.reliability_numbers(bins((1, "all", "all", 8, 10, 6, 5.5)), {1: "knee"})
         ),
     }
+
+
+def attacked(groups: int) -> dict[str, Any]:
+    """One attack: half as many members as others, the groups each larger than the one before; one has no members."""
+    points = {"fpr": [0.01, 0.1, 1.0], "tpr": [0.0, 0.3, 1.0]}
+    found = {"members": 50, "others": 100, "roc": points, "placebo": {"roc": points | {"tpr": [0.02, 0.2, 1.0]}}}
+    own = [found | {"name": f"g{g}", "members": 2 * (g + 1), "others": 4 * (g + 1)} for g in range(groups)]
+    return found | {"groups": {"class": [*own, {"name": "none", "members": 0, "others": 3, "auc": None}]}}
+
+
+def test_the_roc_has_everybody_and_the_largest_groups_with_how_many_there_are() -> None:
+    numbers = exposure.roc_numbers("lira", {"lora": attacked(7), "fft": attacked(7)}, "class")
+    assert [panel.title for panel in numbers.panels] == ["all", "g2", "g3", "g4", "g5", "g6"]
+    assert numbers.left_out == 3
+    chart = exposure.roc_chart(numbers)
+    assert "Attack: lira." in chart.caption
+    assert "Groups that are not drawn: 3." in chart.caption
+    assert chart.panels[1].title == "g2: 6 and 12"
+    assert [line.text for line in chart.panels[0].reference_lines] == ["5 of 100"]
+    assert [key.name for key in chart.keys] == ["guessing", "lora, placebo", "lora", "fft, placebo", "fft"]
+    _, placebo, lora, *_ = chart.panels[0].series
+    assert (lora.x, lora.y) == ((0.1, 1.0), (0.3, 1.0))  # a rate of 0 has no place on the axis
+    assert (placebo.x, placebo.y) == ((0.01, 0.1, 1.0), (0.02, 0.2, 1.0))
 
 
 @pytest.mark.parametrize("name", list(every_chart()))

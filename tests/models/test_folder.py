@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,15 @@ from sweeper.errors import UserError
 from sweeper.models import audit, card
 from sweeper.models import folder as hand
 from sweeper.results import provenance
+from sweeper.results.fit import FitResult
+from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.state import opening
 from sweeper.state.atomic import write_json
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial
-from tests import hostile
+from tests import finished, hostile
 from trainables import serving
 from trainables.data.images.transform import Transform
 from trainables.finetuning import FineTuning
@@ -261,17 +264,93 @@ def test_pull_and_predict_from_the_command_line(
 
 def test_an_audit_is_said_and_written_beside_the_sweep(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     root = str(sweep.folder.path.parent)
-    assert main.main(["audit", "tiny@0", "--shadows", "2", "--root", root]) == 0
+    few = ["--shadows", "3", "--twins", "2", "--root", root]
+    assert main.main(["audit", "tiny@0", "tiny@1", "--protocol", "code", *few]) == 0
     said = capsys.readouterr().out
-    assert "shadow model 2 of 2" in said
-    (lira,) = re.findall(r"^lira: (.*)$", said, re.MULTILINE)
-    assert re.fullmatch(r"area 0\.\d{3} .*, 119 members, 600 others; at 0\.1% .* unknown .*at 1\.0% .* are found", lira)
-    place = sweep.folder.path / "audits" / "membership-0-2.json"
+    assert "shadow model 3 of 3 (lora)" in said
+    assert "Asked about 75 examples of the training split and 300 of the test split (protocol code)" in said
+    number, lead = r"[01]\.\d{3}", r"[+-][01]\.\d{3} \[[+-][01]\.\d{3}, [+-][01]\.\d{3}\]"
+    first, second = re.findall(r"^  lira: (.*)$", said, re.MULTILINE)
+    unknown = "at 0.1% and 1.0% false alarms unknown (300 non-members are too few, 5 must lie above)"
+    assert re.fullmatch(rf"area {number}, placebo {number}, {lead}; {re.escape(unknown)}", first)
+    assert re.fullmatch(rf"area {number}, .*; {lead} above the first fit; {re.escape(unknown)}", second)
+    assert len(re.findall(rf"^    china: area {number}, placebo {number}, ", said, re.MULTILINE)) == 2
+    assert "0.5" not in re.sub(r"0\.5\d", "", said)
+    place = sweep.folder.path / "audits" / "membership-code-lora-0-2+1-0.json"
     written = json.loads(place.read_text())
-    assert (written["sweep"], written["trial"], written["seed"], written["shadows"]) == ("tiny", 0, 2, 2)
-    assert place.with_suffix(".png").stat().st_size > 3000
-    with pytest.raises(UserError, match="--shadows is 1"):
-        audit.membership(sweep.folder, "0", shadows=1)
+    assert (written["sweep"], written["shadows"], written["twins"]) == ("tiny", 3, 2)
+    assert [(fit["trial"], fit["seed"], fit["label"]) for fit in written["targets"]] == [
+        (0, 2, "lora r=4"),
+        (1, 0, "fft"),
+    ]
+    lead = written["targets"][1]["attacks"]["lira"]["lead"]
+    low, high = lead["interval"]
+    assert low < lead["value"] < high
+    for attack in ("loss", "lira", "lira-two-sided"):
+        assert place.with_name(f"{place.stem}-{attack}.png").stat().st_size > 3000
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["tiny@0", "--protocol", "papers"],
+            "--protocol 'papers' is unknown. Did you mean 'paper'? Known: code, paper.",
+        ),
+        (["tiny@0", "--shadow-method", "fft"], "--shadow-method 'fft' is unknown. Known: lora, own."),
+        (["tiny@0", "--shadows", "2"], "--shadows is 2. Use 3 or more; the paper's authors use 16."),
+        (["tiny@0", "--twins", "-3"], "--twins is -3. Use 2 or more (4 by default), or 0 for no placebo."),
+        (["tiny@0", "other@1"], "the points are of 2 sweeps (tiny@0, other@1). Use points of one."),
+        (["tiny@0", "tiny@most-accurate"], "trial 0 is asked for twice, as 0 and most-accurate. Name each trial once."),
+        ([f"tiny@{n}" for n in range(5)], "5 points are asked for. Use at most 4 at a time."),
+        (["tiny@../1"], "the point '../1' of 'tiny' is unknown."),
+        (["../tiny@0"], "'../tiny' is not a sweep's name."),
+        (["tiny@0", "--matched", "lora", "fft"], "--matched finds the fits itself. Use the sweep's name alone: tiny."),
+        (["tiny", "--matched", "lora", "lora"], "--matched names 'lora' twice. Use two methods, such as lora fft."),
+        (["tiny", "--matched", "lora", "fff"], "--matched: the method 'fff' is unknown. Did you mean 'fft'?"),
+        (
+            ["tiny", "--matched", "lora", "fft"],
+            "sweep 'tiny' has no fit of lora to attack (complete trials without weights: 1).",
+        ),
+    ],
+)
+def test_an_audit_that_cannot_be_is_refused_in_a_sentence(
+    sweep: Sweep, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["audit", *words, "--root", str(sweep.folder.path.parent)]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Trial 0 is by lora, 2 to 5 are by fairlora, and 3 is the most accurate of them, then 2."""
+    path = tmp_path_factory.mktemp("finished") / "made"
+    finished.sweep(path)
+    return Results.open(SweepFolder(path))
+
+
+@pytest.mark.parametrize(
+    ("losses", "gone", "number", "told"),
+    [
+        ([0.20, 9, 0.19, 0.30, 0.205, 0.20, 9], None, 2, "Pairs within 10% of each other: 3; this is the best of them"),
+        ([0.20, 9, 0.19, 0.30, 0.205, 0.20, 9], 2, 4, "Trials left out because their weights were not kept: 1."),
+        ([0.10, 9, 0.20, 0.30, 0.15, 0.40, 9], None, 4, "No pair is within 10%; this one is nearest (33%)"),
+    ],
+)  # fmt: skip
+def test_fits_of_two_methods_are_matched_by_their_training_loss(
+    results: Results, losses: list[float], gone: int | None, number: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fits_of(self: Results, number: int) -> list[FitResult]:
+        weights = None if number == gone else Path("weights")
+        row = {"epoch": 1, "train_loss": losses[number]}
+        return [replace(fit, history=[row], weights=weights) for fit in kept(self, number)]
+
+    kept = Results.fits_of
+    monkeypatch.setattr(Results, "fits_of", fits_of)
+    found = audit.match(results, "lora", "fairlora")
+    assert [trial.number for trial in found.trials] == [0, number]
+    assert re.search(rf"#0 lora r=\d+ {losses[0]:g}, #{number} fairlora .* {losses[number]:g}\. ", found.sentence)
+    assert told in found.sentence
 
 
 def test_what_is_no_image_and_what_is_no_model_are_said(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def written(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     folder, reference = root / "papers", root / "reference"
     for i in range(6):
         picture(reference / f"{i}.png")
-    picture(root / "birds" / "audits" / "membership-2-0.png")
+    picture(root / "birds" / "audits" / "membership-paper-lora-2-0-lira.png")
     asked = ["paper", "birds", "older", "-o", str(folder), "--reference", str(reference), "--root", str(root)]
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
@@ -76,10 +76,10 @@ def test_every_item_has_its_files_or_a_reason_and_the_index_tells_both(written: 
             assert all(f"({path.name})" in row for path in own)
     assert set(re.findall(r"\]\(([^)]+)\)", index)) <= {path.name for path in folder.iterdir()}
     assert "older, lora and fft, confidence: needs LoRA and full fine-tuning" in told["missing"]["vision-figure-3"][0]
-    assert told["missing"]["vision-figures-4-5-9-10"] == [
-        "older: no audit of it yet. Run one: sweeper audit older@knee"
+    assert told["missing"]["vision-figures-4-5"] == [
+        "older: no audit of it yet. Run one: sweeper audit older --matched lora fft"
     ]
-    assert (folder / "vision-figures-4-5-9-10-birds-membership-2-0.png").exists()
+    assert (folder / "vision-figures-4-5-birds-membership-paper-lora-2-0-lira.png").exists()
     assert told["missing"]["fairlora-tables-1-2-6"] == []
 
 

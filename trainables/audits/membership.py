@@ -8,18 +8,20 @@ An attack is told by its true-positive rate at a low false-positive rate: to be 
 to be a little better than chance about all. Where fewer than `LEAST` non-members may be called members, a rate is
 undefined.
 
-Shapes: M members, K others, N examples, C classes, T shadow models.
+Shapes: M members, K others, N examples, C classes, T shadow models, R twins.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from trainables.arrays import Floats, Ints
+from trainables.arrays import Floats, Ints, Mask
+from trainables.audits.placebo import Area, lead
 
 RATES = (0.001, 0.01)  # false-positive rates of the paper's figures
 LEAST = 5
@@ -61,43 +63,80 @@ def lira_scores(target_N: Floats, shadows_TN: Floats, *, two_sided: bool = False
 def operating_points(members_M: Floats, others_K: Floats) -> dict[str, Any]:
     """Area under the ROC, the true-positive rate at each of `RATES`, and the curve; strict JSON.
 
-    A rate is None, with its reason, where there are too few non-members to know it.
+    The curve begins at the false-positive rate 1 / K: nothing is known of lower ones. A rate is None, with its reason,
+    where there are too few non-members to know it.
     """
     if not len(members_M) or not len(others_K):
         missing = "members" if not len(members_M) else "non-members"
         return {"members": len(members_M), "others": len(others_K), "auc": None, "reasons": {"auc": f"no {missing}"}}
     sorted_K = np.sort(others_K)
+
+    def found(rate: float) -> float:
+        return float(np.mean(members_M > _threshold(sorted_K, rate)))
+
     reasons = {
         str(rate): f"{len(others_K)} non-members: {len(others_K) * rate:.1f} may be called members, {LEAST} are needed"
         for rate in RATES
         if len(others_K) * rate < LEAST
     }
-    rates = {str(rate): None if str(rate) in reasons else _tpr(members_M, sorted_K, rate) for rate in RATES}
-    below_M = np.searchsorted(sorted_K, members_M, "left") + np.searchsorted(sorted_K, members_M, "right")
     grid = np.unique(np.geomspace(1 / len(others_K), 1, CURVE))
     return {
         "members": len(members_M),
         "others": len(others_K),
-        "auc": float(below_M.mean() / (2 * len(others_K))),
-        "tpr_at_fpr": rates,
+        "auc": Area.of(members_M, others_K).value,
+        "tpr_at_fpr": {str(rate): None if str(rate) in reasons else found(rate) for rate in RATES},
         "reasons": reasons,
-        "roc": {"fpr": grid.tolist(), "tpr": [_tpr(members_M, sorted_K, rate) for rate in grid]},
+        "roc": {"fpr": grid.tolist(), "tpr": [found(rate) for rate in grid]},
     }
 
 
-def _tpr(members_M: Floats, sorted_K: Floats, rate: float) -> float:
-    """The greatest share of members above a threshold that at most `rate` of the others are above."""
+def _threshold(sorted_K: Floats, rate: float) -> float:
+    """The lowest score that at most `rate` of the others are above; `sorted_K` ascends."""
     allowed = math.floor(rate * len(sorted_K) + 1e-9)
-    if allowed >= len(sorted_K):
-        return 1.0
-    return float(np.mean(members_M > sorted_K[len(sorted_K) - 1 - allowed]))
+    return -math.inf if allowed >= len(sorted_K) else float(sorted_K[len(sorted_K) - 1 - allowed])
 
 
-def by_group(
-    members_M: Floats, others_K: Floats, member_groups_M: Ints, other_groups_K: Ints, names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """`operating_points` of each group by itself, with its name."""
-    return [
-        {"name": name} | operating_points(members_M[member_groups_M == g], others_K[other_groups_K == g])
-        for g, name in enumerate(names)
-    ]
+@dataclass(frozen=True)
+class Scores:
+    """What one attack says of everybody asked about: on the model, on its twins, and on the shadow models.
+
+    `shadows_TN` are those of each shadow model, beside the other ones.
+    """
+
+    model_N: Floats
+    twins_RN: Floats
+    shadows_TN: Floats
+
+    def judged(self, members: Mask, others: Mask, against: Scores | None = None) -> dict[str, Any]:
+        """`operating_points` of some of those asked about, beside the placebo; strict JSON.
+
+        `placebo` has the means over the twins, `lead` is `placebo.lead`, and `above_first` the lead less that of
+        `against`. `shadows` is the mean area of the shadow models.
+        """
+
+        def side(scores_N: Floats) -> tuple[Floats, Floats]:
+            return scores_N[members], scores_N[others]
+
+        found = operating_points(*side(self.model_N))
+        if found["auc"] is None:
+            return found
+        found["shadows"] = float(np.mean([Area.of(*side(scores_N)).value for scores_N in self.shadows_TN]))
+        if len(self.twins_RN):
+            found["placebo"] = _mean_points([operating_points(*side(scores_N)) for scores_N in self.twins_RN])
+            own = (Area.of(*side(self.model_N)), [Area.of(*side(scores_N)) for scores_N in self.twins_RN])
+            found["lead"] = lead((1.0, *own))
+            if against is not None:
+                first = (Area.of(*side(against.model_N)), [Area.of(*side(twin_N)) for twin_N in against.twins_RN])
+                found["above_first"] = lead((1.0, *own), (-1.0, *first))
+        return found
+
+
+def _mean_points(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """`operating_points` of several models on the same examples: the means of the numbers."""
+    rates = {
+        rate: None if share is None else float(np.mean([point["tpr_at_fpr"][rate] for point in points]))
+        for rate, share in points[0]["tpr_at_fpr"].items()
+    }
+    curve = np.mean([point["roc"]["tpr"] for point in points], axis=0).tolist()
+    auc = float(np.mean([point["auc"] for point in points]))
+    return {"auc": auc, "tpr_at_fpr": rates, "roc": {"fpr": points[0]["roc"]["fpr"], "tpr": curve}}

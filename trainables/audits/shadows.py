@@ -1,88 +1,235 @@
-"""The membership audit of one trained fit: who is asked about, the shadow models, and what the attacks come to.
+"""The membership audit of trained fits: who is asked about, the shadow models and twins, and what the attacks come to.
 
-Members are a random share of the training split; the others are the test split. Each shadow model is trained with
-the fit's own settings on a random half of the rest of the training split, so it has seen nobody who is asked about.
+Members are a random part of the training split, others one of the test split. The rest of both is the pool: each
+shadow model is trained on a random half of it. A twin of a fit is trained as that was, on the training split without
+the members: what an attack reads of it is the placebo. Neither has seen anybody who is asked about. People, halves and
+seeds are the same for all fits of a dataset, so that these can be compared example by example.
 
-Shapes: M members, K others, N = M + K, T shadow models.
+Shapes: N examples asked about, C classes, T shadow models, R twins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from trainables.arrays import Floats, Ints
-from trainables.audits import membership
-from trainables.data.base import Dataset
+from trainables.audits import Target
+from trainables.audits.membership import Scores, lira_scores, log_odds, loss_scores
+from trainables.errors import FitError, UserError, unknown
 from trainables.finetuning import FineTuning
-from trainables.params import Params
+from trainables.params import Params, exists
 
 SHADOWS = 16  # as in the authors' code
-SHARE = 0.2  # of the training split is asked about
+TWINS = 4
+SHADOW_METHODS = ("lora", "own")
 _STREAM = 0x5EED
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Which shares of the training and of the test split are asked about."""
+
+    members: float
+    others: float
+    source: str
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "paper": Protocol(1 / 5, 1 / 5, "On Fairness of LoRA, section 2.4"),
+    "code": Protocol(1 / 8, 1 / 2, "its authors' code: of a split 80:20, a tenth of all data each"),
+}
+ATTACKS: Mapping[str, Callable[[Floats, Ints, Floats], Floats]] = {
+    "loss": lambda log_probs_NC, labels_N, _: loss_scores(log_probs_NC, labels_N),
+    "lira": lambda log_probs_NC, labels_N, beside_TN: lira_scores(log_odds(log_probs_NC, labels_N), beside_TN),
+    "lira-two-sided": lambda log_probs_NC, labels_N, beside_TN: lira_scores(
+        log_odds(log_probs_NC, labels_N), beside_TN, two_sided=True
+    ),
+}
 
 
 def audit(
     tuning: FineTuning,
-    params: Params,
-    seed: int,
-    weights: Path,
+    targets: Sequence[Target],
     *,
+    protocol: str = "paper",
     shadows: int = SHADOWS,
-    heard: Callable[[int], None] = lambda done: None,
+    shadow_method: str = "lora",
+    twins: int = TWINS,
+    heard: Callable[[str], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Attack the fit whose weights are in `weights`. `heard` is told how many shadow models are trained. Strict JSON.
+    """Attack these fits. `heard` is told of each model that was trained for that. Strict JSON.
+
+    Shadow models are trained by LoRA, whatever the fit, or by the fit's `own` method and settings.
 
     Raises:
-        ValueError: fewer than two shadow models.
-        FitError: a shadow model could not be trained.
+        UserError: an option that does not exist, too few examples, or a shadow model or twin that cannot be trained.
     """
-    if shadows < 2:
-        raise ValueError(f"{shadows} shadow models. At least two are needed.")
-    chance, splits = np.random.default_rng([_STREAM, seed]), tuning.dataset.splits
-    order = chance.permutation(len(splits["train"]))
-    cut = max(1, round(SHARE * len(order)))
-    members, pool = np.sort(order[:cut]), order[cut:]
-    asked = [("train", members), ("test", np.arange(len(splits["test"])))]
+    check(protocol=protocol, shadows=shadows, shadow_method=shadow_method, twins=twins)
+    asked = Asked.draw(tuning, PROTOCOLS[protocol])
+    chance = np.random.default_rng([_STREAM, 1])
+    halves = [asked.half(chance) for _ in range(shadows)]
+    seeds, twin_seeds = (chance.integers(2**31, size=count).tolist() for count in (shadows, twins))
+    beside: dict[str, Floats] = {}  # by the settings
+    like: dict[str, list[Floats]] = {}
+    found: list[dict[str, Any]] = []
+    first: dict[str, Scores] = {}
 
-    def answers() -> Floats:
-        return np.concatenate([tuning.log_probs(split, rows) for split, rows in asked])
+    def train(params: Params, whose: str, over: Sequence[tuple[int, Mapping[str, Ints]]]) -> list[Floats]:
+        trained = []
+        for seed, rows in over:
+            trained.append(asked.trained(tuning, params, seed, rows))
+            heard(f"{whose} {len(trained)} of {len(over)} ({params.method})")
+        return trained
 
-    labels_N = np.concatenate([splits[split].labels_N[rows] for split, rows in asked])
-    tuning.aim(params, seed)
-    tuning.load_weights(weights)
-    target_NC, shadows_TN = answers(), []
-    for number in range(shadows):
-        half = np.sort(chance.permutation(pool)[: len(pool) // 2])
-        tuning.aim(params, int(chance.integers(2**31)), rows=half)
-        while not tuning.done:
-            tuning.train_epoch()
-        shadows_TN.append(membership.log_odds(answers(), labels_N))
-        heard(number + 1)
-    odds_N, beside_TN = membership.log_odds(target_NC, labels_N), np.stack(shadows_TN)
-    scores = {
-        "loss": membership.loss_scores(target_NC, labels_N),
-        "lira": membership.lira_scores(odds_N, beside_TN),
-        "lira-two-sided": membership.lira_scores(odds_N, beside_TN, two_sided=True),
-    }
-    return {
-        "shadows": shadows,
-        "share": SHARE,
-        "attacks": {name: _judged(tuning.dataset, scores_N, members) for name, scores_N in scores.items()},
-    }
-
-
-def _judged(data: Dataset, scores_N: Floats, members: Ints) -> dict[str, Any]:
-    """Over everybody, and by class, attribute and cell as far as the data has them."""
-    members_M, others_K = scores_N[: len(members)], scores_N[len(members) :]
-    found: dict[str, Any] = membership.operating_points(members_M, others_K)
-    found["groups"] = {}
-    for kind in ("class", "attribute", "cell") if data.attributes else ("class",):
-        train, test = data.groups("train", kind), data.groups("test", kind)
-        found["groups"][kind] = membership.by_group(
-            members_M, others_K, train.index_N[members], test.index_N, train.names
+    for target in targets:
+        tuning.aim(target.params, target.seed)
+        tuning.load_weights(target.weights)
+        answers_NC = asked.answers(tuning)
+        shadow = target.params if shadow_method == "own" else lora(tuning.task.backbone.name, target.params)
+        own, shadows_of = str(target.params.to_flat()), str(shadow.to_flat())
+        if own not in like:
+            like[own] = train(target.params, "twin", [(seed, {"train": asked.left}) for seed in twin_seeds])
+        if shadows_of not in beside:
+            beside[shadows_of] = np.stack(train(shadow, "shadow model", list(zip(seeds, halves, strict=True))))
+        scores = _scores(answers_NC, like[own], beside[shadows_of], asked.labels_N)
+        found.append(
+            {
+                "accuracy": asked.accuracy([answers_NC]),
+                "twins": asked.accuracy(like[own]) if twins else None,
+                "shadows": asked.accuracy(beside[shadows_of]) | {"params": shadow.to_flat()},
+                "attacks": {attack: asked.judged(by, first.get(attack)) for attack, by in scores.items()},
+            }
         )
-    return found
+        first = first or scores
+    counts = {"members": len(asked.members), "others": len(asked.others), "pool": asked.pool}
+    return {"protocol": protocol, **counts, "shadows": shadows, "shadow_method": shadow_method, "twins": twins} | {
+        "targets": found
+    }
+
+
+def check(*, protocol: str, shadows: int, shadow_method: str, twins: int) -> None:
+    """Refuse options that do not exist.
+
+    Raises:
+        UserError: says which, and what is allowed.
+    """
+    for option, given, known in (("protocol", protocol, PROTOCOLS), ("shadow-method", shadow_method, SHADOW_METHODS)):
+        if given not in known:
+            raise UserError(unknown(f"--{option} '{given}'", given, known))
+    if shadows < 3:
+        raise UserError(f"--shadows is {shadows}. Use 3 or more; the paper's authors use {SHADOWS}.")
+    if twins < 0:
+        raise UserError(f"--twins is {twins}. Use 2 or more ({TWINS} by default), or 0 for no placebo.")
+
+
+def lora(backbone: str, target: Params) -> Params:
+    """How a shadow model is trained where the paper says: LoRA, whatever the target, on the layers of its adapter."""
+    layers = {"layers": target.layers} if exists("layers", target.method) else {}
+    rate = 1e-3 if "swin" in backbone.lower() else 3e-4
+    fixed = {"method": "lora", "rank": 8, "alpha": "16", "weight_decay": 1e-3, "batch_size": 32, "epochs": 3}
+    return Params.from_flat(fixed | {"learning_rate": rate} | layers)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who is asked about, and what is left: `left` of the training split, `rest` of the test split."""
+
+    members: Ints
+    others: Ints
+    left: Ints
+    rest: Ints
+    labels_N: Ints
+    groups: Mapping[str, tuple[tuple[str, ...], Ints]]
+
+    @classmethod
+    def draw(cls, tuning: FineTuning, protocol: Protocol) -> Asked:
+        """The same people for the same data and protocol.
+
+        Raises:
+            UserError: the splits have too few examples to ask about, or to train on.
+        """
+        data, chance = tuning.dataset, np.random.default_rng(_STREAM)
+        rows = []
+        for split, share in (("train", protocol.members), ("test", protocol.others)):
+            order, cut = chance.permutation(len(data.splits[split])), round(share * len(data.splits[split]))
+            rows += [np.sort(order[:cut]), np.sort(order[cut:])]
+        members, left, others, rest = rows
+        if not len(members) or not len(others):
+            sizes = " and ".join(f"{len(data.splits[split])} in {split}" for split in ("train", "test"))
+            raise UserError(f"{data.name} has {sizes}: too few examples to ask about any. Use more data.")
+
+        kinds = ("class", "attribute", "cell") if data.attributes else ("class",)
+        groups = {}
+        for kind in kinds:
+            train, test = data.groups("train", kind), data.groups("test", kind)
+            groups[kind] = (train.names, np.concatenate([train.index_N[members], test.index_N[others]]))
+        return cls(members, others, left, rest, groups["class"][1], groups)
+
+    @property
+    def pool(self) -> int:
+        """How many examples the shadow models are trained on, each on half."""
+        return len(self.left) + len(self.rest)
+
+    def half(self, chance: np.random.Generator) -> dict[str, Ints]:
+        """A random half of the pool, by split."""
+        drawn = np.sort(chance.permutation(self.pool)[: self.pool // 2])
+        own = drawn < len(self.left)
+        return {"train": self.left[drawn[own]], "test": self.rest[drawn[~own] - len(self.left)]}
+
+    def trained(self, tuning: FineTuning, params: Params, seed: int, rows: Mapping[str, Ints]) -> Floats:
+        """The answers of a model trained on `rows` alone.
+
+        Raises:
+            UserError: it could not be trained.
+        """
+        try:
+            tuning.aim(params, seed, rows)
+            while not tuning.done:
+                tuning.train_epoch()
+            return self.answers(tuning)
+        except FitError as fault:
+            mend = "Another fit, or --shadow-method lora or own, may hold."
+            raise UserError(f"a model to compare with could not be trained: {fault} {mend}") from fault
+
+    def answers(self, tuning: FineTuning) -> Floats:
+        """[N, C]: of the model that is trained."""
+        return np.concatenate([tuning.log_probs("train", self.members), tuning.log_probs("test", self.others)])
+
+    def accuracy(self, answers_TNC: Sequence[Floats] | Floats) -> dict[str, float]:
+        """The share of right answers on members and on others, the mean over models."""
+        right_TN = np.stack([answers_NC.argmax(1) == self.labels_N for answers_NC in answers_TNC])
+        cut = len(self.members)
+        return {"members": float(right_TN[:, :cut].mean()), "others": float(right_TN[:, cut:].mean())}
+
+    def judged(self, scores: Scores, first: Scores | None) -> dict[str, Any]:
+        """Over everybody, and by class, attribute and cell as far as the data has them."""
+        member_N = np.arange(len(self.labels_N)) < len(self.members)
+        found = scores.judged(member_N, ~member_N, first)
+        found["groups"] = {
+            kind: [
+                {"name": name} | scores.judged(member_N & (index_N == g), ~member_N & (index_N == g), first)
+                for g, name in enumerate(names)
+            ]
+            for kind, (names, index_N) in self.groups.items()
+        }
+        return found
+
+
+def _scores(answers_NC: Floats, twins_RNC: Sequence[Floats], shadows_TNC: Floats, labels_N: Ints) -> dict[str, Scores]:
+    """What each attack says of everybody: on the model, its twins, and each shadow model beside the others."""
+    odds_TN = np.stack([log_odds(one_NC, labels_N) for one_NC in shadows_TNC])
+    empty = np.empty((0, len(labels_N)))
+    return {
+        name: Scores(
+            model_N=attack(answers_NC, labels_N, odds_TN),
+            twins_RN=np.stack([attack(twin_NC, labels_N, odds_TN) for twin_NC in twins_RNC]) if twins_RNC else empty,
+            shadows_TN=np.stack(
+                [attack(one_NC, labels_N, np.delete(odds_TN, t, axis=0)) for t, one_NC in enumerate(shadows_TNC)]
+            ),
+        )
+        for name, attack in ATTACKS.items()
+    }

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.audits import AUDITS
+from trainables.audits import AUDITS, Target
 from trainables.contracts import Law, hold
 from trainables.data.base import SPLITS, Dataset
 from trainables.finetuning import FineTuning
@@ -239,7 +239,7 @@ def is_repeatable(audit: str, tuning: FineTuning, params: Params) -> None:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights"
         tuning.save(weights)
-        one, again = (AUDITS[audit].load()(tuning, params, 0, weights) for _ in range(2))
+        one, again = (AUDITS[audit].load()(tuning, [Target(params, 0, weights)]) for _ in range(2))
     hold(json.loads(json.dumps(one, allow_nan=False)) == one, "what it gives is changed by JSON.")
     hold(one == again, "asked again it gives something else.")
 

@@ -44,6 +44,7 @@ class Samples:
         self._shift_311 = (-torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1).to(device)
         self._device = device
         self._rows_N: Tensor | None = None
+        self._joined: tuple[Samples, Samples] | None = None
 
     def part(self, rows_K: Ints) -> Samples:
         """The examples `rows_K` alone, in that order; the images are shared."""
@@ -53,6 +54,16 @@ class Samples:
         part.groups = Groups(self.groups.kind, self.groups.names, self.groups.index_N[rows_K])
         part.labels_N, part.groups_N = self.labels_N[rows], self.groups_N[rows]
         return part
+
+    def joined(self, more: Samples) -> Samples:
+        """These examples and after them those of `more`, another split of the same data; the images are shared."""
+        both = copy.copy(self)
+        both._rows_N, both._joined = None, (self, more)
+        index_N = np.concatenate([self.groups.index_N, more.groups.index_N])
+        both.groups = Groups(self.groups.kind, self.groups.names, index_N)
+        both.labels_N = torch.cat([self.labels_N, more.labels_N])
+        both.groups_N = torch.cat([self.groups_N, more.groups_N])
+        return both
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -64,11 +75,26 @@ class Samples:
 
     def take(self, index_B: Tensor | slice) -> Tensor:
         """Normalised images, `[B, 3, H, W]` float32 on the device."""
-        pixels_B3HW = self.images_N3HW[index_B if self._rows_N is None else self._rows_N[index_B]]
+        pixels_B3HW = self._pixels(index_B)
         if self._device.type == "cuda" and not pixels_B3HW.is_cuda:
             pixels_B3HW = pixels_B3HW.pin_memory()  # from pageable memory the copy would block
         pixels_B3HW = pixels_B3HW.to(self._device, non_blocking=True)
         return torch.addcmul(self._shift_311, pixels_B3HW.float(), self._scale_311)
+
+    def _pixels(self, index_B: Tensor | slice) -> Tensor:
+        """`[B, 3, H, W]`, 8-bit, where the images lie."""
+        rows_B = index_B if self._rows_N is None else self._rows_N[index_B]
+        if self._joined is None:
+            return self.images_N3HW[rows_B]
+        first, second = self._joined
+        if isinstance(rows_B, slice):
+            rows_B = torch.arange(len(first) + len(second), device=self.images_device)[rows_B]
+        early_B = rows_B < len(first)
+        pixels_B3HW = self.images_N3HW.new_empty((len(rows_B), *self.images_N3HW.shape[1:]))
+        pixels_B3HW[early_B] = first._pixels(rows_B[early_B])
+        late = (rows_B[~early_B] - len(first)).to(second.images_device)
+        pixels_B3HW[~early_B] = second._pixels(late).to(self.images_device)
+        return pixels_B3HW
 
 
 def _placed(images_N3HW: Pixels, device: torch.device) -> Tensor:
