@@ -138,7 +138,7 @@ def test_the_example_is_installed_swept_killed_and_resumed_on_two_workers_and_mi
     assert exported.returncode == 0, exported.stderr
     trials = json.loads((tmp_path / "trials.json").read_text())["trials"]
     tails = [row["params"]["tail"] for row in trials if row["params"]["method"] == "lora-tail"]
-    assert tails
+    assert len(set(tails)) == 3
     assert all(0.2 <= tail <= 0.8 for tail in tails)
     assert all(0 <= row["metrics"]["accuracy_ratio_by_attribute"] <= 1 for row in trials)
     gone = sweeper("resume", folder.name, cwd=tmp_path)
