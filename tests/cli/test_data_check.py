@@ -15,11 +15,12 @@ from PIL import Image
 from dashboards.ink.contact_sheet import THUMBNAIL, Cell, contact_sheet
 from sweeper.cli import data_check, main
 from tests.data.trees import RACELESS_FACES, VARIANTS, picture, table
-from trainables.data import contents
+from trainables.data import DATASETS, DatasetEntry, contents
 from trainables.data.base import SPLITS
 from trainables.data.datasets import layout
 from trainables.data.images import pixels
 from trainables.errors import UserError
+from trainables.table import Code
 
 
 @pytest.fixture(autouse=True)
@@ -262,3 +263,18 @@ def test_a_sheet_is_a_pdf_where_its_name_says_so(tmp_path: Path) -> None:
 def test_a_sheet_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one cell"):
         contact_sheet([], tmp_path / "s.png")
+
+
+def has_stars(root: Path) -> bool:
+    return (root / "stars").is_dir()
+
+
+def test_a_line_says_itself_which_folders_are_its_and_comes_before_a_folder_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stars").mkdir()
+    (tmp_path / "planets").mkdir()
+    assert layout.recognise(tmp_path) == "folder"
+    line = DatasetEntry("no:code", "stars", "a test", fits=Code(f"{__name__}:has_stars"))
+    monkeypatch.setitem(DATASETS._lines, "stars", line)
+    assert layout.recognise(tmp_path) == "stars"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from trainables.options import Option
-from trainables.table import Entry, Table
+from trainables.table import Code, Entry, Table
 from trainables.task import Columns, DataConfig
 
 if TYPE_CHECKING:
@@ -23,10 +23,12 @@ class DatasetEntry(Entry):
     """A dataset's loader, what it is and where it comes from.
 
     Its own `options` are settings of its `DataConfig`. Without `attribute` no example of it ever has one.
+    `fits` is a function that says of a folder whether it looks like a copy: so `data check` finds the name.
     """
 
     options: tuple[Option, ...] = ()
     attribute: bool = True
+    fits: Code | None = None
 
 
 _FILES = "trainables.data.datasets"
@@ -55,6 +57,7 @@ DATASETS = Table(
                 Option("crop_banner", bool, False, "cut the 20 lowest pixels, which name the owner"),
             ),
             attribute=False,
+            fits=Code(f"{_FILES}.aircraft:fits"),
         ),
         "csv": DatasetEntry(
             f"{_FILES}.custom:load_table",
@@ -78,6 +81,7 @@ DATASETS = Table(
                 ),
                 _EXIF,
             ),
+            fits=Code(f"{_FILES}.layout:fits_table"),
         ),
         "digits-on-scenes": DatasetEntry(
             f"{_FILES}.digits:load",
@@ -90,18 +94,26 @@ DATASETS = Table(
             "yours",
             (_EXIF,),
             attribute=False,
+            fits=Code(f"{_FILES}.layout:fits_folder"),
         ),
         "geode": DatasetEntry(
-            f"{_FILES}.geode:load", "40 objects in six regions of the world", "Ramaswamy et al. 2023"
+            f"{_FILES}.geode:load",
+            "40 objects in six regions of the world",
+            "Ramaswamy et al. 2023",
+            fits=Code(f"{_FILES}.geode:fits"),
         ),
         "utkface": DatasetEntry(
             f"{_FILES}.utkface:load",
             "faces: gender or age; the attribute is race",
             "Zhang et al. 2017",
             (Option("task", Literal["gender", "age"] | None, None, "what is learnt (none: gender)"),),
+            fits=Code(f"{_FILES}.utkface:fits"),
         ),
         "waterbirds": DatasetEntry(
-            f"{_FILES}.waterbirds:load", "birds on land and water, 95 % correlated in train", "Sagawa et al. 2020"
+            f"{_FILES}.waterbirds:load",
+            "birds on land and water, 95 % correlated in train",
+            "Sagawa et al. 2020",
+            fits=Code(f"{_FILES}.waterbirds:fits"),
         ),
     },
     place="data.name",

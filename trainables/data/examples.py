@@ -59,6 +59,11 @@ def find_file(config: DataConfig, name: str, *, folders: Sequence[str], fetch: s
     return find_root(config, folders=folders, holds=lambda root: (root / name).is_file(), lacks=lacks, fetch=fetch)
 
 
+def lies_in(root: Path, folders: Sequence[str], holds: Callable[[Path], bool]) -> bool:
+    """Whether `root`, or one of the `folders` below it that an archive unpacks to, `holds` a dataset."""
+    return any(holds(folder) for folder in candidates(root, folders))
+
+
 def candidates(root: Path, folders: Sequence[str]) -> list[Path]:
     """Where a dataset may lie: in `root`, or in a folder below it that its archive unpacks to."""
     return [root, *(root / name for name in folders)]

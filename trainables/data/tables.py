@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -45,6 +45,14 @@ def header(path: Path) -> tuple[str, ...]:
         UserError: the file cannot be read as a table in UTF-8, or has not even a header.
     """
     return tuple(next(_lines(path))[1])
+
+
+def has_columns(path: Path, names: Collection[str]) -> bool:
+    """Whether there is a table that can be read and has these columns."""
+    try:
+        return set(names) <= set(header(path))
+    except UserError:
+        return False
 
 
 def read_table(path: Path, required: Sequence[str], also: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, str]]]:

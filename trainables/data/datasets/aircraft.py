@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainables.data.base import SPLITS, Dataset
-from trainables.data.examples import Example, find_file, inside, parsed, present, splits
+from trainables.data.examples import Example, find_file, inside, lies_in, parsed, present, splits
 from trainables.data.splitting import stratified
 from trainables.errors import UserError
 from trainables.task import DataConfig
@@ -28,6 +28,11 @@ BANNER = 20  # pixels
 VALIDATION_SHARES = {"train": 0.8, "val": 0.2}
 
 _FETCH = f"Fetch fgvc-aircraft-2013b, unpack it, and set data.root to it or to its data/ folder, which holds {NAMES}."
+
+
+def fits(root: Path) -> bool:
+    """Whether `root` looks like a copy."""
+    return lies_in(root, FOLDERS, lambda folder: (folder / NAMES).is_file())
 
 
 def load(config: DataConfig) -> Dataset:

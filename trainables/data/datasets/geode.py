@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from trainables.data.base import BadRecord, Dataset
-from trainables.data.examples import Example, find_file, inside, parsed, present, splits
+from trainables.data.examples import Example, find_file, inside, lies_in, parsed, present, splits
 from trainables.data.splitting import stratified
-from trainables.data.tables import read_table
+from trainables.data.tables import has_columns, read_table
 from trainables.task import DataConfig
 
 FOLDERS = ("geode",)
@@ -47,6 +47,11 @@ def _letters(text: str) -> str:
 
 _REGION_OF = {_letters(region): region for region in REGIONS} | {"america": "Americas"}
 _REGION_OF_COUNTRY = {_letters(country): region for region, names in COUNTRIES.items() for country in names}
+
+
+def fits(root: Path) -> bool:
+    """Whether `root` looks like a copy."""
+    return lies_in(root, FOLDERS, lambda folder: has_columns(folder / TABLE, COLUMNS))
 
 
 def load(config: DataConfig) -> Dataset:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from trainables.data.datasets import aircraft, columns, custom, geode, utkface, waterbirds
-from trainables.data.examples import candidates
-from trainables.data.tables import ENDINGS, header
+from trainables.data import DATASETS
+from trainables.data.datasets import columns, custom
+from trainables.data.tables import ENDINGS, has_columns
 from trainables.errors import UserError
 from trainables.task import Columns, DataConfig
 
+GENERAL = ("csv", "folder")
+
 
 def recognise(path: Path) -> str:
-    """The name, of the DATASETS table, that fits what is at `path`: the published formats first.
+    """The name, of the DATASETS table, that fits what is at `path`: a user's own table or folder last.
 
     Raises:
         UserError: nothing is there, or nothing fits.
@@ -25,8 +27,10 @@ def recognise(path: Path) -> str:
         return "csv"
     if not root.is_dir():
         raise UserError(f"'{path}' is neither a folder nor a table ({', '.join(ENDINGS)}).")
-    for name, fits in _FITS.items():
-        if fits(root):
+    lines = DATASETS.sound
+    for name in sorted(lines, key=lambda name: name in GENERAL):  # what fits nearly anything comes last
+        fits = lines[name].fits
+        if fits is not None and fits.load()(root):
             return name
     raise UserError(f"what is in '{path}' fits no known layout. Name the dataset with --name.")
 
@@ -60,7 +64,7 @@ def configure(
 
 def _table(folder: Path) -> Path:
     """The one table of a folder, or the first of those that stand for its splits."""
-    found = [table for table in folder.glob("*.csv") if _heads(table, (Columns().image, Columns().label))]
+    found = [table for table in folder.glob("*.csv") if has_columns(table, (Columns().image, Columns().label))]
     found = sorted(found) or columns.tables(folder)
     if len(found) > 1 and len({custom.split_in(table) for table in found} - {None}) < len(found):
         raise UserError(f"'{folder}' has several tables: {', '.join(table.name for table in found)}. Name the one.")
@@ -69,27 +73,12 @@ def _table(folder: Path) -> Path:
     return found[0]
 
 
-_FITS: dict[str, Callable[[Path], bool]] = {
-    "waterbirds": lambda root: _any(
-        root, waterbirds.FOLDERS, lambda folder: _heads(folder / waterbirds.TABLE, waterbirds.COLUMNS)
-    ),
-    "geode": lambda root: _any(root, geode.FOLDERS, lambda folder: _heads(folder / geode.TABLE, geode.COLUMNS)),
-    "aircraft": lambda root: _any(root, aircraft.FOLDERS, lambda folder: (folder / aircraft.NAMES).is_file()),
-    "utkface": lambda root: _any(root, utkface.FOLDERS, lambda folder: folder.is_dir() and utkface.holds_faces(folder)),
-    "csv": lambda root: (
-        any(_heads(table, (Columns().image, Columns().label)) for table in root.glob("*.csv"))
-        or bool(columns.tables(root))
-    ),
-    "folder": lambda root: bool(custom.split_level(root)) or len(custom.folders(root)) > 1,
-}
+def fits_table(root: Path) -> bool:
+    """Whether there is a user's table of images in `root`."""
+    found = root.glob("*.csv")
+    return any(has_columns(table, (Columns().image, Columns().label)) for table in found) or bool(columns.tables(root))
 
 
-def _any(root: Path, folders: Sequence[str], holds: Callable[[Path], bool]) -> bool:
-    return any(holds(folder) for folder in candidates(root, folders))
-
-
-def _heads(table: Path, names: Collection[str]) -> bool:
-    try:
-        return set(names) <= set(header(table))
-    except UserError:
-        return False
+def fits_folder(root: Path) -> bool:
+    """Whether `root` has folders of a user's classes or splits."""
+    return bool(custom.split_level(root)) or len(custom.folders(root)) > 1

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from trainables.data.base import Dataset
 from trainables.data.contents import identical
-from trainables.data.examples import Example, conflicts, find_root, parsed, settle, splits
+from trainables.data.examples import Example, conflicts, find_root, lies_in, parsed, settle, splits
 from trainables.data.splitting import by_content
 from trainables.task import DataConfig
 
@@ -34,6 +34,11 @@ RACELESS = ("39_1_20170116174525125", "61_1_20170109142408075", "61_1_2017010915
 
 _NAME = re.compile(r"(?P<age>\d{1,3})_(?P<gender>\d)_(?P<race>\d)_(?P<time>\d+)(?P<tail> ?\.?jpg\.chip\.jpg)", re.ASCII)
 _FETCH = "Fetch the aligned and cropped faces of UTKFace, unpack them, and set data.root to their folder or its parent."
+
+
+def fits(root: Path) -> bool:
+    """Whether `root` looks like a copy."""
+    return lies_in(root, FOLDERS, lambda folder: folder.is_dir() and holds_faces(folder))
 
 
 def load(config: DataConfig) -> Dataset:

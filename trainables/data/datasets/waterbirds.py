@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from trainables.data.base import SPLITS, Dataset
-from trainables.data.examples import Example, find_file, inside, parsed, present, splits
-from trainables.data.tables import read_table
+from trainables.data.examples import Example, find_file, inside, lies_in, parsed, present, splits
+from trainables.data.tables import has_columns, read_table
 from trainables.task import DataConfig
 
 FOLDERS = ("waterbird_complete95_forest2water2", "waterbirds_v1.0")
@@ -28,6 +28,11 @@ _FETCH = (
     "Fetch waterbird_complete95_forest2water2 (group_DRO) or waterbirds_v1.0 (WILDS), unpack it, "
     f"and set data.root to that folder or to its parent; {TABLE} must be in it."
 )
+
+
+def fits(root: Path) -> bool:
+    """Whether `root` looks like a copy."""
+    return lies_in(root, FOLDERS, lambda folder: has_columns(folder / TABLE, COLUMNS))
 
 
 def load(config: DataConfig) -> Dataset:
