@@ -24,6 +24,9 @@ def register(add: Add) -> None:
     asked = add("audit", audit)
     asked.add_argument("points", metavar="NAME@POINT", nargs="+", help=f"{_POINT}; several of one sweep are compared")
     asked.add_argument(
+        "--audit", default="membership", metavar="NAME", help="another one, of a plug-in; it has no options"
+    )
+    asked.add_argument(
         "--matched", nargs=2, metavar="METHOD", help="NAME's fits of these two methods with like training losses"
     )
     asked.add_argument(
@@ -75,6 +78,12 @@ def audit(asked: argparse.Namespace) -> int:
     sweeps, points = zip(*(point.partition("@")[::2] for point in asked.points), strict=True)
     if len(set(sweeps)) > 1:
         raise UserError(f"the points are of {len(set(sweeps))} sweeps ({', '.join(asked.points)}). Use points of one.")
+    if asked.audit != "membership":
+        place, found = auditing.other(
+            folder_of(asked, sweeps[0]), [p or "knee" for p in points], asked.audit, heard=heard
+        )
+        print(json.dumps(found, indent=2) if asked.json else f"{place}: what {asked.audit} says, as JSON")
+        return 0
     if asked.matched and (len(points) > 1 or points[0]):
         raise UserError(f"--matched finds the fits itself. Use the sweep's name alone: {sweeps[0]}.")
     place, found = auditing.membership(

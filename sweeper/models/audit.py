@@ -52,24 +52,13 @@ def membership(
     Raises:
         UserError: there is no such point, its weights were not kept, or the data is not what it was trained on.
     """
-    from trainables.audits import AUDITS, Target
     from trainables.audits.shadows import check  # loads torch
-    from trainables.finetuning import FineTuning
 
     check(**options)
     results = Results.open(folder)
     pair = match(results, *matched) if matched else None
     chosen = [hand.point(results, trial) for trial in pair.trials] if pair else _chosen(results, points)
-    for point in chosen:
-        point.fit.check_weights()
-    tuning = FineTuning(results.spec.task())
-    tuning.prepare()
-    for point in chosen:
-        vouched = (point.fit.result() or {}).get("provenance", {}).get("split_hash")
-        if vouched is not None and vouched != tuning.dataset.split_hash:
-            raise UserError(f"the data is not what trial {point.trial.number} was trained on. Put it back as it was.")
-    targets = [Target(Params.from_flat(dict(point.trial.params)), point.seed, point.fit.weights) for point in chosen]
-    found = AUDITS["membership"].load()(tuning, targets, heard=heard, **options)
+    found = _asked("membership", results, chosen, heard, **options)
     for point, target in zip(chosen, found["targets"], strict=True):
         _with_intervals(target)
         loss = _training_loss(point)
@@ -85,6 +74,45 @@ def membership(
             paper.save(exposure.roc_chart(numbers), temporary)
     files.write_text(place, json.dumps(told, indent=2) + "\n")
     return place, told
+
+
+def other(
+    folder: SweepFolder, points: Sequence[str], audit: str, *, heard: Callable[[str], None] = lambda done: None
+) -> tuple[Path, dict[str, Any]]:
+    """What any line of AUDITS says of these fits, as it says it, and the file that was written.
+
+    Raises:
+        UserError: as `membership` does, or there is no such audit.
+    """
+    results = Results.open(folder)
+    chosen = _chosen(results, points)
+    fits = [{"trial": point.trial.number, "label": point.trial.label, "seed": point.seed} for point in chosen]
+    told = {"sweep": results.spec.name, "audit": audit, "fits": fits} | _asked(audit, results, chosen, heard)
+    place = folder.path / "audits" / f"{audit}-{'+'.join(f'{p.trial.number}-{p.seed}' for p in chosen)}.json"
+    place.parent.mkdir(exist_ok=True)
+    files.write_text(place, json.dumps(told, indent=2) + "\n")
+    return place, told
+
+
+def _asked(
+    audit: str, results: Results, chosen: Sequence[Point], heard: Callable[[str], None], **options: Any
+) -> dict[str, Any]:
+    """The audit's own answer, once weights and data are seen to be those of the fits."""
+    from trainables.audits import AUDITS, Target
+    from trainables.finetuning import FineTuning  # loads torch
+
+    line = AUDITS[audit]
+    for point in chosen:
+        point.fit.check_weights()
+    tuning = FineTuning(results.spec.task())
+    tuning.prepare()
+    for point in chosen:
+        vouched = (point.fit.result() or {}).get("provenance", {}).get("split_hash")
+        if vouched is not None and vouched != tuning.dataset.split_hash:
+            raise UserError(f"the data is not what trial {point.trial.number} was trained on. Put it back as it was.")
+    targets = [Target(Params.from_flat(dict(point.trial.params)), point.seed, point.fit.weights) for point in chosen]
+    found: dict[str, Any] = line.load()(tuning, targets, heard=heard, **options)
+    return found
 
 
 def match(results: Results, first: str, second: str) -> Matched:

@@ -7,9 +7,10 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,9 +33,11 @@ from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial
 from tests import finished, hostile
 from trainables import serving
+from trainables.audits import AUDITS, Target
 from trainables.data.images.transform import Transform
 from trainables.finetuning import FineTuning
 from trainables.params import Params
+from trainables.table import Entry
 from trainables.task import BackboneConfig
 
 SPEC = """
@@ -290,9 +293,28 @@ def test_an_audit_is_said_and_written_beside_the_sweep(sweep: Sweep, capsys: pyt
         assert place.with_name(f"{place.stem}-{attack}.png").stat().st_size > 3000
 
 
+def test_an_audit_of_a_package_is_run_and_written_as_it_says_it(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(AUDITS._lines, "sizes", Entry(f"{__name__}:sizes", "how many weights a fit has", "a test"))
+    assert main.main(["audit", "tiny@0", "--audit", "sizes", "--root", str(sweep.folder.path.parent)]) == 0
+    place = sweep.folder.path / "audits" / "sizes-0-2.json"
+    assert capsys.readouterr().out == f"looked\n{place}: what sizes says, as JSON\n"
+    told = json.loads(place.read_text())
+    assert told["fits"] == [{"trial": 0, "label": "lora r=4", "seed": 2}]
+    assert (told["audit"], told["files"]) == ("sizes", [1])
+
+
+def sizes(tuning: FineTuning, targets: Sequence[Target], *, heard: Callable[[str], None]) -> dict[str, Any]:
+    """An audit as a package would have it."""
+    heard("looked")
+    return {"files": [len(list(target.weights.glob("*.safetensors"))) for target in targets]}
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["tiny@0", "--audit", "membrship"], "audit 'membrship' is unknown. Did you mean 'membership'?"),
         (
             ["tiny@0", "--protocol", "papers"],
             "--protocol 'papers' is unknown. Did you mean 'paper'? Known: code, paper.",
