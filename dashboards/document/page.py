@@ -35,7 +35,8 @@ details summary {{ cursor: pointer; color: var(--muted) }}
 details.section > summary {{ font-size: 1.2rem; font-weight: 700; color: var(--ink); margin: 2.2rem 0 .4rem;
                              border-bottom: 1px solid var(--grid); padding-bottom: .2rem }}
 .figure {{ margin: .6rem 0 }}
-@media print {{ details {{ display: none }} body {{ max-width: none }} .figure, tr {{ break-inside: avoid }} }}
+@media print {{ details:not([open]) {{ display: none }} body {{ max-width: none }}
+                .figure, tr {{ break-inside: avoid }} }}
 </style></head><body>
 <h1>{title}</h1>
 {body}

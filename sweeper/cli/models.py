@@ -96,6 +96,9 @@ def audit(asked: argparse.Namespace) -> int:
         shadow_method=asked.shadow_method,
         twins=asked.twins,
     )
-    lines = [*auditing.sentences(found), f"{place}: by class, attribute and cell; the curves: {place.stem}-ATTACK.png"]
+    lines = [
+        *auditing.sentences(found),
+        f"{place}: by class, attribute and cell; the curves: {place.stem}-ATTACK.png, .pdf",
+    ]
     print(json.dumps(found, indent=2) if asked.json else "\n".join(lines))
     return 0

@@ -70,8 +70,9 @@ def membership(
     for attack in found["targets"][0]["attacks"]:
         attacks = {name: target["attacks"][attack] for name, target in zip(names(told), found["targets"], strict=True)}
         numbers = exposure.roc_numbers(attack, attacks, kind_of(told))
-        with files.whole(place.with_name(f"{place.stem}-{attack}.png")) as temporary:
-            paper.save(exposure.roc_chart(numbers), temporary)
+        for suffix in (".png", ".pdf"):
+            with files.whole(place.with_name(f"{place.stem}-{attack}{suffix}")) as temporary:
+                paper.save(exposure.roc_chart(numbers), temporary)
     files.write_text(place, json.dumps(told, indent=2) + "\n")
     return place, told
 

@@ -156,7 +156,7 @@ def _examples(asked: Asked) -> Made:
 def _audits(attack: str, asked: Asked) -> Made:
     made = Made()
     for name, results in _sweeps(asked):
-        found = sorted((results.folder.path / "audits").glob(f"membership-*-{attack}.png"))
+        found = sorted((results.folder.path / "audits").glob(f"membership-*-{attack}.p*"))
         made.copies += found
         if not found:
             methods = {trial.params.get("method") for trial in results.trials}

@@ -291,6 +291,7 @@ def test_an_audit_is_said_and_written_beside_the_sweep(sweep: Sweep, capsys: pyt
     assert low < lead["value"] < high
     for attack in ("loss", "lira", "lira-two-sided"):
         assert place.with_name(f"{place.stem}-{attack}.png").stat().st_size > 3000
+        assert place.with_name(f"{place.stem}-{attack}.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_an_audit_of_a_package_is_run_and_written_as_it_says_it(
