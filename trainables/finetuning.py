@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from trainables import adapters, backbones, data
 from trainables.arrays import Floats, Ints
-from trainables.backbones import Backbone
+from trainables.backbones import Backbone, weights
+from trainables.data import report
 from trainables.data.base import Dataset
 from trainables.data.images.cache import Images
 from trainables.data.images.transform import Transform
@@ -68,7 +69,9 @@ class FineTuning:
             raise UserError(f"groups is '{self.task.groups}': {error}") from None
         classes = dataset.classes
         self._backbone = backbones.load(self.task.backbone, classes=len(classes), class_names=classes)
+        self._backbone_digest = weights.digest(self._backbone.model, self._backbone.heads)
         self._backbone.model.to(self.runtime.device)
+        self._files = report.file_digests(dataset)
         transform = Transform(**self._backbone.transform())
         self._images = Images(dataset, transform, self.task.data, workers=self.runtime.threads or 1)
         self._data = self._images.dataset  # without the records whose image cannot be read
@@ -178,6 +181,10 @@ class FineTuning:
         """The model of the fit, wrapped."""
         return self._fit.model
 
+    def changed_files(self, manifest: Path) -> str:
+        """Which files of the data are others than the manifest of another look at it says, in a few words."""
+        return report.changed_files(self._files, manifest)
+
     def log_probs(self, split: str, rows: Ints) -> Floats:
         """Log-probabilities of the classes for these examples of a split, `[K, C]`."""
         return self._fit.log_probs(self._split(split).part(rows))
@@ -219,9 +226,11 @@ class FineTuning:
             **self._identity,
             "method": self._fit.params.method,
             "dataset": self._data.name,
+            "data_digest": report.data_digest(self._files),
             "content_hash": dict(self._content),
             "backbone": self._backbone.name,
             "backbone_source": self._backbone.source,
+            "backbone_digest": self._backbone_digest,
             "trainable_parameters": trainable,
             "total_parameters": total,
             "adapted_attention_blocks": f"{adapted} of {blocks}",

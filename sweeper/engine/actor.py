@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from sweeper import running_code
-from sweeper.engine.order import Node, Order
+from sweeper.engine.order import Node, Order, unlike
 from sweeper.engine.watchdog import Watchdog
 from sweeper.errors import Corrupt, Paused, of_storage
+from sweeper.results.provenance import MANIFEST
 from sweeper.spec import loading
 from sweeper.state import migrations
 from sweeper.state.mirror import SHOWN_S
@@ -154,11 +155,12 @@ class FitActor(tune.Trainable):
         from trainables.training import checkpoint
 
         tuning.aim(Params.from_flat(dict(self._order.params)), self._order.seed)
-        before = self._order.split_hash  # if an image was lost or mended since, trials could not be compared
-        if before is not None and before != (now := tuning.provenance()["split_hash"]):
+        if differing := unlike(self._order.same, tuning.provenance()):
+            files = tuning.changed_files(self._sweep.path / MANIFEST)
             raise Corrupt(
-                f"the data is not what the trials before were trained on (its split hash is {now}, it was {before}): "
-                "a file was lost, damaged or mended since. Put it back, then resume; or begin another sweep."
+                f"on {socket.gethostname()} it is not what the sweep's other fits were trained on: "
+                f"{'; '.join(differing)}.{f' Files: {files}.' * bool(files)} Put back what was there, and give all "
+                "machines the same files, then resume; or begin another sweep."
             )
         payload = self._fit.newest_checkpoint()
         if payload is not None:

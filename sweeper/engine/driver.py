@@ -7,7 +7,7 @@ Write order: ask -> launch -> checkpoint -> result -> tell -> record.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -123,7 +123,7 @@ def _attempt(
         with Interrupts().caught() as interrupts, prepared as (execute, described):
             if begin and (undefined := described.get("undefined")):
                 raise UserError("\n".join(undefined))
-            study = _open_study(spec, folder, url, lease, described["dataset"]["split_hash"], begin=begin)
+            study = _open_study(spec, folder, url, lease, described["dataset"], begin=begin)
             if not begin:
                 notes = [*notes, _cost(spec, folder, study)]
             attempt = Attempt(spec, folder, study, listener, interrupts)
@@ -133,9 +133,11 @@ def _attempt(
         lease.release()
 
 
-def _open_study(spec: SweepSpec, folder: SweepFolder, url: str, lease: Lease, split_hash: str, *, begin: bool) -> Study:
+def _open_study(
+    spec: SweepSpec, folder: SweepFolder, url: str, lease: Lease, data: Mapping[str, Any], *, begin: bool
+) -> Study:
     """The sweep's study, created if the first run died before it could. Refused if spec or data differ."""
-    identity = spec.identity() | {"split_hash": split_hash}
+    identity = spec.identity() | {key: data[key] for key in ("split_hash", "data_digest")}
     try:
         study = Study(spec, url, guard=lease.check, vouch=lease.vouch)
     except NoSuchSweep:
@@ -147,12 +149,13 @@ def _open_study(spec: SweepSpec, folder: SweepFolder, url: str, lease: Lease, sp
         return Study(spec, url, create=True, identity=identity, guard=lease.check, vouch=lease.vouch)
     if begin:
         raise UserError(f"the database already has a study '{spec.name}', of another folder. Choose another name.")
+    study.note_identity({"data_digest": identity["data_digest"]})
     differences = loading.difference(loading.completed(study.identity), identity)
     if differences:
         raise UserError(
             f"'{spec.name}' has changed since it began, so that new trials could not be compared with old ones:\n  "
             + "\n  ".join(differences)
-            + "\nUndo the change (split_hash: of the data), or begin a sweep with a new name."
+            + "\nUndo the change (split_hash, data_digest: of the data), or begin a sweep with a new name."
         )
     study.sign()
     return study

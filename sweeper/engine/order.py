@@ -6,20 +6,34 @@ Actors and the queue share only this module. It imports nothing heavy: a worker 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from sweeper.state.sweep_folder import SweepFolder
 
 Kind = Literal["fit", "held-out"]
+SHARED = {  # of a fit's provenance: what all fits of a sweep have in common, or they could not be compared
+    "split_hash": "who of the data is in which split",
+    "data_digest": "the bytes of the data's files",
+    "backbone_digest": "the backbone's weights",
+}
+
+
+def unlike(same: Mapping[str, str], provenance: Mapping[str, Any]) -> list[str]:
+    """What of `SHARED` is other than `same` says, a phrase each. What an older release did not note is not compared."""
+    return [
+        f"{what} ({key} {provenance[key]}, elsewhere {same[key]})"
+        for key, what in SHARED.items()
+        if key in same and provenance.get(key) not in (None, same[key])
+    ]
 
 
 @dataclass(frozen=True)
 class Order:
     """One piece of work for an actor: train a fit, or measure a trained one on the held-out split.
 
-    `split_hash` identifies the data that earlier fits of the sweep were trained on; None before the first one.
+    `same` says of `SHARED` what it is in the sweep's other fits, as far as that is known.
     The fit reports after each epoch in `rungs`, where it is compared with others.
     """
 
@@ -27,7 +41,7 @@ class Order:
     seed: int
     params: Mapping[str, Any]
     kind: Kind = "fit"
-    split_hash: str | None = None
+    same: Mapping[str, str] = field(default_factory=dict)
     rungs: tuple[int, ...] = ()
 
     @property

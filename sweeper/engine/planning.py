@@ -32,6 +32,7 @@ class Plan:
     epoch_s: Mapping[str, float]
     prepare_s: float
     stops_early: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def fits(self) -> int:
@@ -60,6 +61,7 @@ class Plan:
             f"{self.device}: {self.waves} waves\n"
             f"one epoch, measured here: {epochs}; about {self.epochs:g} epochs a fit\n"
             f"{bound} {duration(self.total_s)} in all, and {self.prepare_s:.0f} s to prepare each worker once"
+            + "".join(f"\nnote: {note}" for note in self.notes)
         )
 
 
@@ -68,6 +70,7 @@ def plan(spec: SweepSpec) -> Plan:
     with machines.ready(spec.resources) as slots:
         pass  # the epochs below are measured without Ray
     began = time.perf_counter()
+    from trainables.data.report import leak_note
     from trainables.finetuning import FineTuning
 
     tuning = FineTuning(spec.task(), device=slots.device, threads=slots.threads)
@@ -86,6 +89,7 @@ def plan(spec: SweepSpec) -> Plan:
         epoch_s={method: _epoch_s(tuning, spec, method) for method in methods},
         prepare_s=prepare_s,
         stops_early=spec.search.stopping is not None,
+        notes=tuple(filter(None, [leak_note(tuning.dataset)])),
     )
 
 

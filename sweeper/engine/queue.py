@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sweeper.engine.order import Kind, Order
+from sweeper.engine.order import SHARED, Kind, Order, unlike
 from sweeper.errors import Corrupt
 from sweeper.front import recommend
 from sweeper.front.halving import Halving
@@ -69,7 +69,7 @@ class FitQueue:
         self._pruned: set[tuple[Kind, int, int]] = set()
         self._retries: Counter[tuple[Kind, int, int, bool]] = Counter()  # the bool: its worker died
         self._held_out_ordered = False
-        self._split_hash: str | None = None
+        self._same: dict[str, str] = {}
         # Trials of this attempt only: whoever resumes has seen the earlier failures.
         self._failures_in_a_row = self._failures = self._ended = 0
         self.orders_done = 0
@@ -81,7 +81,7 @@ class FitQueue:
 
     def begin(self) -> None:
         """Take up the trials that earlier attempts left open. One whose fits all have results ends here."""
-        self._split_hash = self._known_split_hash()
+        self._same = self._known()
         for proposal in self._study.open_proposals():
             self._take_up(proposal)
 
@@ -92,7 +92,7 @@ class FitQueue:
         while not self.stopped:
             if not self._orders and not self._refill():
                 return None
-            order = replace(self._orders.popleft(), split_hash=self._split_hash)
+            order = replace(self._orders.popleft(), same=dict(self._same))
             if not self._was_to_be_pruned(order):
                 self._out.add(order.key)
                 return order
@@ -226,9 +226,18 @@ class FitQueue:
 
     def _gather(self, trial: _Open, seed: int, result: dict[str, Any]) -> None:
         """A fit of an open trial has a result. The trial ends with the last result, or the first without numbers."""
+        made = result.get("provenance", {})
+        if differing := unlike(self._same, made):
+            fit = self._folder.fit(trial.proposal.number, seed).path
+            self.to_mend = self.to_mend or (
+                f"{fit} was trained on something else than the sweep's other fits: {'; '.join(differing)}. Give all "
+                "machines the same files, delete that fit's folder, then resume."
+            )
+            self.stop()
+            return
+        self._same = {**_shared(made), **self._same}
         trial.results[seed] = result
         trial.missing.discard(seed)
-        self._split_hash = self._split_hash or _split_hash(result)
         if error := result.get("error"):
             self._close(trial, failed=f"seed {seed}: {error['reason']}: {error['message']}")
         elif epoch := result.get("stopped"):
@@ -284,19 +293,21 @@ class FitQueue:
         self._folder.share(order.number, order.seed)
         return result
 
-    # --- the data
+    # --- what all fits share
 
-    def _known_split_hash(self) -> str | None:
-        """Of the data that the sweep's complete trials were trained on."""
+    def _known(self) -> dict[str, str]:
+        """As the study began, and as the sweep's complete trials were trained."""
+        same = _shared(self._study.identity)
+        same.pop("split_hash", None)  # the study's is of all records, the fits' of those whose image can be read
         for trial in self._study.trials():
             if trial.state is State.COMPLETE:
                 with contextlib.suppress(Corrupt):  # the next trial has it too
                     result = self._folder.fit(trial.number, self._seeds[0]).result()
-                    if result is not None:
-                        return _split_hash(result)
-        return None
+                    same = {**_shared((result or {}).get("provenance", {})), **same}
+            if same.keys() == SHARED.keys():
+                break
+        return same
 
 
-def _split_hash(result: Mapping[str, Any]) -> str | None:
-    split_hash = result.get("provenance", {}).get("split_hash")
-    return None if split_hash is None else str(split_hash)
+def _shared(made: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(made[key]) for key in SHARED if made.get(key) is not None}

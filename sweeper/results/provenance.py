@@ -19,32 +19,46 @@ from sweeper.state.atomic import read_json, write_json
 from trainables.metrics import METRICS
 
 PACKAGES = ("sweeper", "torch", "timm", "open_clip_torch", "peft", "ray", "optuna", "mlflow")
+MANIFEST = "manifest.csv"
 _KEPT = "provenance.json"
 
 
 def describe(spec: SweepSpec, folder: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
     """The data on this machine (built if it is embedded), the code that runs, the packages' versions.
 
-    It is kept in the sweep's folder. There `manifest.csv` says which example is in which split, so that the split can
-    be checked and used elsewhere. `undefined` has a sentence for each metric that the data cannot define, and
-    `code_changes` one for each attempt that went on with other code: `changes` are this one's.
+    It is kept in the sweep's folder. There `manifest.csv` says which example is in which split, and the hash of its
+    file, so that the split can be checked and used elsewhere. `undefined` has a sentence for each metric that the data
+    cannot define, and `code_changes` one for each attempt that went on with other code: `changes` are this one's.
+
+    Raises:
+        UserError: the data is not there, or its files are not those of the last attempt.
     """
     from trainables import data
     from trainables.data import report
 
-    dataset, table = data.load(spec.data), folder / "manifest.csv"
+    dataset, table, last = data.load(spec.data), folder / MANIFEST, noted(folder).get("dataset", {})
+    files = report.file_digests(dataset)
+    digest = report.data_digest(files)
+    if digest != last.get("data_digest", digest):
+        names = report.changed_files(files, table)
+        raise UserError(
+            f"the data of '{spec.name}' has changed under it, so that new trials could not be compared with old ones"
+            f"{': ' * bool(names)}{names}. Put it back, or begin a sweep with a new name."
+        )
     before = table.read_bytes() if table.exists() else None
-    report.manifest(dataset, table)
-    changed = before is not None and before != table.read_bytes()
+    report.manifest(dataset, table, contents=True)
+    changed = before is not None and "data_digest" in last and before != table.read_bytes()
+    leak = report.leak_note(dataset)
     packages, commit = plugins.used(spec), _commit()
     note = {
-        "dataset": report.describe(dataset),
+        "dataset": report.describe(dataset) | {"data_digest": digest},
         "undefined": on_data.undefined(spec, dataset),
         "notes": [
             report.tell(dataset),
             *[f"{table} was not as it was written; it is written again."] * changed,
             *plugins.changed(noted(folder).get("plugins"), packages),
             *(f"{fault} It is not measured." for fault in METRICS.broken.values()),
+            *[leak] * bool(leak),
         ],
         "commit": commit,
         "plugins": [vars(plugin) for plugin in packages],

@@ -34,14 +34,15 @@ def check(spec: SweepSpec) -> str:
     if (text := _remembered(memory)) is not None:
         return text
     from trainables import data
-    from trainables.data.report import tell
+    from trainables.data.report import leak_note, tell
 
     began = time.time_ns()
     try:
         dataset = data.load(spec.data)
     except DataAway as away:
         return f"Its data was not looked at: {away}"
-    text = tell(dataset)
+    leak = leak_note(dataset)
+    text = "\n".join([tell(dataset), *[f"  note: {leak}"] * bool(leak)])
     if sentences := undefined(spec, dataset):
         raise UserError("\n".join([*sentences, text]))
     stamps = {name: _stamp(name) for name in _files(spec, dataset)}

@@ -108,6 +108,10 @@ class Study:
         self._signed = migrations.migrated(self._spec.name, rows.bare(born))
         return study
 
+    def note_identity(self, later: Mapping[str, Any]) -> None:
+        """Add to the identity what it lacks, since an older release did not note it; `sign` writes it down."""
+        self._signed = {**self._signed, "identity": {**later, **self._signed["identity"]}}
+
     def sign(self) -> None:
         """Write down that the study is in today's schema; for whoever drives the sweep."""
         if self._study.user_attrs.get("sweeper") != (signature := rows.sealed(self._signed)):

@@ -15,7 +15,7 @@ from sweeper.engine.tune import RayLost, RayWatch
 
 def test_an_order_and_its_node_are_frozen_and_travel_unchanged() -> None:
     node = Node(Path("/sweeps/birds"), 7, "s3://bucket/sweeps", "cuda", threads=1, cpus=1.0, gpus=0.5)
-    order = Order(3, 1, {"rank": 4}, split_hash="abc", rungs=(2, 6))
+    order = Order(3, 1, {"rank": 4}, same={"split_hash": "abc"}, rungs=(2, 6))
     made = config(node, order)
     assert copy.deepcopy(made) == {"node": node, "order": order}
     with pytest.raises(dataclasses.FrozenInstanceError):

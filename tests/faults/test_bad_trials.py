@@ -154,10 +154,10 @@ def birds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepFolder:
     return folder
 
 
-def fit(folder: SweepFolder, number: int, split_hash: str | None = None) -> dict[str, Any]:
+def fit(folder: SweepFolder, number: int, **same: str) -> dict[str, Any]:
     """One fit of one epoch, by an actor of its own; its last report."""
     params = {"method": "lora", "rank": 4, "learning_rate": 1e-3, "epochs": 1}
-    actor = FitActor(config(tiny.node(folder), Order(number, 0, params, split_hash=split_hash)))
+    actor = FitActor(config(tiny.node(folder), Order(number, 0, params, same=dict(same))))
     report = {"done": False}
     while not report["done"]:
         report = actor.step()
@@ -178,5 +178,5 @@ def test_bad_images_are_left_out_of_all_fits_and_one_that_breaks_later_pauses_th
     assert hashes != {whole}, "what is left out is in the hash"
     images[3].write_bytes(b"no image")
     report = fit(birds, 2, split_hash=hashes.pop())
-    assert "the data is not what the trials before were trained on" in report["to_mend"]
+    assert "is not what the sweep's other fits were trained on: who of the data is in which split" in report["to_mend"]
     assert birds.fit(2, 0).result() is None

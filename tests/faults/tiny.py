@@ -38,7 +38,7 @@ from trainables.metrics import Evaluation
 from trainables.params import Params
 
 NAME, SEEDS = "tiny", (0, 1)
-DATA = {"name": "tiny", "split_hash": "tiny", "root": "nowhere", "splits": {"val": {"n": 1}}}
+DATA = {"name": "tiny", "split_hash": "tiny", "data_digest": "tiny", "root": "nowhere", "splits": {"val": {"n": 1}}}
 SPEC = """
 name: tiny
 storage: {{root: {root}}}

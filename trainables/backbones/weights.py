@@ -5,6 +5,7 @@ A fit must not wait for a network: weights come from a file, or from a hub cache
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -97,6 +98,16 @@ def fixed_draw(seed: int = 0) -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(before)
+
+
+def digest(model: nn.Module, heads: Sequence[str]) -> str:
+    """16 hex digits over every tensor but the heads': the same weights have the same, whatever file they came from."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if not within(name, heads):
+            found.update(f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1e".encode())
+            found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()[:16]
 
 
 def origin(path: Path | None, repository: str | None, weights: str) -> str:

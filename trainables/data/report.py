@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,39 @@ def manifest(dataset: Dataset, path: Path, *, contents: bool = False) -> None:
     table.writerows(_rows(dataset, contents))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text.getvalue())
+
+
+def file_digests(dataset: Dataset) -> dict[str, str]:
+    """Of each example's id the hash of its file's bytes, "" where there is no file."""
+    names = [name for split in SPLITS for name in dataset.ids(split)]
+    paths = [path for split in SPLITS for path in dataset.splits[split].paths]
+    return {name: found or "" for name, found in zip(names, digests(dataset.root, paths), strict=True)}
+
+
+def data_digest(files: Mapping[str, str]) -> str:
+    """16 hex digits over the files of `file_digests`: while it is the same, all images are, wherever they lie."""
+    text = "\x1e".join(f"{name}\x1f{files[name]}" for name in sorted(files))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def changed_files(files: Mapping[str, str], table: Path) -> str:
+    """Which of the files are others than a `manifest` with contents says, in a few words; "" where none are.
+
+    So it is, too, where there is no such table that could say it.
+    """
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            before = {row["id"]: row["sha256"] for row in csv.DictReader(file) if row["sha256"]}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError):
+        return ""
+    if not before:
+        return ""
+    kinds = {
+        "other bytes": [name for name in sorted(files.keys() & before.keys()) if files[name] != before[name]],
+        "gone": sorted(before.keys() - files.keys()),
+        "new": sorted(files.keys() - before.keys()),
+    }
+    return "; ".join(f"{what}: {len(names):,} ({', '.join(few(names))})" for what, names in kinds.items() if names)
 
 
 def leaks(dataset: Dataset, hashes: Sequence[str | None]) -> list[str]:
