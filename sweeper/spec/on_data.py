@@ -107,7 +107,7 @@ def _stamp(name: str) -> tuple[int, int] | None:
 def _files(spec: SweepSpec, dataset: Dataset) -> set[str]:
     """All that the look was at: images, tables, and the folders they lie in, whose time tells a newcomer."""
     images = [path for split in dataset.splits.values() for path in split.paths]
-    root, partition = spec.data.root, spec.data.partition
+    root, partition = spec.data.root, getattr(spec.data, "partition", None)  # an option of tables
     if root is not None and root.is_file():
         tops = [root, *([root.parent / partition] if partition else [])]
     else:

@@ -6,13 +6,17 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.data.trees import home, ids, picture, table, told
 from trainables import data
 from trainables.data.base import SPLITS, Dataset
+from trainables.data.images.cache import decoded
+from trainables.data.images.transform import Transform
 from trainables.data.report import manifest
 from trainables.errors import UserError
 from trainables.task import Columns, DataConfig
@@ -242,3 +246,23 @@ def test_any_part_of_the_rows_falls_as_the_whole_does(photos: Path, kept: set[in
     rarest = [i for i, (name, _) in enumerate(pairs) if whole[name] != "train"]  # so that no split is empty
     part = home(load(table(photos / "part.csv", ("image", "label"), [pairs[i] for i in {*kept, *rarest}])))
     assert part == {pairs[i][0]: whole[pairs[i][0]] for i in {*kept, *rarest}}
+
+
+@pytest.mark.parametrize(("settings", "turned"), [({}, True), ({"exif": "apply"}, True), ({"exif": "ignore"}, False)])
+def test_a_users_photos_are_turned_upright_unless_they_are_not_to_be(
+    tmp_path: Path, settings: dict[str, str], turned: bool
+) -> None:
+    """Of a table and of a folder alike; the light upper half is stored below."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    rows = [(f"{split}/{label}/0.png", label, split) for split in SPLITS for label in ANIMALS]
+    for i, (name, *_) in enumerate(rows):
+        stored = np.zeros((8, 8, 3), np.uint8)
+        stored[4:] = 200 + i
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.fromarray(stored).save(tmp_path / name, exif=exif.tobytes())
+    table(tmp_path / "mine.csv", ("image", "label", "split"), rows)
+    for root in (tmp_path, tmp_path / "mine.csv"):
+        shown = decoded(load(root, **settings), "train", Transform(size=8)).images_NCHW
+        assert bool((shown[:, :, :4] >= 200).all()) is turned
+        assert bool((shown[:, :, 4:] >= 200).all()) is not turned

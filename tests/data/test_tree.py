@@ -156,7 +156,7 @@ def test_a_class_without_an_image_is_an_error_and_not_a_smaller_task(mine: Path)
 def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(
     mine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listed = Path.iterdir
+    listed = os.scandir
 
     def refused(folder: Path) -> object:
         if folder.name == "deep":
@@ -164,6 +164,6 @@ def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(
         return listed(folder)
 
     (mine / "cat/deep").mkdir()
-    monkeypatch.setattr(Path, "iterdir", refused)
+    monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(UserError, match=r"cat/deep cannot be read: Permission denied"):
         load(mine)

@@ -29,6 +29,7 @@ from trainables.task import cache_root
 NO_FILE = "no such file"
 _VERSION = 1  # of what a look says of a file; another one looks at all files again
 _WORKERS = 8  # hides the latency of a network disk
+_AT_ONCE = 32  # files that one thread takes: each by itself would cost more than a file that is known
 _SETTLED_NS = 2_000_000_000  # a file younger than the coarsest clock of a disk may change and keep its time
 
 _Entry = list[Any]  # size, time of the content and of the file in ns, then what was read
@@ -123,8 +124,9 @@ def _read(memory: str, paths: Sequence[Path], read: Callable[[BufferedReader], l
     place = cache_root() / "contents" / f"{memory}.json"
     known = _remembered(place)
     settled = time.time_ns() - _SETTLED_NS
+    parts = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
     with ThreadPoolExecutor(_WORKERS) as pool:
-        entries = list(pool.map(partial(_entry, known, read), paths))
+        entries = [entry for part in pool.map(partial(_entries, known, read), parts) for entry in part]
     fresh = {str(path): entry for path, entry in zip(paths, entries, strict=True) if entry is not None}
     kept = {name: entry for name, entry in fresh.items() if max(entry[1:3]) < settled}
     if any(known.get(name) is not entry for name, entry in kept.items()):
@@ -132,6 +134,12 @@ def _read(memory: str, paths: Sequence[Path], read: Callable[[BufferedReader], l
             place.parent.mkdir(parents=True, exist_ok=True)
             write_text(place, json.dumps(known | kept))
     return [entry and entry[3:] for entry in entries]
+
+
+def _entries(
+    known: dict[str, _Entry], read: Callable[[BufferedReader], list[Any]], paths: Sequence[Path]
+) -> list[_Entry | None]:
+    return [_entry(known, read, path) for path in paths]
 
 
 def _entry(known: dict[str, _Entry], read: Callable[[BufferedReader], list[Any]], path: Path) -> _Entry | None:

@@ -28,7 +28,7 @@ class Tree:
 
     def folders(self, top: Path) -> list[Path]:
         """Those in `top`, by name, that are not hidden and do not lead out or back."""
-        return [path for path in _listed(top) if path.is_dir() and self._usable(path)]
+        return [Path(entry) for entry in _listed(top) if _is_folder(entry) and self._usable(entry)]
 
     def images(self, top: Path, *, deep: bool = True) -> Iterator[Path]:
         """The images in `top`, and, if `deep`, in the folders below it, each real folder once."""
@@ -47,42 +47,44 @@ class Tree:
 
     def _images(self, here: Path, top: Path, *, deep: bool, followed: set[Path]) -> Iterator[Path]:
         inner = []
-        for path in _listed(here):
-            if path.is_dir():
-                inner += [path] * deep
-            elif self._usable(path, top):
+        for entry in _listed(here):
+            if _is_folder(entry):
+                inner += [entry] * deep
+            elif self._usable(entry, top):
+                path = Path(entry)
                 if path.suffix.lower() in pixels.endings():
                     yield path
                 else:
                     self._unread[path.suffix.lower() or "without an ending"].append(self._name(path))
-        for path in sorted(inner, key=lambda path: (path.is_symlink(), path)):
-            if self._usable(path, top, followed):
-                followed.add(_real(path))
-                yield from self._images(path, top, deep=deep, followed=followed)
+        for entry in sorted(inner, key=lambda entry: (entry.is_symlink(), entry.name)):
+            if self._usable(entry, top, followed):
+                followed.add(_real(entry.path))
+                yield from self._images(Path(entry), top, deep=deep, followed=followed)
 
-    def _usable(self, path: Path, top: Path | None = None, followed: Collection[Path] = ()) -> bool:
+    def _usable(self, entry: os.DirEntry[str], top: Path | None = None, followed: Collection[Path] = ()) -> bool:
         """Whether it is a file or folder to use; what it is otherwise is noted. All below `top` is used anyhow."""
-        name = self._name(path)
         problem = None
-        if path.name.startswith("."):
-            self._hidden.append(name)
+        if entry.name.startswith("."):
+            self._hidden.append(self._name(Path(entry)))
             return False
-        if not _is_text(str(path)):
+        if not _is_text(entry.path):
             problem = "its name is not text in UTF-8: give it another"
-        elif path.is_symlink():
-            target = _real(path)
-            back = _real(path.parent).is_relative_to(target) or (top is not None and target.is_relative_to(top))
+        elif entry.is_symlink():
+            target = _real(entry.path)
+            back = _real(os.path.dirname(entry.path)).is_relative_to(target) or (
+                top is not None and target.is_relative_to(top)
+            )
             if not target.exists():
                 problem = f"is a link to nothing: {target}"
             elif not target.is_relative_to(self.root):
                 problem = f"is a link out of the folder, to {target}: put that into the folder, or a copy"
             elif back or target in followed:
-                self._looped.append(name)
+                self._looped.append(self._name(Path(entry)))
                 return False
-        elif not (path.is_dir() or path.is_file()):
+        elif not (entry.is_dir() or entry.is_file()):
             problem = "is neither a file nor a folder"
         if problem:
-            self.bad.append(BadRecord(name, problem))
+            self.bad.append(BadRecord(self._name(Path(entry)), problem))
         return problem is None
 
     def _name(self, path: Path) -> str:
@@ -90,14 +92,20 @@ class Tree:
         return name if _is_text(name) else ascii(name)
 
 
-def _listed(folder: Path) -> list[Path]:
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        return sorted(folder.iterdir())
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error.strerror}. Mend that and start again.") from error
 
 
-def _real(path: Path) -> Path:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Or a link to one; a link in a circle is none, where `entry.is_dir` raises."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _real(path: str | Path) -> Path:
     return Path(os.path.realpath(path))  # Path.resolve raises on links that lead to each other
 
 
