@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +186,8 @@ def test_a_machine_with_other_images_trains_nothing_and_names_them(
     """The driver has looked at its own copy; the worker's is another one."""
     described = provenance.describe
 
-    def then_changed(spec: SweepSpec, folder: Path) -> dict[str, Any]:
-        note = described(spec, folder)
+    def then_changed(spec: SweepSpec, folder: Path, changes: Sequence[str]) -> dict[str, Any]:
+        note = described(spec, folder, changes)
         replace(images / "train/dog/1.png")
         return note
 

@@ -252,7 +252,9 @@ def test_no_flipped_bit_of_the_spec_is_taken_for_another_question(half: Path) ->
             continue
         differences = loading.difference(asked.identity(), found.identity())  # these a resume shows and refuses
         free = {"resources", "storage", "search"}  # what may change between two attempts
-        changed = {key for key in asked.model_dump() if asked.model_dump()[key] != found.model_dump()[key]}
+        was, now = asked.model_dump(), found.model_dump()
+        now["data"]["root"] = was["data"]["root"]  # the digest of the data says whether it is the same elsewhere
+        changed = {key for key in was if was[key] != now[key]}
         assert differences or changed <= free
     assert seen > 20
 
