@@ -33,9 +33,9 @@ class FitError(Exception):
         return type(self), (self.reason, str(self))
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` most likely meant, or None where nothing is close."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+def nearest(name: str, known: Iterable[str], least: float = 0.6) -> str | None:
+    """The known name that `name` most likely meant, or None where nothing is close; `least` of 1 is the same name."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=least)), None)
 
 
 def hint(name: str, known: Iterable[str]) -> str:

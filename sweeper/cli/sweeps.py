@@ -48,11 +48,14 @@ def validate(asked: argparse.Namespace) -> int:
 
 
 def plan(asked: argparse.Namespace) -> int:
-    """Show what a spec would do here, timed by a real epoch."""
+    """Show what a spec would do here, timed by a real epoch, and what is in its data."""
     from sweeper.engine import planning
+    from sweeper.spec import on_data
 
-    made = planning.plan(spec_of(asked))
-    print(json.dumps(made.to_json(), indent=2) if asked.json else made)
+    spec = spec_of(asked)
+    seen = on_data.check(spec)
+    made = planning.plan(spec)
+    print(json.dumps(made.to_json(), indent=2) if asked.json else f"{made}\n{seen}")
     return 0
 
 

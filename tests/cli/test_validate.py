@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.cli import main
+from sweeper.engine import planning
 from tests.data.trees import picture, table
 from trainables import data
 from trainables.data.base import SPLITS
@@ -127,6 +128,18 @@ def test_what_is_refused_is_looked_at_again(tmp_path: Path, capsys) -> None:
     words = spec(tmp_path, [*rows(), ["img/none.png", "cat", "in", "train"]])
     assert [main.main(words), main.main(words)] == [2, 2]
     assert capsys.readouterr().err.count("no such file: img/none.png") == 2
+
+
+def test_plan_says_the_same_before_it_spends_time_on_an_epoch(tmp_path: Path, capsys, monkeypatch) -> None:
+    timed = []
+    monkeypatch.setattr(planning, "plan", lambda spec: timed.append(spec.name) or "one epoch: 2 s")
+    words = ["plan", *spec(tmp_path, rows())[1:]]
+    assert main.main(words) == 0
+    assert capsys.readouterr().out.startswith("one epoch: 2 s\ncsv: 2 classes")
+    table(tmp_path / "t.csv", ("image", "label", "attribute", "split"), [row for row in rows() if row[1] == "cat"])
+    assert main.main(words) == 2
+    assert "there is only 1 class in it" in capsys.readouterr().err
+    assert timed == ["x"]
 
 
 def test_data_of_another_machine_is_no_reason_to_refuse(tmp_path: Path, capsys) -> None:

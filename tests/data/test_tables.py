@@ -72,6 +72,22 @@ def test_columns_that_are_not_used_are_named_with_the_line_that_uses_one(root: P
     assert load(root / "t.csv", columns=Columns(attribute="the background")).attributes == ("in", "out")
 
 
+def test_other_names_are_guessed_by_what_is_in_the_columns(root: Path) -> None:
+    path = written(
+        root, [[*row[:3], i % 7, row[3]] for i, row in enumerate(rows())], ("file", "sex", "race", "age", "set")
+    )
+    with pytest.raises(UserError) as error:
+        load(path)
+    assert str(error.value) == (
+        f"{path}:1: column image, label is missing; the header has: file, sex, race, age, set. Needed: image, label. "
+        "By what is in them, write below data: `columns: {image: file, label: sex, attribute: race, split: set}`"
+    )
+    columns = Columns(image="file", label="sex", attribute="race", split="set")
+    assert load(path, columns=columns).attributes == ("in", "out")
+    with pytest.raises(UserError, match=r"Is 'Label' meant to be 'label'\?"):
+        load(written(root, rows(), ("image", "Label", "x", "y")))
+
+
 def test_one_column_with_semicolons_is_told_as_what_it_is(root: Path) -> None:
     (root / "t.csv").write_text("image;label\n" + "".join(f"{row[0]};{row[1]}\n" for row in rows()))
     with pytest.raises(UserError, match="It is one column: save the table with commas between the fields"):

@@ -129,7 +129,7 @@ def quoted(name: str) -> str:
 
 
 def _missing(missing: Sequence[str], given: Sequence[str], required: Sequence[str]) -> str:
-    close = {name: nearest(name, given) for name in missing}
+    close = {name: nearest(name, given, 0.8) for name in missing}  # 'age' is not a slip of 'image'
     guesses = "".join(f" Is '{guess}' meant to be '{name}'?" for name, guess in close.items() if guess)
     if len(given) == 1 and (";" in given[0] or "\t" in given[0]):
         guesses = " It is one column: save the table with commas between the fields."

@@ -179,12 +179,30 @@ def _columns(table: Path, config: DataConfig) -> Columns:
     """`columns` with a column of the table, or None, for attribute and split."""
     names = header(table)
     columns: Columns = config.columns
+    if not {columns.image, columns.label} <= set(names):
+        raise UserError(_other_names(table, columns))
     usual = {name: name for name in ("attribute", "split") if name in names}
     if config.partition is not None:
         if columns.split is not None:
             raise UserError("data.columns.split and data.partition both say the splits. Remove one.")
         usual.pop("split", None)
     return columns.model_copy(update=usual | columns.model_dump(exclude_none=True))
+
+
+def _other_names(table: Path, columns: Columns) -> str:
+    """What is wrong with the columns, and, if they can be guessed by what is in them, what to write."""
+    from trainables.data.datasets.columns import guess  # which guesses with what this module says of splits
+
+    try:
+        problem = str(next(read_table(table, (columns.image, columns.label)), ""))
+    except UserError as error:
+        problem = str(error)
+    try:
+        said = guess(table, {}).columns.model_dump(exclude_defaults=True)
+    except UserError:
+        return problem
+    pairs = ", ".join(f"{role}: {quoted(name)}" for role, name in said.items())
+    return f"{problem} By what is in them, write below data: `columns: {{{pairs}}}`"
 
 
 def _example(
