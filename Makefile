@@ -1,13 +1,14 @@
-# make demo | test | check | faults. uv inside, so that the environment costs seconds.
+# make demo | test | check | slow | faults. uv inside, so that the environment costs seconds.
 # Bytecode is written once here: a sweep is many processes, and each would compile torch and ray for itself.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 KILLS  ?= 200
+SHARE  ?= 0.05
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check lint slow faults lock clean
+.PHONY: demo test check lint slow mutants faults lock clean
 
 demo: $(READY)  ## create the environment and run the demo sweep
 	$(BIN)/sweeper demo
@@ -25,6 +26,10 @@ lint: $(READY)
 
 slow: $(READY)  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
+	$(MAKE) mutants
+
+mutants: $(READY)  ## how many mutants of the recipe and of what chooses the tests notice, of a SHARE drawn at random
+	nice $(BIN)/python benchmarks/mutants.py --share $(SHARE) --seed 18
 
 faults: $(READY)  ## every fault that has a test, then KILLS random kills and the table: about an hour, goes on if stopped
 	$(BIN)/python -m pytest -m "slow or not slow" tests/faults
@@ -41,4 +46,4 @@ lock:  ## pin everything again, with hashes and no addresses
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements.txt
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build mutants *.egg-info

@@ -182,3 +182,10 @@ def test_only_methods_that_draw_groups_evenly_choose_their_sampler() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_names_its_source(method: str) -> None:
     assert any(character.isdigit() for character in METHODS[method].source)
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.adapter == "lora"])
+def test_every_lora_method_has_a_twin_that_differs_in_the_weights_that_move_alone(method: str) -> None:
+    mine, twin = METHODS[method], METHODS[method.replace("lora", "fft")]
+    assert (mine.adapter, twin.adapter) == ("lora", "full")
+    assert (twin.objective, twin.sampler, twin.refit) == (mine.objective, mine.sampler, mine.refit)
