@@ -9,6 +9,7 @@ import numpy as np
 
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
+from sweeper.spec.urls import sqlite_url
 from sweeper.state.atomic import write_bytes, write_json
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
@@ -57,7 +58,7 @@ def sweep(
     path.mkdir(parents=True)
     write_bytes(folder.spec, loading.dump(spec).encode())
     identity = spec.identity() | {"split_hash": split_hash}
-    study = Study(spec, f"sqlite:///{folder.path / 'study.db'}", create=True, identity=identity)
+    study = Study(spec, sqlite_url(folder.path / "study.db"), create=True, identity=identity)
     for number, counts in right.items():
         proposal = study.propose()
         assert proposal is not None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from trainables.options import Chosen
 from trainables.table import Table
@@ -55,10 +56,26 @@ class DataConfig(Chosen):
         return DATASETS
 
 
+_ADDRESS = re.compile(r"^(timm:|open_clip:)?(hf[-_]hub:|local-dir:|https?://|timm/)")
+
+
+def _not_an_address(name: str) -> str:
+    """A model is named by its architecture: what lies at an address would say by itself what it is."""
+    if _ADDRESS.match(name):
+        bare = re.split("[/:]", name.rstrip("/:"))[-1]
+        raise ValueError(
+            f"Name the model, not its address, as in 'timm:{bare}' or 'open_clip:MODEL/TAG'; a file of weights that "
+            "you have downloaded goes into backbone.weights"
+        )
+    return name
+
+
 class BackboneConfig(Chosen):
     """Which pre-trained model is adapted, and where its weights come from; and the model's own options."""
 
-    name: Annotated[str, Field(description="a name of the BACKBONES table, e.g. small-vit")] = "small-vit"
+    name: Annotated[
+        str, AfterValidator(_not_an_address), Field(description="a name of the BACKBONES table, e.g. small-vit")
+    ] = "small-vit"
     weights: Annotated[
         str, Field(description="'pretrained' (hub cache or built here), 'none', or a path to a safetensors file")
     ] = "pretrained"

@@ -78,7 +78,7 @@ def list_sweeps(asked: argparse.Namespace) -> int:
             sweeps.append(Results.open(sweep))
         except UserError as fault:  # one that is damaged does not hide the others
             print(f"{sweep.name}: {fault}", file=sys.stderr)
-            damaged = fault.exit_code
+            damaged = damaged if isinstance(fault, sweep_folder.Unreadable) else fault.exit_code
     if asked.json:
         print(json.dumps([results.to_json() for results in sweeps], indent=2))
         return damaged

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shlex
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -43,7 +44,8 @@ def _plainly(fault: UnicodeError) -> tuple[str, int]:
         raise fault
     signs = fault.object[fault.start : fault.end]
     said = "".join(_PLAIN.get(sign) or unicodedata.normalize("NFKD", sign) for sign in signs)
-    return said.encode("ascii", "replace").decode(), fault.end
+    bare = "".join(sign for sign in said if not unicodedata.combining(sign))
+    return bare.encode("ascii", "replace").decode(), fault.end
 
 
 class Add:
@@ -79,7 +81,7 @@ def spec_of(asked: argparse.Namespace) -> SweepSpec:
     from sweeper.spec import loading, presets
 
     if asked.spec == "-":
-        found = loading.parse(sys.stdin.read(), "standard input")
+        found = loading.parse(_typed(), "standard input")
     else:
         found = loading.load(presets.path(asked.spec) if asked.spec in presets.names() else asked.spec)
     changes = {"name": asked.name} if asked.name else {}
@@ -89,6 +91,20 @@ def spec_of(asked: argparse.Namespace) -> SweepSpec:
         if getattr(found.storage, key) is None and variable in os.environ:
             changes[f"storage.{key}"] = os.environ[variable]
     return loading.changed(found, changes) if changes else found
+
+
+def _typed() -> str:
+    """Standard input, which is UTF-8 as a file would be, whatever the console's encoding is.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not isinstance(sys.stdin, io.TextIOWrapper):
+        return sys.stdin.read()
+    try:
+        return str(sys.stdin.buffer.read(), "utf-8")
+    except UnicodeDecodeError as fault:
+        raise UserError(f"standard input is not text in UTF-8 (byte {fault.start}).") from None
 
 
 def folder_of(asked: argparse.Namespace, name: str) -> SweepFolder:
@@ -121,7 +137,7 @@ def show_outcome(outcome: Outcome, spec: SweepSpec, folder: SweepFolder, asked: 
     show_front(outcome.results)
     for note in outcome.notes:
         print(note)
-    here = "" if folder.path.parent == Path("sweeps").resolve() else f" --root {folder.path.parent}"
+    here = "" if folder.path.parent == Path("sweeps").resolve() else f" --root {shlex.quote(str(folder.path.parent))}"
     if outcome.results.state == "paused":
         print(f"paused; nothing is lost. Go on with: sweeper resume {spec.name}{here}")
     else:

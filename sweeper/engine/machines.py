@@ -160,7 +160,7 @@ def _not_ready(fault: Exception, own: bool) -> str:
     return f"Ray could not be started on this machine ({why}). When it has room and time, resume."
 
 
-def _check_that_it_listens(within_s: float = JOIN_S) -> None:
+def _check_that_it_listens() -> None:
     """Ray itself would knock for a quarter of an hour, and hear no signal meanwhile.
 
     Raises:
@@ -175,10 +175,10 @@ def _check_that_it_listens(within_s: float = JOIN_S) -> None:
     found = _ADDRESS.fullmatch(address)
     if found is None:  # Ray says at once what is wrong with it
         return
-    end_s = time.monotonic() + within_s
+    end_s = time.monotonic() + JOIN_S
     while True:
         try:
-            socket.create_connection((found["host"].strip("[]"), int(found["port"])), timeout=within_s).close()
+            socket.create_connection((found["host"].strip("[]"), int(found["port"])), timeout=max(1.0, JOIN_S)).close()
             return
         except (OSError, OverflowError) as fault:  # a port above 65535 overflows
             if time.monotonic() > end_s:

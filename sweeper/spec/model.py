@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -31,6 +32,12 @@ _NAME_RULE = "Use 1 to 63 of a-z, 0-9, '.', '_', '-', the first a letter or a di
 _OBJECTIVES: dict[str, Literal["min", "max"]] = {"accuracy": "max", "delta_f1": "min"}
 
 
+def _a_text(value: object) -> object:
+    if isinstance(value, int | float):  # as YAML reads 2024, 1e3 and true
+        raise ValueError("YAML reads that as a number or a truth value: put the name in quotes")
+    return value
+
+
 class SweepSpec(Part):
     """One question: which settings of a fine-tuning give the best of all objectives at once?"""
 
@@ -38,6 +45,7 @@ class SweepSpec(Part):
         str,
         Field(pattern=NAME, description="the sweep's name, unique in its storage"),
         says(_NAME_RULE),
+        BeforeValidator(_a_text),
     ]
     data: Annotated[
         DataConfig, Field(default_factory=DataConfig, description="the dataset, and what happens to bad records")
@@ -139,7 +147,8 @@ def _groups(spec: SweepSpec) -> Iterator[Fault]:
 
 
 def _repeated(spec: SweepSpec) -> Iterator[Fault]:
-    for key, values in (("seeds", spec.search.seed_list), ("baselines", spec.search.baselines)):
+    given = () if isinstance(spec.search.seeds, int) else spec.search.seeds
+    for key, values in (("seeds", given), ("baselines", spec.search.baselines)):
         for index, value in enumerate(values):
             if value in values[:index]:
                 text = f"search.{key}[{index}] is {value!r}, which the list already has. Keep one."

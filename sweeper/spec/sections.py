@@ -30,6 +30,7 @@ from trainables.options import Chosen
 from trainables.table import Table
 
 _BOUND = re.compile(r"^\s*(>=|<=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*$")
+MOST_SEEDS = 1000
 _STORES = ("s3", "gs", "abfs", "abfss")
 
 
@@ -163,8 +164,9 @@ class Search(Chosen):
     sampler: Annotated[SamplerName, Field(description="who proposes the next point")] = "tpe"
     trials: Annotated[Count, Field(description="the budget: configurations to try, baselines included")] = 32
     seeds: Annotated[
-        Count | Annotated[tuple[Natural, ...], Field(min_length=1)],
-        says("Use a number of seeds such as 3, or a list such as [0, 1, 2]"),
+        Annotated[Count, Field(le=MOST_SEEDS)]
+        | Annotated[tuple[Natural, ...], Field(min_length=1, max_length=MOST_SEEDS)],
+        says(f"Use a number of seeds such as 3, or a list such as [0, 1, 2]; {MOST_SEEDS:,} at most"),
         Field(description="fits of each trial: how many (seeds 0, 1, ...), or which seeds"),
     ] = 1
     seed: Annotated[Natural, Field(description="of the proposals: the same seed proposes the same points")] = 0

@@ -14,7 +14,7 @@ from sweeper.spec.urls import sqlite_file, sqlite_url
 from sweeper.state import database, migrations
 from sweeper.state.atomic import read_json
 from sweeper.state.study import Study
-from sweeper.state.sweep_folder import SweepFolder
+from sweeper.state.sweep_folder import SweepFolder, Unreadable
 
 
 def study_url(spec: SweepSpec, folder: SweepFolder) -> str:
@@ -46,7 +46,10 @@ def open_spec(folder: SweepFolder) -> SweepSpec:
                 f"{folder.spec} is missing. Put it back; the record has a copy (sweep.yaml of the sweep's run)."
             )
         raise UserError(f"no sweep in {folder.path}. 'sweeper list' shows those there are; --root says where to look.")
-    text = folder.spec.read_text(encoding="utf-8", errors="replace")  # `load` tells of what is not UTF-8
+    try:
+        text = folder.spec.read_text(encoding="utf-8", errors="replace")  # `load` tells of what is not UTF-8
+    except PermissionError as fault:
+        raise Unreadable.of(folder.path, fault) from None
     schema = migrations.check_stamp(text, f"the spec of '{folder.name}'")
     if schema > 1 and not text.rstrip().endswith(loading.END):
         raise Corrupt(f"{folder.spec} is cut off (its last line is '...'). The record has a copy, sweep.yaml.")

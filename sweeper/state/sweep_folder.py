@@ -43,6 +43,18 @@ class Fenced(UserError):
     """A newer attempt holds the sweep: this process is a ghost and must not write."""
 
 
+class Unreadable(UserError):
+    """A sweep that this user may not look into."""
+
+    @classmethod
+    def of(cls, path: Path, fault: OSError) -> Unreadable:
+        """With whose it is, where the system says that."""
+        owner = "another user"
+        with contextlib.suppress(OSError, KeyError):
+            owner = path.owner()
+        return cls(f"{path} is {owner}'s and cannot be read here ({fault.strerror}). Ask them for it.")
+
+
 class SweepFolder:
     """All paths of one sweep. `token` is the lease under which to write; None reads only.
 
@@ -62,8 +74,15 @@ class SweepFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether a sweep was begun here."""
-        return self.spec.exists()
+        """Whether a sweep was begun here.
+
+        Raises:
+            Unreadable: another user keeps that to himself.
+        """
+        try:
+            return self.spec.exists()
+        except PermissionError as fault:
+            raise Unreadable.of(self.path, fault) from None
 
     def fit(self, number: int, seed: int) -> FitFolder:
         """The fit of trial `number` with `seed`."""
@@ -245,7 +264,17 @@ def _token(fence: Path) -> int:
 
 def sweeps(root: Path) -> Iterator[SweepFolder]:
     """Every sweep under `root`, by name."""
-    for path in sorted(root.iterdir()) if root.is_dir() else ():
+    try:
+        paths = sorted(root.iterdir()) if root.is_dir() else []
+    except PermissionError as fault:
+        raise Unreadable.of(root, fault) from None
+    for path in paths:
         folder = SweepFolder(path)
-        if folder.exists and not path.name.startswith("."):  # a claim that died half-way
+        if path.name.startswith("."):  # a claim that died half-way
+            continue
+        try:
+            found = folder.exists
+        except Unreadable:  # it may be one: whoever opens it is told
+            found = True
+        if found:
             yield folder

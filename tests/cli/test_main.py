@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import io
 import json
+import shlex
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sweeper.cli import main
+from sweeper.cli import main, shared
+from sweeper.engine.attempt import Outcome
+from sweeper.results.results import Results
+from sweeper.spec.urls import sqlite_url
+from sweeper.state.lease import Lease
+from sweeper.state.sweep_folder import SweepFolder
+from tests import finished
 
 SPEC = "name: a\nspace: {lamda: 1, rank: 0}\nsearch: {trials: 2}\n"
 
@@ -84,3 +98,89 @@ def test_the_doctor_finds_a_root_that_cannot_be_written(capsys) -> None:
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
     assert checks["sweeps"]["verdict"] == "bad"
     assert "--root" in checks["sweeps"]["mend"]
+
+
+# --- consoles
+
+
+@given(st.text(), st.sampled_from(["ascii", "latin-1", "cp1252", "cp437", "koi8-r"]))
+def test_any_text_can_be_printed_on_any_console(text: str, encoding: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        console = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
+        patch.setattr(sys, "stdout", console)
+        shared.make_printable()
+        print(text, flush=True)
+        if text.isascii():
+            assert console.buffer.getvalue() == f"{text}\n".encode("ascii")
+
+
+def test_signs_that_a_console_has_not_are_spelled() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        console = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+        patch.setattr(sys, "stdout", console)
+        shared.make_printable()
+        print("fairlora λ=0.3 0.80 ± 0.02 … é ☃", flush=True)
+    assert console.buffer.getvalue() == b"fairlora lambda=0.3 0.80 +/- 0.02 ... e ?\n"
+
+
+@pytest.mark.parametrize("words", [["list"], ["status", "done"], ["pareto", "done"], ["list", "--json"]])
+def test_a_finished_sweep_is_told_on_a_console_of_ascii(words: list[str], tmp_path: Path) -> None:
+    finished.sweep(tmp_path / "done")
+    with pytest.MonkeyPatch.context() as patch:
+        console = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+        patch.setattr(sys, "stdout", console)
+        assert main.main([*words, "--root", str(tmp_path)]) == 0
+    assert b"done" in console.buffer.getvalue()
+
+
+# --- sweeps of other users
+
+
+AS_NOBODY = """
+import os, sys
+from contextlib import redirect_stderr, redirect_stdout
+from sweeper.cli import main
+with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+    for command in (["list"], ["status", "mine"]):  # so that all is imported: nobody may not read root's libraries
+        main.main([*command, "--root", sys.argv[1]])
+if os.geteuid() == 0:
+    os.seteuid(65534)
+for words in (["list"], ["status", "mine"], ["status", "theirs"]):
+    print("exit code", main.main([*words, "--root", sys.argv[1]]), flush=True)
+    print("exit code", file=sys.stderr, flush=True)
+"""
+
+
+@pytest.fixture
+def shared_root() -> Iterator[Path]:
+    """A folder that every user may read, which pytest's own is not."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@pytest.mark.parametrize("kept", ["theirs", "theirs/spec.yaml"])
+def test_a_sweep_that_another_user_keeps_to_himself_is_named_and_does_not_hide_ones_own(
+    kept: str, shared_root: Path
+) -> None:
+    for name in ("mine", "theirs"):
+        finished.sweep(shared_root / name)
+        Lease(sqlite_url(shared_root / name / "study.db"), name).close()  # as a driver leaves it: `mine` is only read
+    (shared_root / kept).chmod(0)
+    done = subprocess.run([sys.executable, "-c", AS_NOBODY, str(shared_root)], capture_output=True, text=True)
+    (shared_root / kept).chmod(0o755)
+    theirs = shared_root / "theirs"
+    said = f"{theirs} is {theirs.owner()}'s and cannot be read here (Permission denied). Ask them for it."
+    assert done.stderr.splitlines() == [f"theirs: {said}", "exit code", "exit code", said, "exit code"]
+    lines = done.stdout.splitlines()
+    assert [line[:14] for line in lines] == [*2 * ["mine: finished", "exit code 0"], "exit code 2"]
+
+
+def test_the_way_on_can_be_typed_also_where_the_folder_has_an_odd_name(tmp_path: Path) -> None:
+    odd = tmp_path / "a b?x=1 %41#&'"
+    spec = finished.sweep(odd / "done")
+    results = Results.open(SweepFolder(odd / "done"))
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        shared.show_outcome(Outcome(results, 0), spec, results.folder, argparse.Namespace(json=False))
+    words = shlex.split(printed.getvalue().splitlines()[-1].rpartition(": ")[2])
+    assert words == ["sweeper", "ui", "done", "--root", str(odd)]

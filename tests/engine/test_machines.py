@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import ray
+from ray._private.utils import validate_socket_filepath
 
 from sweeper.engine import machines
 from sweeper.engine.machines import Machines
@@ -90,11 +95,71 @@ def test_a_ray_that_does_not_come_up_is_one_sentence_and_a_pause(
     def init(**_: object) -> None:
         raise Exception("the node\n timed out")
 
+    pretend(monkeypatch, init, address)
+    monkeypatch.setattr(machines, "_check_that_it_listens", lambda: None)
+    with pytest.raises(Paused, match=re.escape(sentence)):
+        machines.start()
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, init: Callable[..., None], address: str | None = None) -> None:
+    """A Ray whose `init` is this one."""
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if address is not None:
         monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(Paused, match=re.escape(sentence)):
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "localhost:{}", "[::1]:{}", "127.0.0.1:99999"]
+)
+def test_an_address_where_nothing_listens_is_told_before_ray_knocks(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        free = other.getsockname()[1]
+    monkeypatch.setattr(machines, "JOIN_S", 0.0)
+    pretend(monkeypatch, lambda **_: pytest.fail("Ray would knock for a quarter of an hour"), address.format(free))
+    with pytest.raises(Paused, match=r"nothing listens at .* \(RAY_ADDRESS\): .*unset RAY_ADDRESS to use this machine"):
         machines.start()
+
+
+def test_an_address_where_something_listens_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, object] = {}
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        pretend(monkeypatch, seen.update, f"127.0.0.1:{other.getsockname()[1]}")
+        assert machines.start() is False
+    assert "address" not in seen, "it reads RAY_ADDRESS itself"
+
+
+@pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])
+def test_a_long_name_of_the_temporary_folder_is_named_with_its_mend(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "/tmp/" + 80 * "x"
+
+    def init(**_: object) -> None:
+        validate_socket_filepath(f"{long}/ray/session_2026-11-27_02-11-35_033698_32563/sockets/plasma_store")
+
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(variable, long)
+    pretend(monkeypatch, init)
+    with pytest.raises(
+        Paused, match=rf"\({variable}={long}\) has too long a name .* Set RAY_TMPDIR to .* such as /tmp"
+    ):
+        machines.start()
+
+
+def test_a_term_while_ray_starts_is_a_pause_and_the_handlers_are_ours_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def init(**_: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # as Ray does
+        signal.raise_signal(signal.SIGTERM)
+
+    pretend(monkeypatch, init)
+    with pytest.raises(machines.Terminated, match="Resume goes on") as ended:
+        machines.start()
+    assert ended.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -137,7 +137,16 @@ def test_all_slips_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> Non
         ("search: {trials: 0}", "search.trials is 0. Use 1 or more."),
         ("search: {trials: many}", "search.trials is 'many'. Use a whole number."),
         ("search: {trials: true}", "search.trials is true. Use a whole number."),
-        ("search: {seeds: 0}", "search.seeds is 0. Use a number of seeds such as 3, or a list such as [0, 1, 2]."),
+        ("search: {seeds: 0}", "search.seeds is 0. Use a number of seeds such as 3, "
+         "or a list such as [0, 1, 2]; 1,000 at most."),
+        ("search: {seeds: 10000000000}", "search.seeds is 10000000000. Use a number of seeds such as 3, "
+         "or a list such as [0, 1, 2]; 1,000 at most."),
+        ("space: {rank: 100000}", "space.rank is 100000. Use 8192 or less."),
+        ("space: {rank: [4, 100000]}", "space.rank[1] is 100000. Use 8192 or less."),
+        ("space: {rank: {low: 4, high: 100000, log: true}}", "space.rank.high is 100000. Use 8192 or less."),
+        ("backbone: {name: 'hf-hub:timm/vit_small.dino'}", "backbone.name is 'hf-hub:timm/vit_small.dino'. Name the "
+         "model, not its address, as in 'timm:vit_small.dino' or 'open_clip:MODEL/TAG'; a file of weights that you "
+         "have downloaded goes into backbone.weights."),
         ("search: {seeds: [1, 1]}", "search.seeds[1] is 1, which the list already has. Keep one."),
         ("search: {sampler: tpee}", "search.sampler is 'tpee'. Did you mean 'tpe'? "
          "Known: gp, grid, nsga2, random, tpe."),
@@ -467,3 +476,27 @@ def test_a_spec_made_in_python_is_held_to_the_same_rules() -> None:
     assert SweepSpec(name="x", search=Search(trials=3)).search.trials == 3
     with pytest.raises(ValidationError, match="not below the budget"):
         SweepSpec(name="x", search=Search(sampler="nsga2", trials=8, population=8))
+
+
+@pytest.mark.parametrize("written", ["2024", "1e3", "007", "1.5", "true", ".inf"])
+def test_a_name_that_yaml_reads_as_something_else_belongs_in_quotes(written: str) -> None:
+    (line,) = told(f"name: {written}\n")
+    assert line.endswith("YAML reads that as a number or a truth value: put the name in quotes.")
+    if written != ".inf":
+        assert parse(f"name: '{written}'\n").name == written
+
+
+@pytest.mark.parametrize(
+    "hub", ["hf-hub:", "hf_hub:", "timm:hf-hub:", "open_clip:hf-hub:", "https://hub/", "local-dir:/", ""]
+)
+def test_a_model_is_named_and_not_its_address(hub: str) -> None:
+    (line,) = told(f"name: a\nbackbone: {{name: '{hub}timm/resnet50.a1'}}\n")
+    assert "Name the model, not its address, as in 'timm:resnet50.a1'" in line
+
+
+@given(st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1))
+def test_any_name_of_a_folder_gets_through_the_url_of_its_database(name: str) -> None:
+    file = Path("/sweeps") / name / "study.db"
+    url = urls.sqlite_url(file)
+    assert urls.sqlite_file(url) == file
+    assert sa.make_url(url).database == str(file)

@@ -25,10 +25,11 @@ def _alpha_rule(value: object) -> str:
     return text
 
 
+WIDEST = 8192  # features of the widest layers that are adapted: no update has a higher rank
 _LORA = (
     Param(
         "rank",
-        Annotated[int, Field(ge=1)],
+        Annotated[int, Field(ge=1, le=WIDEST)],
         8,
         "rank of the LoRA update",
         "FairLoRA, section 6.1",
