@@ -72,7 +72,7 @@ class _Row:
 
 def load(config: DataConfig) -> Dataset:
     """The embedded dataset, built below `config.root` or the cache at first use."""
-    home = config.root.expanduser() if config.root else cache_root() / "data" / VERSION
+    home = config.root.expanduser() if config.root else cache_root() / "data" / f"{VERSION}-plain"
     dataset = waterbirds.load(config.model_copy(update={"root": build(home)}))
     return replace(
         dataset,
@@ -140,7 +140,8 @@ def _fill(home: Path) -> None:
             top = _draw(photo.shape[0] - SIZE + 1, "top", row.index, row.place)
             left = start + _draw(end - start - SIZE + 1, "left", row.index, row.place)
             image = _compose(digits[row.index], photo[top : top + SIZE, left : left + SIZE])
-            Image.fromarray(image).save(home / row.file, format="PNG")
+            # Not compressed: what a compressor makes of them depends on its release and on the processor.
+            Image.fromarray(image).save(home / row.file, format="PNG", compress_level=0)
             codes = (row.label, SPLITS.index(row.split), row.place)
             table.writerow((number, row.file, *codes, f"{PLACES[row.place]}.jpg", row.digit))
 
