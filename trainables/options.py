@@ -160,7 +160,9 @@ class Chosen(BaseModel):
 
 
 def _again(entry: Any) -> InitErrorDetails:
-    return InitErrorDetails(type=entry["type"], loc=entry["loc"], input=entry["input"], ctx=entry.get("ctx", {}))
+    # Not every type of pydantic's own may be named when an error is raised: as a custom one all may.
+    same = PydanticCustomError(entry["type"], entry["msg"], entry.get("ctx"))
+    return InitErrorDetails(type=same, loc=entry["loc"], input=entry["input"])
 
 
 @functools.lru_cache(maxsize=256)

@@ -138,7 +138,8 @@ def _sentence(path: KeyPath, entry: Mapping[str, Any], model: type[BaseModel]) -
 
 def _fields(model: type[BaseModel], path: KeyPath) -> list[str]:
     for key in path:
-        inner = model.model_fields[str(key)].annotation if str(key) in model.model_fields else None
+        own = {option.name: option.kind for _, option in model.owners()} if issubclass(model, Chosen) else {}
+        inner = model.model_fields[str(key)].annotation if str(key) in model.model_fields else own.get(str(key))
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
         model = inner

@@ -265,6 +265,12 @@ def test_a_sheet_of_nothing_is_refused(tmp_path: Path) -> None:
         contact_sheet([], tmp_path / "s.png")
 
 
+def test_a_task_of_another_dataset_is_refused_in_a_sentence(tmp_path: Path, capsys) -> None:
+    folder(tmp_path)
+    assert main.main(["data", "check", str(tmp_path), "--task", "age"]) == 2
+    assert capsys.readouterr().err == "data.task is for utkface, and data.name is 'folder'. Remove it.\n"
+
+
 def has_stars(root: Path) -> bool:
     return (root / "stars").is_dir()
 

@@ -133,6 +133,14 @@ def test_all_slips_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> Non
          "Known: columns, crop_banner, exif, images, limit, max_bad, name, on_bad, partition, root, task, validation."),
         ("data: {'[key]': x}", "data.[key] is unknown. "
          "Known: columns, crop_banner, exif, images, limit, max_bad, name, on_bad, partition, root, task, validation."),
+        ("data: {name: csv, columns: {imge: x}}", "data.columns.imge is unknown. Did you mean 'image'? "
+         "Known: attribute, image, label, split."),
+        ("data: {name: csv, partition: 3}", "data.partition is 3. Use a path."),
+        ("data: {name: csv, task: age}", "data.task is for utkface, and data.name is 'csv'. Remove it."),
+        ("data: {name: utkface, task: aeg}", "data.task is 'aeg'. Did you mean 'age'? Use 'gender' or 'age'."),
+        ("data: {name: aircraft, crop_banner: perhaps}", "data.crop_banner is 'perhaps'. Use true or false."),
+        ("search: {sampler: nsga2, population: 1}", "search.population is 1. Use 2 or more."),
+        ("search: {sampler: nsga2, population: x}", "search.population is 'x'. Use a whole number."),
         ("train: 5", "train is 5. Use a mapping of `key: value` lines."),
         ("search: {trials: 0}", "search.trials is 0. Use 1 or more."),
         ("search: {trials: many}", "search.trials is 'many'. Use a whole number."),

@@ -7,10 +7,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import ValidationError
+
 from trainables.data import DATASETS
 from trainables.data.datasets import columns, custom
 from trainables.data.tables import ENDINGS, has_columns
 from trainables.errors import UserError
+from trainables.options import ELSEWHERE
 from trainables.task import Columns, DataConfig
 
 GENERAL = ("csv", "folder")
@@ -50,7 +53,7 @@ def configure(
     if name != "csv":
         if given:
             raise UserError(f"--columns is for tables, and this is {name}. Name the table itself.")
-        return DataConfig.model_validate(settings), ()
+        return _config(settings), ()
     root = path.expanduser().resolve()
     table = _table(root) if root.is_dir() else root
     if not table.is_file():
@@ -59,7 +62,15 @@ def configure(
     if root.is_dir() and custom.split_in(table) is None:
         settings["root"] = path / table.name
     settings |= {"columns": guessed.columns, "images": guessed.images, "partition": guessed.partition}
-    return DataConfig.model_validate(settings), guessed.lines
+    return _config(settings), guessed.lines
+
+
+def _config(settings: Mapping[str, Any]) -> DataConfig:
+    try:
+        return DataConfig.model_validate(settings)
+    except ValidationError as error:
+        told = [(".".join(map(str, e["loc"])), e["type"] == ELSEWHERE, e["msg"]) for e in error.errors()]
+        raise UserError("\n".join(f"data.{key}{'' if whole else ':'} {msg}" for key, whole, msg in told)) from None
 
 
 def _table(folder: Path) -> Path:
