@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from sweeper.cli import main
+from sweeper.spec import loading
 from tests.data.test_tables import celeba
 from tests.data.trees import picture, table
+from trainables import data
 from trainables.data.base import SPLITS
 
 FAIRFACE = ("file", "age", "gender", "race", "service_test")
@@ -120,6 +123,16 @@ def test_the_block_is_what_a_sweep_takes(tmp_path: Path, capsys) -> None:
     (tmp_path / "sweep.yaml").write_text(text)
     assert main.main(["validate", str(tmp_path / "sweep.yaml")]) == 0
     assert "  train 8: -1|-1 2, -1|1 2, 1|-1 2, 1|1 2\n" in capsys.readouterr().out
+
+
+def test_the_settings_in_the_documentation_load_celeba(tmp_path: Path) -> None:
+    docs = (Path(__file__).parents[2] / "docs/data.md").read_text(encoding="utf-8")
+    block = re.search(r"```yaml\n(.*?)```", docs, re.DOTALL)[1].replace("root: celeba/", f"root: {tmp_path}/")
+    celeba(tmp_path)
+    config = loading.parse(f"name: x\n{block}").data
+    assert config.limit == 2000
+    dataset = data.load(config)
+    assert dataset.groups("train", "cell").counts_G.tolist() == [2, 2, 2, 2]
 
 
 def test_a_table_without_images_or_classes_says_what_it_has(tmp_path: Path, capsys) -> None:
