@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,8 @@ def test_within_bounds_the_best_of_the_other_objective_is_taken(bounds: dict[str
 
 
 def test_a_bound_that_rounding_hides_is_kept() -> None:
-    sums = [trial(0, sum([0.1] * 8) + 0.02, 0.3)]  # 0.8199999999999998
-    found = recommend.recommend(sums, [0], SENSES, by=recommend.rule(SENSES, {"accuracy": 0.82}))
+    just_below = [trial(0, math.nextafter(0.82, 0), 0.3)]  # 0.8199999999999998
+    found = recommend.recommend(just_below, [0], SENSES, by=recommend.rule(SENSES, {"accuracy": 0.82}))
     assert found is not None
     assert found.number == 0
 
