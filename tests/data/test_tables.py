@@ -261,6 +261,12 @@ def test_a_single_example_of_a_class_is_told(root: Path) -> None:
     assert told(dataset)["fox.png"] == ("fox", "in")
 
 
+def test_an_attribute_of_one_value_is_told(root: Path) -> None:
+    dataset = load(written(root, [[*row[:2], "in", row[3]] for row in rows()]))
+    assert dataset.attributes == ("in",)
+    assert dataset.notes == ("every attribute is 'in': there are no two groups to compare",)
+
+
 def test_a_table_with_nothing_doubtful_has_no_such_record(root: Path) -> None:
     assert load(written(root, rows())).bad == ()
     assert load(written(root, rows())).notes == ()

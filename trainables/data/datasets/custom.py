@@ -119,6 +119,8 @@ def _dataset(
         problem = f"there is only {len(classes)} class in it" if classes else "no image in it can be used"
         raise UserError(f"{source}: {problem}. At least two classes are needed.{left_out(all_bad)}")
     attributes = _sorted({str(example.attribute) for example in examples}) if has_attribute else ()
+    if len(attributes) == 1:
+        notes = (*notes, f"every attribute is '{attributes[0]}': there are no two groups to compare")
     complete, clashes, cut = _completed(root, there)
     return Dataset(
         name=config.name,
