@@ -35,7 +35,8 @@ def make_printable() -> None:
     """What the console's encoding has not is written with what it has: `...` for an ellipsis, `lambda` for its sign."""
     codecs.register_error("sweeper.plain", _plainly)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        # As Python opens them: strict, under the C locale surrogateescape; standard error backslashreplace.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape", "backslashreplace"):
             stream.reconfigure(errors="sweeper.plain")
 
 

@@ -103,10 +103,14 @@ def test_the_doctor_finds_a_root_that_cannot_be_written(capsys) -> None:
 # --- consoles
 
 
-@given(st.text(), st.sampled_from(["ascii", "latin-1", "cp1252", "cp437", "koi8-r"]))
-def test_any_text_can_be_printed_on_any_console(text: str, encoding: str) -> None:
+@given(
+    st.text(st.characters(exclude_categories=[])),  # surrogates too: undecodable bytes of a path
+    st.sampled_from(["ascii", "latin-1", "cp1252", "cp437", "koi8-r", "utf-8"]),
+    st.sampled_from(["strict", "surrogateescape"]),
+)
+def test_any_text_can_be_printed_on_any_console(text: str, encoding: str, errors: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        console = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
+        console = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors, newline="")
         patch.setattr(sys, "stdout", console)
         shared.make_printable()
         print(text, flush=True)
