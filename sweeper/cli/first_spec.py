@@ -67,14 +67,16 @@ def _asked(path: Path, config: DataConfig, dataset: Dataset) -> SweepSpec:
 def _budget(spec: SweepSpec, dataset: Dataset, hours: float) -> tuple[int, int | None, str]:
     """How many trials, on how many examples, fit into the hours by an epoch that is measured here."""
     total = sum(len(split) for split in dataset.splits.values())
-    some = max(_TIMED_ON, 2 * len(dataset.classes) * max(1, len(dataset.attributes)) * len(SPLITS))
+    least = 2 * len(dataset.classes) * max(1, len(dataset.attributes)) * len(SPLITS)  # two of each cell of each split
+    some = max(_TIMED_ON, least)
     changes = {"space": _space(), "data.limit": some if some < total else None}
     timed = planning.plan(loading.changed(spec, changes))
     epoch_s = sum(timed.epoch_s.values()) / len(timed.epoch_s) / min(some, total) * total
     affordable = int(hours * 3600 * timed.slots / (SEEDS * EPOCHS * epoch_s))
     limit = None
     if affordable < FEWEST:
-        limit = max(some, int(total * affordable / FEWEST) or 1)
+        limit = max(least, int(total * affordable / FEWEST))
+        limit = limit if limit < total else None
     trials = max(FEWEST, min(TRIALS, affordable))
     share = 1.0 if limit is None else limit / total
     seconds = trials * SEEDS * EPOCHS * epoch_s * share / timed.slots
@@ -101,7 +103,9 @@ def _text(
     head = "Look at it: sweeper data check. Its time: sweeper plan. Begin: sweeper run. All settings: sweeper schema."
     parts = [_comment(head) + f"{name}\n"]
     parts.append(_comment("\n".join([*columns, tell(dataset)])) + block)
-    if limit is None:
+    if limit is not None:
+        parts[-1] += f"# limit: each cell by its share; with all examples, {FEWEST} trials would take too long here.\n"
+    else:
         parts[-1] += "# For a first try, add to data: `limit: 2000`, so many examples, each cell by its share.\n"
     parts.append(
         _comment("small-vit needs no download; for results take a pre-trained one, as timm:vit_base_patch16_224.dino.")

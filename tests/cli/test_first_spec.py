@@ -58,6 +58,7 @@ def test_it_names_the_data_its_counts_and_its_groups(root: Path, capsys) -> None
         ("1", 48, None),  # 48 x 3 x 4 x 2.4 s on two slots: 691 s
         ("0.1", 25, None),  # 360 s x 2 / (12 x 2.4 s)
         ("0.02", 8, 150),  # five would fit, eight do on 5/8 of the images
+        ("0.0001", 8, 24),  # not even that: two of each of the four cells in each split
     ],
 )
 def test_the_budget_is_what_fits_into_the_hours_by_a_measured_epoch(
