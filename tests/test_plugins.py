@@ -150,4 +150,4 @@ def test_the_example_is_installed_swept_killed_and_resumed_on_two_workers_and_mi
     newer = install_example(tmp_path / "newer", "2.0")
     changed = sweeper("resume", folder.name, "--trials", "5", cwd=tmp_path, paths=[newer])
     assert changed.returncode == 0, changed.stdout + changed.stderr
-    assert "method 'lora-tail' is of sweeper-example 2.0 now; before it was of sweeper-example 1.0." in changed.stdout
+    assert "method 'lora-tail' is of sweeper-example 2.0 now; before it was of sweeper-example 1.0." in changed.stderr
