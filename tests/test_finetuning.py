@@ -331,7 +331,7 @@ def test_in_bfloat16_the_answers_are_float32(otherwise: FineTuning) -> None:
 def test_the_method_sees_the_groups_of_the_task_as_often_as_the_rows_have_them(otherwise: FineTuning) -> None:
     part = third(DataConfig()).splits["train"]
     rows = np.concatenate([np.flatnonzero(part.attributes_N == 0)[:30], np.flatnonzero(part.attributes_N == 1)[:10]])
-    otherwise.aim(params("lora-reweight"), seed=0, rows=rows)
+    otherwise.aim(params("lora-reweight"), seed=0, rows={"train": rows})
     torch.testing.assert_close(otherwise._fit.objective.weight_G, torch.tensor([40 / 60, 40 / 20]))
     otherwise.aim(params("fairlora", **{"lambda": 2.0}), seed=0)
     assert otherwise._fit.objective == VariancePenalty(weight=2.0, groups=2, reduction="mean")
