@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -41,7 +41,7 @@ class CheckedDataset:
     `unreadable` are images that do not decode; `leaks` are files with the same bytes in several splits, `alike` such
     as look the same; of files with `several_frames` the first is used. `refusal` is what a sweep with
     `data.on_bad: fail` says to it, or None where it goes on. `config` is how a spec names it, `columns` has a line on
-    each column of a table, and `undefined` says which objectives it cannot have.
+    each column of a table; `undefined` says which objectives it cannot have, `small` which it lacks examples for.
     """
 
     dataset: Dataset
@@ -53,6 +53,7 @@ class CheckedDataset:
     config: DataConfig
     columns: tuple[str, ...] = ()
     undefined: tuple[str, ...] = ()
+    small: tuple[str, ...] = ()
 
     @property
     def block(self) -> str:
@@ -76,6 +77,7 @@ class CheckedDataset:
             "refusal": self.refusal,
             "columns": list(self.columns),
             "undefined": list(self.undefined),
+            "small": list(self.small),
             "block": self.block,
         }
 
@@ -102,13 +104,13 @@ def check(
         config, lines = layout.configure(path, name, columns, task)
     lenient = config.model_copy(update={"on_bad": "skip", "max_bad": 1.0})
     dataset = data.load(lenient)
-    undefined, doubtful = _undefined(dataset, config, spec)
+    undefined, small = _undefined(dataset, config, spec)
     images = _images(dataset)
     unreadable = tuple(BadRecord(image.name, image.look.problem) for image in images if image.look.problem)
     left = (image.label for image in images if not image.look.problem)
     check_classes((image.label for image in images), left, unreadable, dataset.root)
     return CheckedDataset(
-        replace(dataset, notes=(*dataset.notes, *doubtful)),
+        dataset,
         unreadable,
         leaks=tuple(leaks(dataset, [image.look.digest for image in images])),
         alike=tuple(_alike(images)),
@@ -117,6 +119,7 @@ def check(
         config=_absolute(config),
         columns=lines,
         undefined=tuple(undefined),
+        small=tuple(small),
     )
 
 
@@ -135,7 +138,7 @@ def report(checked: CheckedDataset) -> str:
     lines += _listed("images in more than one split", checked.leaks)
     lines += _listed("images that look like one of another split (copies? look at them)", checked.alike)
     lines += [f"note: {note}" for note in dataset.notes]
-    lines += checked.undefined
+    lines += [*checked.undefined, *checked.small]
     if checked.refusal is not None:
         lines.append(_MEND)
     elif checked.undefined:
@@ -143,7 +146,7 @@ def report(checked: CheckedDataset) -> str:
     if checked.leaks:
         lines.append(_LEAK)
     if checked.good:
-        lines.append("A sweep can use it as it is.")
+        lines.append(_SMALL if checked.small else "A sweep can use it as it is.")
     return "\n".join([*lines, "", "To sweep it, write into sweep.yaml:", "", checked.block])
 
 
@@ -173,6 +176,7 @@ def write_manifest(checked: CheckedDataset, path: Path) -> None:
         manifest(checked.dataset, path, contents=True)
 
 
+_SMALL = "A sweep can use it, but is refused until that is changed."
 _LEAK = (
     "A sweep would be measured on images that it was trained on or chosen by: keep each of these in one split only. "
     "It runs, and says so."

@@ -6,6 +6,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,10 @@ def test_the_report_has_a_line_for_each_cell(tmp_path: Path, capsys) -> None:
     assert "cell    train      val     test\n" in shown
     assert "a|x         2        2        2\n" in shown
     assert "all         8        8        8\n" in shown
-    assert "A sweep can use it as it is." in shown
+    assert "fewer than min_group 10" in shown
+    assert shown.partition("A sweep")[2].startswith(" can use it, but is refused until that is changed.\n")
+    enough = replace(data_check.check(tmp_path / "mine.csv"), small=())
+    assert "\nA sweep can use it as it is.\n" in data_check.report(enough)
 
 
 def test_an_image_that_does_not_decode_is_named_and_a_sweep_would_stop(tmp_path: Path, capsys) -> None:
