@@ -83,7 +83,8 @@ def pareto(asked: argparse.Namespace) -> int:
 
     results = Results.open(folder_of(asked, asked.sweep))
     objectives = results.spec.objectives
-    advice = results.recommendation(bounds(asked, objectives))
+    within = bounds(asked, objectives)
+    advice = results.recommendation(within)
     test = held_out.read(results)
     if asked.json:
         shown: dict[str, Any] = {"front": results.front_rows, "hypervolume": results.hypervolume}
@@ -91,7 +92,7 @@ def pareto(asked: argparse.Namespace) -> int:
         shown["recommended"] = None if advice is None else advice.to_json()
         print(json.dumps(to_null(shown), indent=2))
         return 0
-    show_front(results, None if advice is None else advice.stability)
+    show_front(results, None if advice is None else advice.stability, within)
     if advice is not None:
         print(advice)
         print(held_out.drop(advice.values, test.get(advice.number), objectives))

@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -146,7 +146,7 @@ def show_outcome(outcome: Outcome, spec: SweepSpec, folder: SweepFolder, asked: 
     return outcome.exit_code
 
 
-def show_front(results: Results, stability: Stability | None = None) -> None:
+def show_front(results: Results, stability: Stability | None = None, bounds: Mapping[str, float] | None = None) -> None:
     from rich.console import Console
 
     from sweeper.cli import screen
@@ -157,5 +157,5 @@ def show_front(results: Results, stability: Stability | None = None) -> None:
     if results.front:
         on_front = None if stability is None else stability.on_front
         console.print(screen.front_table(results.front_rows, "Pareto front", held_out.read(results), on_front))
-        print(results.against_baseline())
+        print(results.against_baseline(bounds))
     print(summary.CAVEAT + (f" {summary.SMOKE}" if results.spec.data.name == "digits-on-scenes" else ""))

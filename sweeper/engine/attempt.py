@@ -162,8 +162,9 @@ class Attempt:
         A method's point may be dominated, and which one it is stands fast only when the search has ended.
         """
         of_methods = recommend.measured_per_method(results.trials, results.spec.objectives)
+        stay = {*results.front, *recommend.measured_per_baseline(results.trials, results.spec.objectives)}
         for trial in results.trials:
-            if trial.state.finished and trial.number not in results.front and trial.baseline is None:
+            if trial.state.finished and trial.number not in stay:
                 for seed in self._spec.search.seed_list:
                     if trial.number not in of_methods or self._folder.held_out(trial.number, seed).exists():
                         self._folder.drop_weights(trial.number, seed)

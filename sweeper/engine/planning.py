@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,9 +26,11 @@ class Plan:
 
     name: str
     trials: int
+    baselines: Mapping[str, int]
     seeds: int
     slots: int
     device: str
+    methods: tuple[str, ...]
     epochs: float
     epoch_s: Mapping[str, float]
     prepare_s: float
@@ -46,8 +49,14 @@ class Plan:
 
     @property
     def total_s(self) -> float:
-        """Of the whole sweep, estimated: methods come equally often, and nothing is stopped early."""
-        return self.waves * self.epochs * statistics.fmean(self.epoch_s.values()) + self.prepare_s
+        """Of the whole sweep, estimated.
+
+        Beside the baselines the methods that are searched come equally often, and nothing is stopped early.
+        """
+        searched = (self.trials - sum(self.baselines.values())) / len(self.methods)
+        shares = {name: searched * (name in self.methods) + self.baselines.get(name, 0) for name in self.epoch_s}
+        epoch_s = sum(share * self.epoch_s[name] for name, share in shares.items()) / self.trials
+        return self.waves * self.epochs * epoch_s + self.prepare_s
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
@@ -56,9 +65,10 @@ class Plan:
     def __str__(self) -> str:
         epochs = ", ".join(f"{method} {seconds:.2f} s" for method, seconds in self.epoch_s.items())
         bound = "at most" if self.stops_early else "about"
+        first = ", ".join(f"{name} {count}" for name, count in self.baselines.items())
         return (
-            f"{self.name}: {self.trials} trials x {self.seeds} seeds = {self.fits} fits, {self.slots} at once on "
-            f"{self.device}: {self.waves} waves\n"
+            f"{self.name}: {self.trials} trials{f' (baselines: {first})' if first else ''} x {self.seeds} seeds = "
+            f"{self.fits} fits, {self.slots} at once on {self.device}: {self.waves} waves\n"
             f"one epoch, measured here: {epochs}; about {self.epochs:g} epochs a fit\n"
             f"{bound} {duration(self.total_s)} in all, and {self.prepare_s:.0f} s to prepare each worker once"
             + "".join(f"\nnote: {note}" for note in self.notes)
@@ -80,6 +90,8 @@ def plan(spec: SweepSpec) -> Plan:
     return Plan(
         name=spec.name,
         trials=spec.budget,
+        baselines=Counter(spec.search.baseline_list),
+        methods=spec.space.methods,
         seeds=len(spec.search.seed_list),
         slots=slots.count,
         device=slots.device,

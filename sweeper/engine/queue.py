@@ -204,10 +204,11 @@ class FitQueue:
         self._held_out_ordered = True
         trials, front = self._study.look()
         of_methods = recommend.measured_per_method(trials, self._study.objectives)
+        of_baselines = recommend.measured_per_baseline(trials, self._study.objectives)
         for trial in trials:
             # An attempt that ended before methods' points were measured has dropped the weights of dominated trials.
             kept = trial.number in of_methods and self._folder.fit(trial.number, self._seeds[0]).weights.is_dir()
-            if trial.number in front or (trial.baseline and trial.reason is None) or kept:
+            if trial.number in front or trial.number in of_baselines or kept:
                 for seed in self._seeds:
                     if not self._folder.held_out(trial.number, seed).exists():
                         self._orders.append(Order(trial.number, seed, trial.params, "held-out"))

@@ -153,6 +153,23 @@ def per_method(trials: Sequence[Trial], objectives: Senses, by: Rule | None = No
     return numbers
 
 
+def per_baseline(trials: Sequence[Trial], objectives: Senses, by: Rule | None = None) -> dict[str, int]:
+    """For each baseline, the trial that the rule takes from the baseline's own: of one trial that one, whatever it is.
+
+    Where none keeps the constraints, or the rule's bounds, the others are chosen from, by the knee.
+    """
+    by, numbers = by or Knee(), {}
+    for name in dict.fromkeys(trial.baseline for trial in trials if trial.baseline):
+        own = [trial for trial in trials if trial.baseline == name and trial.state is State.COMPLETE]
+        own = [trial for trial in own if trial.able] or own
+        points_TM = points(own, objectives)
+        row = by.choose(points_TM) if own else None
+        row = Knee().choose(points_TM) if row is None and own else row
+        if row is not None:
+            numbers[name] = own[row].number
+    return numbers
+
+
 METHOD_RULES = ("knee", "accuracy")  # `accuracy`, the most accurate on validation, is that of the papers
 
 
@@ -168,6 +185,12 @@ def measured_per_method(trials: Sequence[Trial], objectives: Senses) -> set[int]
     """The trials that METHOD_RULES take for each method: after the search, they are measured on the test split."""
     chosen = (per_method(trials, *method_rule(name, objectives)) for name in METHOD_RULES)
     return {number for by_method in chosen for number in by_method.values()}
+
+
+def measured_per_baseline(trials: Sequence[Trial], objectives: Senses) -> set[int]:
+    """The same of each baseline; their weights are kept."""
+    chosen = (per_baseline(trials, *method_rule(name, objectives)) for name in METHOD_RULES)
+    return {number for by_name in chosen for number in by_name.values()}
 
 
 def recommend(

@@ -25,11 +25,14 @@ from trainables.metrics import METRICS, Answers
 from trainables.params import PARAMS
 
 
-def sections(results: Results, by: Rule | str, named: Mapping[int, str]) -> list[Section]:
-    """The sections, those left out that have nothing to show. `named`: the chosen points, by trial number."""
+def sections(results: Results, by: Rule | str, named: Mapping[int, str], baselines: Mapping[int, str]) -> list[Section]:
+    """The sections, those left out that have nothing to show.
+
+    `named` are the chosen points and `baselines` theirs, by trial number.
+    """
     all_sections = [
         Section("Methods side by side", tuple(methods(results, by))),
-        Section("Groups", tuple(_groups(results, named))),
+        Section("Groups", tuple(_groups(results, named, baselines))),
         Section("Calibration", tuple(_calibration(results))),
         Section("What it depends on", tuple(_dependence(results))),
         Section("How the search went", tuple(_search(results))),
@@ -58,10 +61,10 @@ def methods(results: Results, by: Rule | str) -> list[DataTable | Picture | Text
     return [*papers.tables(rows, caption), Picture("methods", papers.method_bars(rows))]
 
 
-def _groups(results: Results, named: Mapping[int, str]) -> list[Picture | DataTable]:
-    """The chosen points and plain LoRA, group by group."""
-    baselines = {t.number: f"{t.baseline} (baseline)" for t in results.trials if t.baseline and t.values}
-    chosen = dict(list((dict(named) | {n: name for n, name in baselines.items() if n not in named}).items())[:5])
+def _groups(results: Results, named: Mapping[int, str], baselines: Mapping[int, str]) -> list[Picture | DataTable]:
+    """The chosen points and the baselines', group by group."""
+    others = {number: f"{name} (baseline)" for number, name in baselines.items() if number not in named}
+    chosen = dict(list((dict(named) | others).items())[:5])
     if not chosen or results.groups_table.empty:  # fits that were measured without groups
         return []
     return [

@@ -30,6 +30,11 @@ class ReportFacts:
     method_rule: Rule | str = "knee"
 
     @property
+    def baselines(self) -> dict[int, str]:
+        """Each baseline's point, by number."""
+        return {number: name for name, number in self.results.baseline_points(self.bounds).items()}
+
+    @property
     def named(self) -> dict[int, str]:
         """The points that have a name, by number: `knee and fairest`."""
         names_by_number: dict[int, list[str]] = {}
@@ -68,7 +73,7 @@ def document(facts: ReportFacts) -> Document:
         Section("The answer", tuple(_answer(facts))),
         Section("The front", tuple(_front(facts))),
         Section("On the test split", tuple(_test(facts))),
-        *evidence.sections(results, facts.method_rule, facts.named),
+        *evidence.sections(results, facts.method_rule, facts.named, facts.baselines),
         Section("What was tried", tuple(_tried(facts))),
         Section("Where it comes from", tuple(_provenance(facts))),
         Section("How to do it again", tuple(_again(facts))),
@@ -94,8 +99,14 @@ def question(spec: SweepSpec) -> Line:
         *line(" of a fine-tuning of {} on {} give ", code(spec.backbone.name), code(spec.data.name)),
         f"{wanted}{' with ' if bounds else ''}{' and '.join(bounds)}? Groups: {spec.groups}. {spec.budget} trials, ",
         *line("proposed by {}, each trained with ", code(spec.search.sampler)),
-        f"{len(spec.search.seed_list)} seeds; baselines: {', '.join(spec.search.baselines) or 'none'}.",
+        f"{len(spec.search.seed_list)} seeds; baselines: {', '.join(_listed(spec.search.baseline_list)) or 'none'}.",
     )
+
+
+def _listed(baselines: Sequence[str]) -> list[str]:
+    """`lora`, or `lora (5 trials)` of one that is tuned."""
+    counts = {name: baselines.count(name) for name in baselines}
+    return [name if count == 1 else f"{name} ({count} trials)" for name, count in counts.items()]
 
 
 def _answer(facts: ReportFacts) -> list[Text]:
@@ -106,7 +117,7 @@ def _answer(facts: ReportFacts) -> list[Text]:
     return [
         Text(recommended, answer=True),
         Text(why),
-        Text(results.against_baseline()),
+        Text(results.against_baseline(facts.bounds)),
         Text(f"It was chosen among {facts.results.counts.get('complete', 0)} configurations."),
         Text(" ".join(cares), aside=True),
     ]
@@ -159,10 +170,10 @@ def _share(shares: Mapping[int, float], number: int) -> str:
 
 
 def _shown(facts: ReportFacts) -> list[Trial]:
-    """The front, best first objective first, then the baselines that are not on it."""
+    """The front, best first objective first, then the baselines' points that are not on it."""
     results = facts.results
-    rest = [t for t in results.trials if t.baseline and t.number not in results.front and t.values]
-    return [*results.members, *rest]
+    rest = [number for number in facts.baselines if number not in results.front]
+    return [*results.members, *(results.by_number[number] for number in rest)]
 
 
 def _baseline(trial: Trial) -> str:

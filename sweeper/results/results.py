@@ -168,9 +168,16 @@ class Results:
         reference_M = np.array([reference[name] for name in self.spec.objectives]) * self.signs_M
         return pareto.hypervolume(points_TM, reference_M) if len(points_TM) else math.nan
 
-    def against_baseline(self, name: str = "lora") -> str:
-        """One sentence: what the front has that the named baseline has not, and how sure that is."""
-        return dominance.sentence(self.trials, self.front, self.sample, name)
+    def baseline_points(self, bounds: Mapping[str, float] | None = None) -> dict[str, int]:
+        """For each baseline, the trial that the rule of the `choice` takes from its own trials."""
+        objectives = self.spec.objectives
+        return recommend.per_baseline(self.trials, objectives, recommend.rule(objectives, bounds))
+
+    def against_baseline(self, bounds: Mapping[str, float] | None = None) -> str:
+        """One sentence: what the front has that plain LoRA (else the first baseline) has not, and how sure that is."""
+        names, by = dict.fromkeys(self.spec.search.baseline_list), recommend.rule(self.spec.objectives, bounds)
+        name = "lora" if "lora" in names else next(iter(names), "lora")
+        return dominance.sentence(self.trials, self.front, self.sample, name, by)
 
     # --- fits
 

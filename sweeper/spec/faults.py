@@ -114,9 +114,15 @@ def slips(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
         if isinstance(raised, Faults):
             found += raised.faults
         else:
-            path = entry["loc"][:-1] if _of_a_key(entry) else entry["loc"]
+            path = _path(entry)
             found.append(Fault(path, _sentence(path, entry, model)))
     return found
+
+
+def _path(entry: Mapping[str, Any]) -> KeyPath:
+    """Where it is in the file. Of a field with two forms pydantic also says which was written."""
+    path: KeyPath = entry["loc"][:-1] if _of_a_key(entry) else entry["loc"]
+    return path[:2] + path[3:] if path[:2] == ("search", "baselines") else path
 
 
 def _of_a_key(entry: Mapping[str, Any]) -> bool:

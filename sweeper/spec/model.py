@@ -106,7 +106,7 @@ class SweepSpec(Part):
     def budget(self) -> int:
         """How many trials the sweep may have, baselines included; of a grid at most all its points."""
         size = self.space.size() if SAMPLERS[self.search.sampler].grid else None
-        return self.search.trials if size is None else min(self.search.trials, size + len(self.search.baselines))
+        return self.search.trials if size is None else min(self.search.trials, size + len(self.search.baseline_list))
 
     def identity(self) -> dict[str, Any]:
         """What makes trials comparable, as plain JSON: all but resources, storage, budget, stop rule and reference."""
@@ -148,7 +148,7 @@ def _groups(spec: SweepSpec) -> Iterator[Fault]:
 
 def _repeated(spec: SweepSpec) -> Iterator[Fault]:
     given = () if isinstance(spec.search.seeds, int) else spec.search.seeds
-    for key, values in (("seeds", given), ("baselines", spec.search.baselines)):
+    for key, values in (("seeds", given), ("baselines", tuple(spec.search.baselines))):
         for index, value in enumerate(values):
             if value in values[:index]:
                 text = f"search.{key}[{index}] is {value!r}, which the list already has. Keep one."
@@ -156,10 +156,12 @@ def _repeated(spec: SweepSpec) -> Iterator[Fault]:
 
 
 def _budget(spec: SweepSpec) -> Iterator[Fault]:
-    search = spec.search
-    if len(search.baselines) > search.trials:
-        text = f"search.trials is {search.trials}, and there are {len(search.baselines)} baselines. Use more trials."
-        yield Fault(("search", "trials"), text)
+    search, first = spec.search, len(spec.search.baseline_list)
+    if first > search.trials:
+        having = f"there are {first} baselines"
+        if first > len(search.baselines):
+            having = f"the baselines have {first}"
+        yield Fault(("search", "trials"), f"search.trials is {search.trials}, and {having}. Use more trials.")
 
 
 def _population(spec: SweepSpec) -> Iterator[Fault]:
@@ -175,7 +177,7 @@ def _grid(spec: SweepSpec) -> Iterator[Fault]:
     if not SAMPLERS[spec.search.sampler].grid:
         return
     yield from (no_points(name) for name in spec.space.continuous)
-    size, baselines = spec.space.size(), len(spec.search.baselines)
+    size, baselines = spec.space.size(), len(spec.search.baseline_list)
     if size is not None and spec.search.trials < size + baselines:
         text = f"search.trials is {spec.search.trials}, but grid and baselines are {size + baselines} points."
         yield Fault(("search", "trials"), f"{text} Use trials: {size + baselines}, or fewer values.")
@@ -183,10 +185,24 @@ def _grid(spec: SweepSpec) -> Iterator[Fault]:
 
 def _exhausted(spec: SweepSpec) -> Iterator[Fault]:
     """A finite space has no more to give than its points; a sampler would begin to repeat itself."""
-    size, asked = spec.space.size(), spec.search.trials - len(spec.search.baselines)
+    size, asked = spec.space.size(), spec.search.trials - len(spec.search.baseline_list)
     if not SAMPLERS[spec.search.sampler].grid and size is not None and asked > size:
         text = f"search.trials is {spec.search.trials}, but the space has {size} points."
         yield Fault(("search", "trials"), f"{text} Use sampler: grid, fewer trials, or a range instead of a list.")
+
+
+def _tuned(spec: SweepSpec) -> Iterator[Fault]:
+    """A baseline's own trials have a space of their own: a grid tries all of it, others no more than it has."""
+    grid, listed = SAMPLERS[spec.search.sampler].grid, spec.search.baseline_list
+    for method in (name for name in dict.fromkeys(listed) if listed.count(name) > 1):
+        path, count, space = ("search", "baselines", method), listed.count(method), spec.space.alone(method)
+        size, text = space.size(), f"{dotted(('search', 'baselines', method))} is {listed.count(method)}, but "
+        if grid and size is None:
+            missing = ", ".join(space.continuous)
+            yield Fault(path, f"{text}a grid needs values of {missing}. Use {method}: 1, or sweep {method} too.")
+        elif size is not None and (count != size if grid else count > size):
+            most = "" if grid else " at most, or a range instead of a list"
+            yield Fault(path, f"{text}{method} has {size} points. Use {method}: {size}{most}.")
 
 
 def _points(spec: SweepSpec) -> Iterator[Fault]:
@@ -240,6 +256,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Fault]]], ..
     (("search", "space"), _stopping),
     (("search", "space"), _grid),
     (("search", "space"), _exhausted),
+    (("search", "space"), _tuned),
     (("search", "space"), _points),
     (("objectives",), _twice),
     (("search", "objectives"), _reference),

@@ -38,7 +38,9 @@ def build(model: type[BaseModel]) -> Schema:
     reference = parts["Search"]["properties"]["reference"]
     reference["anyOf"] = [_by_metric(kind) if kind.get("type") == "object" else kind for kind in reference["anyOf"]]
     parts["Search"]["properties"]["sampler"]["enum"] = list(SAMPLERS)
-    parts["Search"]["properties"]["baselines"]["items"] = {"enum": list(METHODS)}
+    methods: Schema = {"enum": list(METHODS)}
+    for form in parts["Search"]["properties"]["baselines"]["oneOf"]:
+        form |= {"items": methods} if form["type"] == "array" else {"propertyNames": methods}
     _names(parts["DataConfig"], DATASETS)
     _names(parts["BackboneConfig"], BACKBONES)
     for section in (DataConfig, BackboneConfig, Search):

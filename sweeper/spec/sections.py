@@ -10,9 +10,12 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     GetJsonSchemaHandler,
+    Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -99,11 +102,33 @@ def true_directions(objectives: dict[str, str]) -> dict[str, str]:
     return objectives
 
 
+def _form(written: object) -> str:
+    """Which of the two forms of a field was written."""
+    return "[mapping]" if isinstance(written, dict) else "[list]"
+
+
+def _either(written: object) -> object:
+    if not isinstance(written, list | tuple | dict):
+        raise ValueError("Use a list of methods such as [lora], or how many trials each has, such as {lora: 5}")
+    return written
+
+
+def _listed(baselines: tuple[str, ...] | dict[str, int]) -> tuple[str, ...] | dict[str, int]:
+    """`{lora: 1}` is `[lora]`."""
+    return tuple(baselines) if isinstance(baselines, dict) and set(baselines.values()) <= {1} else baselines
+
+
 MetricName = Annotated[str, a_name_of(METRICS)]
 MethodName = Annotated[str, a_name_of(METHODS)]
 SamplerName = Annotated[str, a_name_of(SAMPLERS)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
+Baselines = Annotated[
+    Annotated[tuple[MethodName, ...], Tag("[list]")] | Annotated[dict[MethodName, Count], Tag("[mapping]")],
+    Discriminator(_form),
+    BeforeValidator(_either),
+    AfterValidator(_listed),
+]
 Amount = Annotated[float, Field(strict=True, ge=0), AfterValidator(_amount)]
 StudyUrl = Annotated[str, AfterValidator(urls.study_url)]
 TrackingUrl = Annotated[str, AfterValidator(urls.tracking_url)]
@@ -171,7 +196,8 @@ class Search(Chosen):
     ] = 1
     seed: Annotated[Natural, Field(description="of the proposals: the same seed proposes the same points")] = 0
     baselines: Annotated[
-        tuple[MethodName, ...], Field(description="methods that are tried first, as points to compare with")
+        Baselines,
+        Field(description="methods that are tried first, to compare with: [lora], or {lora: 5} for five trials of it"),
     ] = ()
     stopping: Annotated[
         Stopping | None,
@@ -194,6 +220,19 @@ class Search(Chosen):
     @classmethod
     def table(cls) -> Table[Sampler]:
         return SAMPLERS
+
+    @property
+    def baseline_list(self) -> tuple[str, ...]:
+        """The baseline that each of the sweep's first trials is of."""
+        counts = self.baselines if isinstance(self.baselines, dict) else dict.fromkeys(self.baselines, 1)
+        return tuple(name for name, count in counts.items() for _ in range(count))
+
+    def of_baseline(self, name: str) -> Search:
+        """The search of a baseline's own trials: as this one, but for their number, and what follows from it."""
+        own = {"sampler": self.sampler, "trials": self.baseline_list.count(name)}
+        options = self.options(own) or ()
+        own |= {option.name: option.default_for(own) for option in options if callable(option.default)}
+        return self.model_copy(update={"baselines": ()} | own)
 
     @property
     def seed_list(self) -> tuple[int, ...]:

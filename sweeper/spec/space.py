@@ -155,6 +155,18 @@ class Space:
             return None
         return sum(math.prod(len(column) for column in self._columns(method).values()) for method in self.methods)
 
+    def alone(self, method: str) -> Space:
+        """The space of one method by itself, also of one that is not searched here.
+
+        It has this space's dimensions; those that are missing are as in a spec that says nothing of them.
+        """
+        own = {
+            name: axis.dimensions.get(method) if isinstance(axis, ByMethod) else axis
+            for name, axis in self.dimensions.items()
+            if name != "method" and exists(name, method)
+        }
+        return Space.of({"method": Fixed(method)} | {name: axis for name, axis in own.items() if axis is not None})
+
     def baseline(self, method: str) -> Point:
         """The point that stands for `method`: what is fixed stays, the rest is the default, moved into the range."""
         names = [name for name in PARAMS if name != "method" and exists(name, method)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.sections import Search
-from sweeper.spec.space import Choice, Dimension, Point, Range
+from sweeper.spec.space import Choice, Dimension, Fixed, Point, Range
 
 REDRAWINGS = 64
 INSISTING = 4  # so often a sampler may repeat itself before chance decides: it can be sure of one method
@@ -26,8 +27,9 @@ class Streams:
     """What a line of SAMPLERS makes its Optuna sampler of, beside the spec's `search`.
 
     `own` is the seed of one coordinate of one trial, `joint` that of all its coordinates: for samplers that draw them
-    together, whose stream must not depend on the place. The first `startup` trials are drawn by chance. `violations`
-    are Optuna's constraints of a trial, if the sweep has any.
+    together, whose stream must not depend on the place. The first `startup` trials are drawn by chance, beside those of
+    tuned baselines, which say little of the rest of the space. `violations` are Optuna's constraints of a trial, if the
+    sweep has any.
     """
 
     joint: int
@@ -45,7 +47,7 @@ def build(search: Search, number: int, place: int, *again: int, constrained: boo
     streams = Streams(
         joint=_seed(search.seed, number),
         own=_seed(search.seed, number, place + 1, *again),
-        startup=max(4, min(10, search.trials // 4)),
+        startup=max(4, min(10, search.trials // 4)) + len(search.baseline_list) - len(search.baselines),
         violations=_violations if constrained else None,
     )
     sampler: BaseSampler = SAMPLERS[search.sampler].load()(search, streams)
@@ -106,10 +108,65 @@ def unrepeated(study: optuna.Study, spec: SweepSpec, number: int, tried: Iterabl
     A method with nothing to search, or with a few ranks, is otherwise proposed again and again. Whoever asks
     finds the same point: each drawing has a stream of its own.
     """
-    search, space = spec.search, spec.space
-    if not SAMPLERS[search.sampler].repeats or not any(space.countable(method) for method in space.methods):
+    if not SAMPLERS[spec.search.sampler].repeats or not any(map(spec.space.countable, spec.space.methods)):
         return None
-    known, places, row = list(tried), list(space.axes), create_trial(state=TrialState.RUNNING)
+    known = list(tried)
+    return next((point for point in _drawings(study, spec, number) if point not in known), None)
+
+
+def tuned(spec: SweepSpec, name: str, number: int, rows: Sequence[FrozenTrial]) -> Point:
+    """Trial `number`, of baseline `name`, whose own trials so far are `rows`, in their order; there is one at least.
+
+    It is what the sampler would propose in a sweep of that method alone, which knows of these trials and no others.
+    """
+    own = spec.model_copy(update={"space": spec.space.alone(name), "search": spec.search.of_baseline(name)})
+    memory = optuna.create_study(directions=["maximize" if s == "max" else "minimize" for s in own.objectives.values()])
+    for place, row in enumerate(rows):
+        memory.add_trial(_alone(row, own, place))
+    known = [row.user_attrs["proposal"]["params"] for row in rows]
+    together = [_together(memory, own, number)] if SAMPLERS[own.search.sampler].flat else []
+    drawings = itertools.chain(together, _drawings(memory, own, number))
+    first = next(drawings)
+    return next((point for point in itertools.chain([first], drawings) if point not in known), first)
+
+
+def _alone(row: FrozenTrial, own: SweepSpec, place: int) -> FrozenTrial:
+    """A trial of a baseline as a sweep of that method alone, `own`, has it as its trial `place`."""
+    axes = {name: axis for name, axis in own.space.axes.items() if not isinstance(axis, Fixed)}
+    kept = {key: value for key, value in row.system_attrs.items() if key == "constraints"}
+    population = getattr(own.search, "population", None)
+    if population is not None and place > 0:  # the first is given, and of no generation
+        kept[NSGAIISampler._get_generation_key()] = (place - 1) // population
+    return create_trial(
+        state=row.state,
+        values=row.values,
+        params={name: row.user_attrs["proposal"]["params"][name] for name in axes},
+        distributions={name: _distribution(axis) for name, axis in axes.items()},
+        user_attrs=row.user_attrs,
+        system_attrs=kept,
+    )
+
+
+def _together(study: optuna.Study, spec: SweepSpec, number: int) -> Point:
+    """Proposal `number` of a sampler that models one box."""
+    places = list(spec.space.axes)
+
+    def sampler(place: int) -> BaseSampler:
+        return build(spec.search, number, place, constrained=bool(spec.constraints))
+
+    study.sampler = sampler(0)
+    trial = study.ask()
+
+    def drawn(label: str, axis: Dimension) -> Any:
+        study.sampler = sampler(places.index(label))
+        return draw(trial, label, axis)
+
+    return spec.space.walk(drawn)
+
+
+def _drawings(study: optuna.Study, spec: SweepSpec, number: int) -> Iterator[Point]:
+    """Proposal `number`, drawn again and again, each time from a stream of its own."""
+    search, places, row = spec.search, list(spec.space.axes), create_trial(state=TrialState.RUNNING)
     row.number = number
 
     def point(drawing: int) -> Point:
@@ -123,9 +180,9 @@ def unrepeated(study: optuna.Study, spec: SweepSpec, number: int, tried: Iterabl
                 sampler = RandomSampler(_seed(search.seed, number, place + 1, *again))
             return sampler.sample_independent(study, row, label, _distribution(axis))
 
-        return space.walk(drawn)
+        return spec.space.walk(drawn)
 
-    return next((found for found in map(point, range(REDRAWINGS)) if found not in known), None)
+    return map(point, range(REDRAWINGS))
 
 
 def _violations(row: FrozenTrial) -> Sequence[float]:

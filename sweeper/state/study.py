@@ -6,7 +6,6 @@ what Optuna has no field for: `proposal` (params, baseline) and `outcome` (metri
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -150,10 +149,7 @@ class Study:
         if number >= self.budget:
             return None
         if not waiting:
-            tried = itertools.chain((trial.params for trial in self._ended.values()), map(rows.params, living))
-            fixed = self._fixed(number)[0] or samplers.unrepeated(self._study, self._spec, number, tried)
-            if fixed is not None:
-                self._study.enqueue_trial(self._anchors(fixed))
+            self._enqueue(number, asked)
         self._study.sampler = self._sampler(number)
         return self._fill(self._study.ask())
 
@@ -174,18 +170,37 @@ class Study:
         kept = row.user_attrs["proposal"]
         return Proposal(row.number, kept["params"], kept["baseline"])
 
+    def _enqueue(self, number: int, asked: Sequence[FrozenTrial]) -> None:
+        """Fix trial `number` beforehand, if it is not left to the sampler; `asked` are all trials before it."""
+        fixed, baseline = self._fixed(number)
+        if fixed is None and baseline is not None:
+            first = self._spec.search.baseline_list.index(baseline)
+            fixed = samplers.tuned(self._spec, baseline, number, asked[first:])
+            # More may be told before it is taken up, so what was drawn is kept with it.
+            self._study.enqueue_trial(self._anchors(fixed), user_attrs={"point": fixed})
+            return
+        fixed = fixed or samplers.unrepeated(self._study, self._spec, number, map(rows.params, asked))
+        if fixed is not None:
+            self._study.enqueue_trial(self._anchors(fixed))
+
     def _fixed(self, number: int) -> tuple[dict[str, Any] | None, str | None]:
-        """The point that trial `number` must be (a baseline or a grid point), and the baseline's name."""
-        baselines = self._spec.search.baselines
-        if number < len(baselines):
-            return self._spec.space.baseline(baselines[number]), baselines[number]
-        if self._points is not None:
-            return self._points[number - len(baselines)], None
-        return None, None
+        """The point that trial `number` must be, and the baseline's name.
+
+        It is the first of a baseline, or a grid point. A baseline's others depend on those before them.
+        """
+        listed, space = self._spec.search.baseline_list, self._spec.space
+        if number >= len(listed):
+            return (None if self._points is None else self._points[number - len(listed)]), None
+        name = listed[number]
+        before = number - listed.index(name)
+        if self._points is not None and listed.count(name) > 1:
+            return space.alone(name).grid()[before], name
+        return (None if before else space.baseline(name)), name
 
     def _fill(self, trial: optuna.Trial) -> Proposal:
         """Draw the parameters of `trial` and write the proposal down."""
         fixed, baseline = self._fixed(trial.number)
+        fixed = trial.user_attrs.get("point", fixed)
         axes = self._spec.space.axes
         if fixed is not None:
             for name in self._anchors(fixed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,21 @@ def test_test_numbers_are_asked_for_only_when_every_trial_is_told(bench: Bench) 
     assert told
     assert all(all(states) and len(states) == 4 for states in told)
     assert {n for kind, n, _ in bench.ran if kind == "held-out"} == set(bench.study.front()) | {0}
+
+
+def test_of_a_tuned_baseline_its_points_are_measured_and_not_all_its_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The baseline's trials 0, 1 and 2, each better than the one before in both objectives, are beaten by trial 3."""
+    tuned = loading.changed(SPEC, {"search.baselines": {"lora": 3}})
+    monkeypatch.setattr(sys.modules[__name__], "SPEC", tuned)
+    bench = Bench(tmp_path)
+    queue = bench.queue()
+    while (order := queue.next()) is not None:
+        bench.work(order, values={"accuracy": 0.5 + 0.1 * order.number, "delta_f1": 0.5 - 0.1 * order.number})
+        queue.done(order)
+    assert [trial.baseline for trial in bench.study.trials()] == ["lora"] * 3 + [None]
+    assert {n for kind, n, _ in bench.ran if kind == "held-out"} == {2, 3}
 
 
 def test_each_methods_points_are_measured_too_though_they_are_dominated(bench: Bench) -> None:

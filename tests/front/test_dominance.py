@@ -12,13 +12,21 @@ from tests.front import sweeps
 SWEEPS, TRIALS = 300, 25
 
 
-def claims(true_TM: np.ndarray, seeds: int, *, truly: set[int] = frozenset(), **noise: object) -> tuple[float, float]:
-    """The share of sweeps with a false claim, and of true dominances that were claimed."""
+def claims(
+    true_TM: np.ndarray, seeds: int, *, truly: set[int] = frozenset(), tuned: int = 1, **noise: object
+) -> tuple[float, float]:
+    """The share of sweeps with a false claim, and of true dominances that were claimed.
+
+    The first `tuned` trials are the baseline's; the knee of these is compared.
+    """
     rng, false, seen = np.random.default_rng(seeds), 0, []
     for _ in range(SWEEPS):
         drawn = sweeps.measured(rng, true_TM, seeds, **noise)
-        members = np.flatnonzero(pareto.front(drawn.values_TSM.mean(axis=1))).tolist()
-        sure = {n for n, luck in dominance.luck(drawn, 0, members).items() if luck < dominance.SURE}
+        points_TM = drawn.values_TSM.mean(axis=1)
+        members = np.flatnonzero(pareto.front(points_TM)).tolist()
+        base = pareto.knee(points_TM[:tuned])
+        chances = dominance.luck(drawn, base, [n for n in members if n >= tuned], own=range(tuned))
+        sure = {n for n, luck in chances.items() if luck < dominance.SURE}
         false += bool(sure - truly)
         seen += [n in sure for n in truly & set(members)]
     return false / SWEEPS, float(np.mean(seen)) if seen else 0.0
@@ -31,6 +39,22 @@ ALIKE = np.full((TRIALS, 2), 0.8)
 @pytest.mark.parametrize("examples", [0.0, 0.02])
 def test_where_nothing_differs_hardly_a_sweep_says_that_a_trial_dominates(seeds: int, examples: float) -> None:
     assert claims(ALIKE, seeds, examples=examples)[0] < 0.05
+
+
+@pytest.mark.parametrize("one_sided", [False, True])
+def test_nor_where_the_baseline_is_the_best_of_five(one_sided: bool) -> None:
+    """With and without an objective in which all others are far better, so that the other bears all of the doubt."""
+    better = ALIKE.copy()
+    better[5:, 0] += 1.0 if one_sided else 0.0
+    assert claims(better, 3, tuned=5)[0] < 0.05
+
+
+def test_a_lead_over_the_best_of_five_is_seen() -> None:
+    better = ALIKE.copy()
+    better[5] += 7 * sweeps.NOISE * (2 / 3) ** 0.5
+    false, seen = claims(better, 3, truly={5}, tuned=5)
+    assert false < 0.05
+    assert seen > 0.7
 
 
 def test_what_was_said_before_is_found_in_most_sweeps_where_nothing_differs() -> None:
@@ -81,14 +105,15 @@ def test_a_trial_that_is_behind_somewhere_is_not_asked_about() -> None:
 # --- what is said
 
 
-def told(points: list[tuple[float, float]], seeds: int, luck_free: bool = False) -> str:
-    """Of a sweep whose trial 0 is plain LoRA; `luck_free`: all seeds give nearly the same."""
+def told(points: list[tuple[float, float]], seeds: int, luck_free: bool = False, tuned: int = 1) -> str:
+    """Of a sweep whose first `tuned` trials are LoRA's; `luck_free`: all seeds give nearly the same."""
     noise = sweeps.NOISE / 1000 if luck_free else sweeps.NOISE
     drawn = sweeps.measured(np.random.default_rng(0), np.array(points), seeds, noise_T=noise)
     means_TM = drawn.values_TSM.mean(axis=1)
     trials = [
-        Trial(n, State.COMPLETE, {"method": "lora" if n == 0 else "fairlora"}, baseline="lora" if n == 0 else None,
-              values=dict(zip(sweeps.OBJECTIVES, map(float, mean_M), strict=True)))
+        Trial(n, State.COMPLETE, {"method": "lora" if n < tuned else "fairlora"},
+              values=dict(zip(sweeps.OBJECTIVES, map(float, mean_M), strict=True)),
+              baseline="lora" if n < tuned else None)
         for n, mean_M in enumerate(means_TM)
     ]  # fmt: skip
     return dominance.sentence(trials, np.flatnonzero(pareto.front(means_TM)).tolist(), drawn)
@@ -98,6 +123,14 @@ def test_a_real_lead_is_said_with_how_seldom_luck_gives_it() -> None:
     text = told([(0.5, 0.5), (0.6, 0.7), (0.7, 0.6), (0.4, 0.4)], 3, luck_free=True)
     assert text.startswith("2 of 2 front members dominate plain lora (accuracy 0.")
     assert "luck gives such leads in less than 0.1% of sweeps at most" in text
+    assert text.endswith("(paired by the 3 seeds, corrected for the 3 trials that were compared).")
+
+
+def test_the_best_of_a_tuned_baseline_by_the_rule_is_compared_and_its_other_trials_are_not() -> None:
+    """Its front is (.55, .2), (.5, .5), (.2, .9); the knee is the second, and the third is on the sweep's front too."""
+    points = [(0.2, 0.1), (0.55, 0.2), (0.2, 0.9), (0.5, 0.5), (0.6, 0.7), (0.7, 0.6), (0.4, 0.4)]
+    text = told(points, 3, luck_free=True, tuned=4)
+    assert text.startswith("2 of 3 front members dominate tuned lora (#3, the best of its 4 trials by the knee: ")
     assert text.endswith("(paired by the 3 seeds, corrected for the 3 trials that were compared).")
 
 

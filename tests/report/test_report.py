@@ -243,6 +243,22 @@ def test_of_a_sweep_without_a_front_there_is_nothing_to_report(tmp_path: Path) -
         sweep_report.document(sweep_report.gather(Results.open(folder)))
 
 
+def test_a_tuned_baseline_is_one_point_of_the_report_and_what_it_is_compared_with(tmp_path: Path) -> None:
+    """lora's trials 0, 1 and 2 (the knee of them, .875 and .153) and fairlora's; (30, 6), (29, 8) and (20, 10)."""
+    right = {0: (29, 4), 1: (28, 4), 2: (27, 8), 3: (30, 6), 4: (29, 9), 5: (20, 10)}
+    path = tmp_path / "birds"
+    finished.sweep(path, right=right, **{"search.baselines": {"lora": 3}})
+    results = Results.open(SweepFolder(path))
+    made = sweep_report.document(sweep_report.gather(results))
+    assert results.baseline_points() == {"lora": 2}
+    assert "baselines: lora (3 trials)." in words(section(made, "The question"))
+    answer = words(section(made, "The answer"))
+    assert "tuned lora (#2, the best of its 3 trials by the knee: accuracy 0.875" in answer
+    assert "corrected for the 3 trials that were compared" in answer
+    (table,) = [block for block in section(made, "The front").blocks if isinstance(block, DataTable)]
+    assert [row[0] for row in table.rows if "(baseline)" in row[1]] == ["2"]
+
+
 def test_a_report_of_fits_without_answers_rests_on_the_seeds(tmp_path: Path) -> None:
     finished.sweep(tmp_path / "old", answers=False)
     folder = SweepFolder(tmp_path / "old")

@@ -226,6 +226,18 @@ def test_a_grid_without_points_is_refused_with_its_mend() -> None:
         space.grid()
 
 
+def test_the_space_of_a_method_alone_has_what_the_space_gives_it_and_the_usual_where_that_gives_nothing() -> None:
+    written = {"method": ["fairlora", "fft"], "rank": [4, 8], "epochs": {"fairlora": 4, "fft": [1, 2]}}
+    space = Space.parse(written)
+    assert space.alone("lora").plain()["rank"] == [4, 8]
+    assert "lambda" not in space.alone("lora").dimensions
+    assert space.alone("fft").dimensions["epochs"] == Choice((1, 2))
+    assert space.alone("lora").dimensions["epochs"] == Fixed(8)
+    assert Space.parse({"method": "fft"}).alone("lora") == Space.parse({"method": "lora"})
+    for method in ("lora", "fft", "fairlora"):
+        assert space.alone(method).contains(space.baseline(method))
+
+
 def test_a_baseline_keeps_what_is_fixed_and_has_no_lambda() -> None:
     space = Space.parse({"epochs": 3, "rank": {"low": 16, "high": 64}, "learning_rate": [1e-3, 1e-2]})
     lora = space.baseline("lora")

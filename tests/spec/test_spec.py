@@ -87,6 +87,19 @@ def test_the_budget_of_a_grid_is_its_points_and_the_baselines() -> None:
     grid = "space: {lambda: [0.1, 1], rank: [4, 8]}\nsearch: {sampler: grid, baselines: [lora]}"
     assert parse(f"name: x\n{grid}").budget == 5
     assert parse("name: x\nsearch: {trials: 7}").budget == 7
+    assert parse("name: x\n" + grid.replace("[lora]", "{lora: 2}")).budget == 6
+
+
+def test_a_baseline_of_one_trial_is_the_same_in_both_forms() -> None:
+    one, other = (parse(f"name: x\nsearch: {{baselines: {form}}}") for form in ("[lora, fft]", "{lora: 1, fft: 1}"))
+    assert one == other
+    assert one.identity() == other.identity()
+    tuned = parse("name: x\nsearch: {baselines: {lora: 5, fft: 1}}")
+    assert tuned.search.baseline_list == ("lora",) * 5 + ("fft",)
+    assert parse(dump(tuned)) == tuned
+    assert difference(one.identity(), tuned.identity()) == [
+        "search.baselines: was ['lora', 'fft'], is now {'lora': 5, 'fft': 1}"
+    ]
 
 
 # --- what it may not say
@@ -164,6 +177,17 @@ def test_all_slips_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> Non
          "lora-reweight, probe."),
         ("data: {name: waterbrids}", "data.name is 'waterbrids'. Did you mean 'waterbirds'? "
          "Known: aircraft, csv, digits-on-scenes, folder, geode, utkface, waterbirds."),
+        ("search: {baselines: {lroa: 3}}", "search.baselines.lroa is unknown. Did you mean 'lora'? Known: fairfft, "
+         "fairlora, fft, fft-balanced, fft-dfr, fft-groupdro, fft-reweight, lora, lora-balanced, lora-dfr, "
+         "lora-groupdro, lora-reweight, probe."),
+        ("search: {baselines: {lora: 0}}", "search.baselines.lora is 0. Use 1 or more."),
+        ("search: {baselines: 5}", "search.baselines is 5. Use a list of methods such as [lora], or how many trials "
+         "each has, such as {lora: 5}."),
+        ("search: {baselines: [lora, lora]}", "search.baselines[1] is 'lora', which the list already has. Keep one."),
+        ("search: {trials: 4, baselines: {lora: 5}}",
+         "search.trials is 4, and the baselines have 5. Use more trials."),
+        ("search: {baselines: {fft: 2}}",
+         "search.baselines.fft is 2, but fft has 1 points. Use fft: 1 at most, or a range instead of a list."),
         ("search: {trials: 1, baselines: [lora, fft]}",
          "search.trials is 1, and there are 2 baselines. Use more trials."),
         ("search: {population: 4}",
@@ -227,6 +251,14 @@ def test_a_search_for_more_trials_than_its_finite_space_has_points_is_refused() 
     assert parse(text % 4).budget == 4
     (line,) = told(text % 5)
     assert "search.trials is 5, but the space has 3 points. Use sampler: grid" in line
+
+
+def test_the_own_trials_of_a_baseline_in_a_grid_are_its_own_grid() -> None:
+    text = "name: x\nspace: {method: %s, rank: [4, 8]%s}\nsearch: {sampler: grid, baselines: {lora: 3}}"
+    (line,) = told(text % ("fairlora", ", lambda: 1"))
+    assert line.endswith("search.baselines.lora is 3, but lora has 2 points. Use lora: 2.")
+    (line,) = told((text % ("fft", "")).replace("rank: [4, 8]", "epochs: 1"))
+    assert line.endswith("but a grid needs values of rank. Use lora: 1, or sweep lora too.")
 
 
 def test_a_grid_that_the_budget_would_cut_short_is_refused() -> None:

@@ -12,7 +12,7 @@ import pytest
 from sweeper.errors import UserError
 from sweeper.spec import loading
 from sweeper.spec.samplers import SAMPLERS
-from sweeper.state import database
+from sweeper.state import database, samplers
 from sweeper.state.opening import study_url
 from sweeper.state.study import NoSuchSweep, Study
 from sweeper.state.sweep_folder import SweepFolder
@@ -104,6 +104,82 @@ def test_baselines_come_first_and_are_marked(url: str) -> None:
     assert [t.baseline for t in trials] == ["lora", "fft", None, None]
     assert [t.params["method"] for t in trials] == ["lora", "fft", "fairlora", "fairlora"]
     assert "lambda" not in trials[0].params
+
+
+# --- a baseline with trials of its own
+
+LORA = "name: a\nspace: {{method: {method}, rank: {{low: 4, high: 64, log: true}}, learning_rate: {{}}}}\n"
+OWN = LORA + "search: {{sampler: {sampler}, trials: {trials}, seeds: 2, baselines: {baselines}}}\n"
+
+
+def own(sampler: str, method: str = "fairlora", trials: int = 10, baselines: str = "{fft: 3, lora: 5}"):
+    return loading.parse(OWN.format(sampler=sampler, method=method, trials=trials, baselines=baselines))
+
+
+@pytest.mark.parametrize("sampler", DRAWING)
+def test_a_baseline_is_tuned_as_in_a_sweep_of_its_method_alone(tmp_path: Path, sampler: str) -> None:
+    """Whatever else the sweep has, and also where its space does not have the method."""
+    for name in ("alone", "among"):
+        (tmp_path / name).mkdir()
+    alone = play(study(tmp_path / "alone", own(sampler, method="lora", trials=5, baselines="[lora]")))
+    memory = study(tmp_path / "among", own(sampler, baselines="{lora: 5, fft: 3}"))
+    among = play(memory)
+    assert among[:5] == alone
+    assert len({str(point) for point in alone}) == 5
+    assert [point["method"] for point in among] == ["lora"] * 5 + ["fft"] * 3 + ["fairlora"] * 2
+    assert [trial.baseline for trial in memory.trials()] == ["lora"] * 5 + ["fft"] * 3 + [None] * 2
+
+
+@pytest.mark.parametrize(("sampler", "at"), [("tpe", 1), ("random", 7), ("nsga2", 4), ("gp", 4)])
+def test_a_sweep_with_tuned_baselines_that_was_closed_goes_on_as_if_it_had_not(
+    tmp_path: Path, sampler: str, at: int
+) -> None:
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+    whole = play(study(tmp_path / "whole", own(sampler)))
+    broken = play(study(tmp_path / "broken", own(sampler)), most=at)
+    crashed = study(tmp_path / "broken", own(sampler), create=False)
+    asked = crashed._study.get_trials()
+    crashed._enqueue(at, asked)  # the process dies here, and once more with the row taken up
+    crashed._study.ask()
+    again = study(tmp_path / "broken", own(sampler), create=False)
+    (open_proposal,) = again.open_proposals()
+    again.complete(open_proposal.number, rows(open_proposal.params))
+    assert [*broken, dict(open_proposal.params), *play(again)] == whole
+
+
+def test_what_was_drawn_for_a_baseline_stays_though_more_is_told_before_it_is_taken_up(tmp_path: Path) -> None:
+    memory = study(tmp_path, own("tpe", baselines="{lora: 8}"))
+    first = [memory.propose() for _ in range(6)]
+    memory._enqueue(6, memory._study.get_trials())  # the process dies here
+    kept = memory._study.get_trials()[6].user_attrs["point"]
+    again = study(tmp_path, own("tpe", baselines="{lora: 8}"), create=False)
+    for proposal in again.open_proposals():
+        again.complete(proposal.number, rows(proposal.params))
+    assert (again.propose().params, len(first)) == (kept, 6)
+    assert again.trials()[6].baseline == "lora"
+
+
+@pytest.mark.parametrize("sampler", DRAWING)
+def test_a_baseline_with_few_points_is_given_each_once(tmp_path: Path, sampler: str) -> None:
+    text = "name: f\nspace: {method: fairlora, rank: [4, 8, 16]}\n"
+    asked = loading.parse(text + f"search: {{sampler: {sampler}, trials: 8, baselines: {{lora: 3}}}}\n")
+    assert sorted(point["rank"] for point in play(study(tmp_path, asked))[:3]) == [4, 8, 16]
+
+
+def test_the_baseline_of_a_grid_is_its_own_grid(url: str) -> None:
+    text = "name: g\nspace: {method: fairlora, lambda: [1, 10], rank: [4, 16]}\n"
+    points = play(study(url, loading.parse(text + "search: {sampler: grid, trials: 6, baselines: {lora: 2}}\n")))
+    assert [(p["method"], p["rank"], p.get("lambda")) for p in points[:3]] == [
+        ("lora", 4, None), ("lora", 16, None), ("fairlora", 4, 1)
+    ]  # fmt: skip
+    assert len(points) == 6
+
+
+def test_tuned_baselines_leave_the_search_as_many_trials_by_chance_as_without_them() -> None:
+    plain, tuned = own("tpe", baselines="[lora]").search, own("tpe", trials=16, baselines="{lora: 5}").search
+    assert samplers.build(tuned, 9, 0, constrained=False)._n_startup_trials == 4 + 4
+    assert samplers.build(plain, 9, 0, constrained=False)._n_startup_trials == 4
 
 
 def test_a_grid_is_walked_once_and_then_ends(url: str) -> None:
