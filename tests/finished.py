@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sweeper.results import confirmation
+from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.urls import sqlite_url
@@ -69,6 +71,20 @@ def sweep(
             rows = [_result(folder, number, seed) for seed in spec.search.seed_list]
             study.complete(number, rows)
     return spec
+
+
+def confirmed(folder: SweepFolder, point: int, baseline: int, seeds: tuple[int, ...]) -> None:
+    """Both trials, trained and measured with `seeds` too, and their confirmation."""
+    results = Results.open(folder)
+    for number in (point, baseline):
+        landbirds, waterbirds = RIGHT[number]
+        for seed in seeds:
+            told = evaluate(judged(landbirds, waterbirds, seed)).to_json()
+            params = dict(results.by_number[number].params)
+            folder.fit(number, seed).write_result(told | {"params": params, "provenance": {}, "history": []})
+            write_json(folder.held_out(number, seed), evaluate(judged(landbirds - 2, waterbirds, seed)).to_json())
+    begun = confirmation.Confirmation(point, baseline, seeds, "knee", "the knee", begun_ms=T0, ended_ms=T0 + 1000)
+    confirmation.keep(folder, confirmation.measured(results, begun))
 
 
 def judged(landbirds: int, waterbirds: int, seed: int) -> Predictions:

@@ -43,6 +43,7 @@ ELSEWHERE = {
     "audit",  # sixteen trainings: tests/models/test_folder.py, tests/audits
     "rebuild-record",  # tests/record/test_rebuilt.py
     "plugins test",  # below, where the package is installed
+    "confirm",  # trains ten fits: tests/engine/test_confirm.py, and for real in tests/engine/test_sweep.py
 }
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.cli.shared import Add, folder_of, spec_of
+from sweeper.cli.shared import Add, folder_of, point_of, spec_of
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def register(add: Add) -> None:
     for name, there in (("status", look), ("list", look), ("pareto", look), ("stop", look), ("resume", resume_there)):
         _at(add.made[name]).set_defaults(there=there)
     _at(add.made["ui"]).set_defaults(there=ui_there)
+    _at(add.made["confirm"]).set_defaults(there=confirm_there)
     _at(add("submit", submit, of="spec"))
     _at(add("logs", logs, of="sweep")).add_argument("--follow", "-f", action="store_true", help="until it ends")
     down_options = _at(add("down", down))
@@ -119,9 +120,18 @@ def look(asked: argparse.Namespace) -> int:
 
 def resume_there(asked: argparse.Namespace) -> int:
     """Go on with a sweep on the cluster."""
-    folder_of(asked, asked.sweep)  # refuses what is no name
+    return _drive_there(asked, asked.sweep)
+
+
+def confirm_there(asked: argparse.Namespace) -> int:
+    """Confirm a point on the cluster; `sweeper logs` tells what it came to."""
+    return _drive_there(asked, point_of(asked)[0])
+
+
+def _drive_there(asked: argparse.Namespace, name: str) -> int:
+    folder_of(asked, name)  # refuses what is no name
     with _cluster(asked) as cluster:
-        job = cluster.resume(asked.sweep, _same(asked.words))
+        job = cluster.resume(name, _same(asked.words))
         return cluster.first_words(job, _say)
 
 

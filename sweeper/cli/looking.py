@@ -153,7 +153,7 @@ def init(asked: argparse.Namespace) -> int:
 
 def data_distance(asked: argparse.Namespace) -> int:
     """How far two data sets are apart: Fréchet distance in a backbone's features, and in Inception's if it is here."""
-    from sweeper.cli.results import show_table
+    from sweeper.cli.shared import show_table
     from sweeper.report import distance
     from trainables.frechet import images_of
     from trainables.task import BackboneConfig

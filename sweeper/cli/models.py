@@ -6,23 +6,21 @@ import argparse
 import json
 from pathlib import Path
 
-from sweeper.cli.shared import Add, folder_of
+from sweeper.cli.shared import POINT, Add, folder_of, point_of
 from trainables.errors import UserError
-
-_POINT = "knee, most-accurate, fairest, best-calibrated, or a trial's number"
 
 
 def register(add: Add) -> None:
     """Enrol them."""
     asked = add("pull", pull)
-    asked.add_argument("point", metavar="NAME@POINT", help=_POINT)
+    asked.add_argument("point", metavar="NAME@POINT", help=POINT)
     asked.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="a new folder")
     asked.add_argument("--merge", action="store_true", help="all weights in one file, the adapter merged in")
     asked = add("predict", predict)
     asked.add_argument("folder", type=Path, metavar="DIR", help="what 'sweeper pull' wrote")
     asked.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files to look at")
     asked = add("audit", audit)
-    asked.add_argument("points", metavar="NAME@POINT", nargs="+", help=f"{_POINT}; several of one sweep are compared")
+    asked.add_argument("points", metavar="NAME@POINT", nargs="+", help=f"{POINT}; several of one sweep are compared")
     asked.add_argument(
         "--audit", default="membership", metavar="NAME", help="another one, of a plug-in; it has no options"
     )
@@ -47,8 +45,8 @@ def pull(asked: argparse.Namespace) -> int:
     """Write a point of the front to a folder that plain peft, timm and open_clip load, with a model card."""
     from sweeper.models import folder
 
-    name, _, which = asked.point.partition("@")
-    made = folder.pull(folder_of(asked, name), which or "knee", asked.out, merge=asked.merge)
+    name, which = point_of(asked)
+    made = folder.pull(folder_of(asked, name), which, asked.out, merge=asked.merge)
     told = {"folder": str(made), "files": sorted(file.name for file in made.iterdir())}
     print(json.dumps(told, indent=2) if asked.json else f"{made}: {', '.join(told['files'])}. Read its README.md.")
     return 0

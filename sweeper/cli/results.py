@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.cli.shared import Add, folder_of, show_front
+from sweeper.cli.shared import Add, folder_of, show_front, show_table
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
-    from dashboards.document.document import DataTable
     from sweeper.report.comparison import Side
 
 FORMATS = ("html", "md", "tex")
@@ -187,22 +186,6 @@ def export_tables(asked: argparse.Namespace) -> int:
     form, path = files.target(asked.format, asked.output, EXPORTS, folder.name)
     tell(asked, export.write(Results.open(folder), form, path))
     return 0
-
-
-def show_table(table: DataTable) -> None:
-    """A report's table on the terminal."""
-    from rich.console import Console
-    from rich.table import Table as Drawn
-    from rich.text import Text
-
-    from dashboards.document.document import plain
-
-    drawn = Drawn(caption=table.caption, caption_justify="left", header_style="bold")
-    for column, name in enumerate(table.head):
-        drawn.add_column(name, justify="left" if column in table.words else "right")
-    for row in table.rows:
-        drawn.add_row(*(Text(plain(cell)) for cell in row))
-    Console(soft_wrap=True).print(drawn)
 
 
 def tell(asked: argparse.Namespace, written: Sequence[Path]) -> None:

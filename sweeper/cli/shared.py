@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
+    from dashboards.document.document import DataTable
     from sweeper.engine.attempt import Outcome
     from sweeper.front.stability import Stability
     from sweeper.results.results import Results
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Parser = argparse.ArgumentParser
 Command = Callable[[argparse.Namespace], int]
+POINT = "knee, most-accurate, fairest, best-calibrated, or a trial's number"
 
 
 _PLAIN = {"λ": "lambda", "±": "+/-", "×": "x", "→": "->", "–": "-", "−": "-", "·": "*", "≥": ">=", "≤": "<="}
@@ -118,6 +120,12 @@ def folder_of(asked: argparse.Namespace, name: str) -> SweepFolder:
     return SweepFolder(asked.root / name)
 
 
+def point_of(asked: argparse.Namespace) -> tuple[str, str]:
+    """The sweep and the point that `NAME@POINT` names; of a sweep alone the knee."""
+    name, _, which = asked.point.partition("@")
+    return name, which or "knee"
+
+
 def listener(spec: SweepSpec, asked: argparse.Namespace) -> Any:
     from rich.console import Console
 
@@ -159,3 +167,19 @@ def show_front(results: Results, stability: Stability | None = None, bounds: Map
         console.print(screen.front_table(results.front_rows, "Pareto front", held_out.read(results), on_front))
         print(results.against_baseline(bounds))
     print(summary.CAVEAT + (f" {summary.SMOKE}" if results.spec.data.name == "digits-on-scenes" else ""))
+
+
+def show_table(table: DataTable) -> None:
+    """A report's table on the terminal."""
+    from rich.console import Console
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    from dashboards.document.document import plain
+
+    drawn = Drawn(caption=table.caption, caption_justify="left", header_style="bold")
+    for column, name in enumerate(table.head):
+        drawn.add_column(name, justify="left" if column in table.words else "right")
+    for row in table.rows:
+        drawn.add_row(*(Text(plain(cell)) for cell in row))
+    Console(soft_wrap=True).print(drawn)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.cli.shared import Add, folder_of, listener, show_outcome, spec_of
+from sweeper.cli.shared import POINT, Add, folder_of, listener, point_of, show_outcome, show_table, spec_of
+from trainables.undefined import to_null
 
 if TYPE_CHECKING:
     from sweeper.spec.model import SweepSpec
@@ -25,6 +28,11 @@ def register(add: Add) -> None:
     again.add_argument("--trials", type=int, help="a larger budget")
     again.add_argument("--with", dest="wanted", metavar="FILE", help="a spec with other resources or stop rules")
     again.add_argument("--new-code", action="store_true", help="although the code has changed since; that is noted")
+    point = add("confirm", confirm)
+    point.add_argument("point", metavar="NAME@POINT", help=POINT)
+    point.add_argument("--seeds", type=int, default=5, help="how many new ones (default: 5)")
+    point.add_argument("--baseline", metavar="METHOD", help="what it is compared with (default: lora, if a baseline)")
+    point.add_argument("--new-code", action="store_true", help="although the code is not the sweep's; that is noted")
 
 
 def demo(asked: argparse.Namespace) -> int:
@@ -76,6 +84,36 @@ def resume(asked: argparse.Namespace) -> int:
     with listener(spec, asked) as watching:
         outcome = driver.resume(folder, watching, trials=asked.trials, wanted=wanted, new_code=asked.new_code)
     return show_outcome(outcome, spec, folder, asked)
+
+
+def confirm(asked: argparse.Namespace) -> int:
+    """Train a point of a finished sweep, and the baseline, with new seeds: by how much do they differ?"""
+    from dashboards.document.document import DataTable, plain
+    from sweeper.engine import driver
+    from sweeper.report import confirmed
+    from sweeper.results import summary
+
+    name, which = point_of(asked)
+    told = driver.confirm(
+        folder_of(asked, name),
+        which,
+        asked.seeds,
+        method=asked.baseline,
+        new_code=asked.new_code,
+        heard=functools.partial(print, file=sys.stderr, flush=True),
+    )
+    if asked.json:
+        shown = told.confirmation.to_json() | {"exit_code": told.exit_code, "notes": told.notes}
+        print(json.dumps(to_null(shown), indent=2))
+        return told.exit_code
+    for block in confirmed.blocks(told.results, told.confirmation):
+        if isinstance(block, DataTable):
+            show_table(block)
+        else:
+            print(plain(block.text))
+    for note in [*told.notes, *[summary.SMOKE] * (told.results.spec.data.name == "digits-on-scenes")]:
+        print(note)
+    return told.exit_code
 
 
 def _begin(spec: SweepSpec, asked: argparse.Namespace) -> int:

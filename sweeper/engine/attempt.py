@@ -1,8 +1,9 @@
-"""One attempt at a sweep: execute what is left, record it, say what came of it."""
+"""One attempt at a sweep, or at a confirmation: execute what is left, record it, say what came of it."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +19,8 @@ from sweeper.front.front import signs
 from sweeper.front.halving import Halving
 from sweeper.record.background import Projector
 from sweeper.record.record import open_record
-from sweeper.results import held_out
+from sweeper.results import confirmation, held_out
+from sweeper.results.confirmation import Confirmation, FreshSeeds
 from sweeper.results.results import Progress, Results
 from sweeper.spec.model import SweepSpec
 from sweeper.state.fit_folder import metrics
@@ -75,7 +77,7 @@ class Attempt:
             spec.resources,
             halving=_halving(spec, folder, study),
             on_trial=self._trial_ended,
-            on_stop=self._stop_fits,
+            on_stop=functools.partial(_stop_fits, folder),
         )
 
     def run(self, execute: Execute, described: Mapping[str, Any]) -> Outcome:
@@ -97,11 +99,6 @@ class Attempt:
     def stop(self) -> None:
         """Begin nothing new. Fits that run end with the epoch they are in."""
         self._queue.stop()
-
-    def _stop_fits(self) -> None:
-        """Ask the fits to end with the epoch they are in."""
-        with contextlib.suppress(OSError, Paused):  # no room for the request: then they have none for an epoch either
-            self._folder.ask_to_stop()
 
     def _trial_ended(self, trial: Trial) -> None:
         self._projector.poke()
@@ -170,11 +167,7 @@ class Attempt:
                         self._folder.drop_weights(trial.number, seed)
 
     def _exit_code(self, results: Results, *, short: bool) -> int:
-        if self._interrupts.number is not None:
-            return EXIT_TERMINATED if self._interrupts.number == signal.SIGTERM else EXIT_INTERRUPTED
-        if self._queue.to_mend:
-            return EXIT_PAUSED
-        return EXIT_SOME_FAILED if short or any(trial.reason for trial in results.trials) else EXIT_GOOD
+        return _exit_code(self._queue, self._interrupts, short or any(trial.reason for trial in results.trials))
 
     # --- looking in from other threads
 
@@ -195,6 +188,114 @@ class Attempt:
     def _permitted_results(self) -> Results:
         self._study.guard()  # a driver that was taken over must not write the record either
         return self.results()
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """What an attempt at a confirmation came to. Interrupted or paused, it is not finished, and goes on when asked."""
+
+    results: Results
+    confirmation: Confirmation
+    exit_code: int = EXIT_GOOD
+    notes: list[str] = field(default_factory=list)
+
+
+class Confirming:
+    """One attempt at a confirmation: the fits of both trials with the new seeds, then the test split, then the record.
+
+    What an earlier attempt has trained is found in the fits' folders. The study hears nothing.
+    """
+
+    def __init__(
+        self,
+        results: Results,
+        planned: Confirmation,
+        study: Study,
+        interrupts: Interrupts,
+        heard: Callable[[str], None],
+    ) -> None:
+        self._results, self._folder, self._study = results, results.folder, study
+        self._planned, self._interrupts, self._heard = planned, interrupts, heard
+        self._pair = FreshSeeds(results, planned)
+        self._queue = FitQueue(
+            self._pair,
+            self._folder,
+            results.spec.search.model_copy(update={"seeds": planned.seeds}),
+            results.spec.resources,
+            same=results.fits_of(planned.point)[0].provenance,
+            on_trial=self._trial_ended,
+            on_stop=functools.partial(_stop_fits, self._folder),
+        )
+
+    def run(self, execute: Execute) -> Confirmed:
+        """Execute what is left; measure, keep and record the difference."""
+        trained = sum(self._folder.fit(*fit).result() is not None for fit in self._fits)
+        pair = f"trials {self._planned.point} and {self._planned.baseline}"
+        self._heard(f"{len(self._fits)} fits, of {pair} with new seeds; {trained} of them are trained already")
+        self._queue.begin()
+        for note in self._queue.notes:
+            self._heard(note)
+        self._interrupts.then(self._queue.stop)
+        execute(self._queue, self._folder)
+        self._study.guard()
+        if self._interrupts.number is not None or self._queue.to_mend:
+            notes = [f"paused: {self._queue.to_mend}"] if self._queue.to_mend else []
+            return Confirmed(self._results, self._planned, _exit_code(self._queue, self._interrupts, True), notes)
+        told = self._told()
+        if told is None:
+            notes = ["not every fit was trained and measured; the same command goes on."]
+            return Confirmed(self._results, self._planned, EXIT_SOME_FAILED, notes)
+        confirmation.keep(self._folder, told)
+        if told.finished and self._results.spec.storage.keep_weights == "front":  # they have served
+            for number, seed in self._fits:
+                self._folder.drop_weights(number, seed)
+        notes = self._record()
+        return Confirmed(self._results, told, EXIT_SOME_FAILED if told.failed or notes else EXIT_GOOD, notes)
+
+    def stop(self) -> None:
+        """Begin nothing new. Fits that run end with the epoch they are in."""
+        self._queue.stop()
+
+    def _trial_ended(self, trial: Trial) -> None:
+        values = ", ".join(f"{name} {value:.3f}" for name, value in trial.values.items())
+        self._heard(f"trial {trial.number} {trial.state} with the new seeds: {trial.why or values}")
+        if trial.reason:  # there is nothing to compare with
+            self._queue.stop()
+
+    @property
+    def _fits(self) -> list[tuple[int, int]]:
+        return [(n, seed) for n in (self._planned.point, self._planned.baseline) for seed in self._planned.seeds]
+
+    def _told(self) -> Confirmation | None:
+        """What it came to; None where something is still to be done."""
+        ended = replace(self._planned, ended_ms=time.time_ns() // 1_000_000, failed=None)
+        if self._pair.failed:
+            return replace(ended, failed=self._pair.failed)
+        if not self._pair.trained or not all(self._folder.held_out(*fit).exists() for fit in self._fits):
+            return None
+        return confirmation.measured(self._results, ended)
+
+    def _record(self) -> list[str]:
+        spec, study = self._results.spec, self._study
+        projector = Projector(lambda: open_record(spec, self._folder, study.uuid, study.guard), lambda: self._results)
+        projector.start()
+        if projector.finish(RECORD_PATIENCE_S):
+            return []
+        return [f"record: MLflow could not take everything{projector.last}; {_RECORD_LATER}"]
+
+
+def _stop_fits(folder: SweepFolder) -> None:
+    """Ask the fits to end with the epoch they are in."""
+    with contextlib.suppress(OSError, Paused):  # no room for the request: then they have none for an epoch either
+        folder.ask_to_stop()
+
+
+def _exit_code(queue: FitQueue, interrupts: Interrupts, short: bool) -> int:
+    if interrupts.number is not None:
+        return EXIT_TERMINATED if interrupts.number == signal.SIGTERM else EXIT_INTERRUPTED
+    if queue.to_mend:
+        return EXIT_PAUSED
+    return EXIT_SOME_FAILED if short else EXIT_GOOD
 
 
 def _halving(spec: SweepSpec, folder: SweepFolder, study: Study) -> Halving | None:

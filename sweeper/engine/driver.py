@@ -1,4 +1,4 @@
-"""Begin or resume a sweep: claim it, open its study and its machines, and make an attempt at it.
+"""Begin or resume a sweep, or confirm a point of it: claim it, open study and machines, and make an attempt at it.
 
 Everything here may be killed at any instant; the study and the fits' folders are enough to go on.
 Write order: ask -> launch -> checkpoint -> result -> tell -> record.
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.engine import lost_work, machines
-from sweeper.engine.attempt import Attempt, Execute, Listener, Outcome
+from sweeper.engine.attempt import Attempt, Confirmed, Confirming, Execute, Listener, Outcome
 from sweeper.engine.signals import Interrupts
 from sweeper.engine.watchdog import BEAT_S
 from sweeper.errors import Paused, UserError, storage_told
-from sweeper.results import provenance
+from sweeper.results import confirmation, provenance
+from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.spec.amending import amended, anchored, extended
 from sweeper.spec.model import SweepSpec
@@ -28,7 +29,7 @@ from sweeper.state.lease import Held, Lease
 from sweeper.state.mirror import SHOWN_S
 from sweeper.state.opening import open_spec, study_url
 from sweeper.state.study import NoSuchSweep, Study
-from sweeper.state.sweep_folder import Fenced, SweepFolder
+from sweeper.state.sweep_folder import Fenced, FitFolder, SweepFolder
 
 RESERVED = ("mlartifacts", "mlflow.db")  # the record's, beside the sweeps
 
@@ -110,8 +111,71 @@ def _attempt(
     code_changes: Sequence[str] = (),
 ) -> Outcome:
     """Take the lease, open what the sweep needs, and execute what is left of it."""
-    url = study_url(spec, folder)
-    lease = Lease(url, spec.name)
+    with (
+        _held(spec, folder) as (folder, lease),
+        Interrupts().caught() as interrupts,
+        _machines_and_data(spec, folder, executor, code_changes) as (execute, described),
+    ):
+        if begin and (undefined := described.get("undefined")):
+            raise UserError("\n".join(undefined))
+        study = _open_study(spec, folder, lease, described["dataset"], begin=begin)
+        if not begin:
+            notes = [*notes, _cost(spec, folder, study)]
+        attempt = Attempt(spec, folder, study, listener, interrupts)
+        lease.then(attempt.stop)  # if another driver takes the lease while this one works
+        return attempt.run(execute, described | {"notes": [*described["notes"], *notes]})
+
+
+@storage_told()
+def confirm(
+    folder: SweepFolder,
+    which: str,
+    seeds: int,
+    *,
+    method: str | None = None,
+    new_code: bool = False,
+    heard: Callable[[str], None] = lambda said: None,
+    executor: Executor = ray_tune,
+) -> Confirmed:
+    """Train a point of a finished sweep, and the baseline's, with new seeds, and tell how they differ.
+
+    `confirmation.plan` says which trials and seeds those are. What is trained already is not trained again. `heard` is
+    told how it goes.
+
+    Raises:
+        UserError: as `confirmation.plan` does; or another process drives the sweep, or data or (unless `new_code`)
+            code are not those of the sweep.
+    """
+    results = Results.open(folder)
+    planned = confirmation.plan(results, which, seeds, method)
+    if planned.finished:
+        return Confirmed(results, planned)
+    spec, code_changes = results.spec, provenance.code_changes(folder.path, accept=True)
+    if code_changes and not new_code:
+        raise UserError(
+            f"'{spec.name}' was run with other code, so that its point would not be trained as it was: "
+            f"{'; '.join(code_changes)}. Go back to that code, or confirm with this one, which is noted: --new-code"
+        )
+    with (
+        _held(spec, folder) as (folder, lease),
+        Interrupts().caught() as interrupts,
+        _machines_and_data(spec, folder, executor, code_changes) as (execute, described),
+    ):
+        study = _open_study(spec, folder, lease, described["dataset"], begin=False)
+        results = Results(folder, spec, *study.look())
+        planned = confirmation.begun(folder, planned)
+        fits = [folder.fit(number, seed) for number in (planned.point, planned.baseline) for seed in planned.seeds]
+        if (cost := _settled(spec, fits)).fits:
+            heard(str(cost))
+        attempt = Confirming(results, planned, study, interrupts, heard)
+        lease.then(attempt.stop)
+        return attempt.run(execute)
+
+
+@contextlib.contextmanager
+def _held(spec: SweepSpec, folder: SweepFolder) -> Iterator[tuple[SweepFolder, Lease]]:
+    """The sweep's folder, to write to, and its lease, which is given back with the context."""
+    lease = Lease(study_url(spec, folder), spec.name)
     folder = SweepFolder(folder.path, token=lease.acquire(), store=spec.storage.fits)
     try:
         folder.raise_fence()
@@ -119,25 +183,14 @@ def _attempt(
         if (written := migrations.stamped(loading.dump(spec))) != folder.spec.read_bytes():
             folder.write(folder.spec, written)
         folder.meet()
-        prepared = _machines_and_data(spec, folder, executor, code_changes)
-        with Interrupts().caught() as interrupts, prepared as (execute, described):
-            if begin and (undefined := described.get("undefined")):
-                raise UserError("\n".join(undefined))
-            study = _open_study(spec, folder, url, lease, described["dataset"], begin=begin)
-            if not begin:
-                notes = [*notes, _cost(spec, folder, study)]
-            attempt = Attempt(spec, folder, study, listener, interrupts)
-            lease.then(attempt.stop)  # if another driver takes the lease while this one works
-            return attempt.run(execute, described | {"notes": [*described["notes"], *notes]})
+        yield folder, lease
     finally:
         lease.release()
 
 
-def _open_study(
-    spec: SweepSpec, folder: SweepFolder, url: str, lease: Lease, data: Mapping[str, Any], *, begin: bool
-) -> Study:
+def _open_study(spec: SweepSpec, folder: SweepFolder, lease: Lease, data: Mapping[str, Any], *, begin: bool) -> Study:
     """The sweep's study, created if the first run died before it could. Refused if spec or data differ."""
-    identity = spec.identity() | {key: data[key] for key in ("split_hash", "data_digest")}
+    url, identity = lease.url, spec.identity() | {key: data[key] for key in ("split_hash", "data_digest")}
     try:
         study = Study(spec, url, guard=lease.check, vouch=lease.vouch)
     except NoSuchSweep:
@@ -191,4 +244,8 @@ def _cost(spec: SweepSpec, folder: SweepFolder, study: Study) -> str:
     """What the interruption cost: the epochs in flight of trials that have not ended."""
     open_trials = [trial for trial in study.trials() if not trial.state.finished]
     fits = [folder.fit(trial.number, seed) for trial in open_trials for seed in spec.search.seed_list]
-    return str(lost_work.settle(fits, SHOWN_S if spec.storage.fits else BEAT_S))
+    return str(_settled(spec, fits))
+
+
+def _settled(spec: SweepSpec, fits: Sequence[FitFolder]) -> lost_work.Cost:
+    return lost_work.settle(fits, SHOWN_S if spec.storage.fits else BEAT_S)

@@ -14,9 +14,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from sweeper.engine.order import SHARED, Kind, Order, unlike
 from sweeper.errors import Corrupt
@@ -24,7 +24,7 @@ from sweeper.front import recommend
 from sweeper.front.halving import Halving
 from sweeper.spec.sections import Resources, Search
 from sweeper.state.fit_folder import metrics
-from sweeper.state.study import Proposal, Study
+from sweeper.state.study import Proposal
 from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial
 
@@ -32,6 +32,22 @@ log = logging.getLogger(__name__)
 
 EMPTY_RETRIES = 2  # of an order that comes back without a result although its worker lives
 ENOUGH_TO_JUDGE = 10  # ended trials: with fewer, the share of failures says little
+
+
+class Memory(Protocol):
+    """Where a queue's trials come from, and what hears of their end; `Study` says what each method gives."""
+
+    @property
+    def objectives(self) -> Mapping[str, str]: ...
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
+    def open_proposals(self) -> list[Proposal]: ...
+    def propose(self) -> Proposal | None: ...
+    def complete(self, number: int, by_seed: Sequence[Mapping[str, float | None]]) -> Trial: ...
+    def fail(self, number: int, reason: str) -> Trial: ...
+    def prune(self, number: int, where: str) -> Trial: ...
+    def trials(self) -> list[Trial]: ...
+    def look(self) -> tuple[list[Trial], list[int]]: ...
 
 
 @dataclass
@@ -47,16 +63,18 @@ class FitQueue:
     """Orders for the executor, in a sequence that only the study and the folders determine.
 
     Call `begin` first. `on_trial` is called with each trial that has ended, `on_stop` once, when the queue stops.
+    `same` is the provenance of a fit whose data and backbone all must have, beside that of the study's own trials.
     """
 
     def __init__(
         self,
-        study: Study,
+        study: Memory,
         folder: SweepFolder,
         search: Search,
         resources: Resources,
         *,
         halving: Halving | None = None,
+        same: Mapping[str, Any] | None = None,
         on_trial: Callable[[Trial], None] = lambda trial: None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
@@ -69,7 +87,7 @@ class FitQueue:
         self._pruned: set[tuple[Kind, int, int]] = set()
         self._retries: Counter[tuple[Kind, int, int, bool]] = Counter()  # the bool: its worker died
         self._held_out_ordered = False
-        self._same: dict[str, str] = {}
+        self._same = _shared(same or {})
         # Trials of this attempt only: whoever resumes has seen the earlier failures.
         self._failures_in_a_row = self._failures = self._ended = 0
         self.orders_done = 0
@@ -81,7 +99,7 @@ class FitQueue:
 
     def begin(self) -> None:
         """Take up the trials that earlier attempts left open. One whose fits all have results ends here."""
-        self._same = self._known()
+        self._same = self._known() | self._same
         for proposal in self._study.open_proposals():
             self._take_up(proposal)
 

@@ -1,4 +1,6 @@
-"""Which of several trials may be the best in one metric: the best mean, and all that are not surely behind it.
+"""Trials compared pair by pair in one metric: by how much one is ahead of another, and which may be the best.
+
+All have the same seeds and the same examples, so what a lucky seed or easy examples do to all alike is no difference.
 
 Shapes: K trials, S seeds, B resamples of the examples.
 """
@@ -9,8 +11,18 @@ import math
 
 import numpy as np
 
-from sweeper.front.intervals import SURE, luck, variance_parts
+from sweeper.front.intervals import SURE, Interval, luck, of_mean, variance_parts
 from trainables.arrays import Floats, Mask
+
+
+def difference(values_2S: Floats, resampled_B2S: Floats | None = None) -> Interval | None:
+    """The 95 % interval of the first trial's mean over the seeds less the second's; None where nothing is known.
+
+    `resampled_B2S` are the same values on resamples of the examples; without them the interval is over seeds alone.
+    """
+    return of_mean(
+        values_2S[0] - values_2S[1], None if resampled_B2S is None else resampled_B2S[:, 0] - resampled_B2S[:, 1]
+    )
 
 
 def may_be_best(values_KS: Floats, resampled_BKS: Floats | None = None) -> Mask | None:

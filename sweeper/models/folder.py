@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeper.errors import UserError, unknown
+from sweeper.errors import UserError
 from sweeper.models import card
 from sweeper.models.card import CardFacts, SplitMetrics
 from sweeper.results import provenance
@@ -18,7 +18,7 @@ from sweeper.spec.model import SweepSpec
 from sweeper.spec.sections import Storage
 from sweeper.state.atomic import read_json
 from sweeper.state.sweep_folder import FitFolder, SweepFolder
-from sweeper.trial import State, Trial, typical
+from sweeper.trial import Trial, typical
 from trainables.files import whole_folder
 from trainables.params import Params
 
@@ -40,7 +40,7 @@ def find(results: Results, which: str) -> Point:
     Raises:
         UserError: there is no such point, or its weights were not kept.
     """
-    return point(results, _chosen(results, which))
+    return point(results, results.point(which))
 
 
 def point(results: Results, trial: Trial) -> Point:
@@ -65,19 +65,6 @@ def pull(folder: SweepFolder, which: str, out: Path, *, merge: bool = False) -> 
     with whole_folder(out) as draft:
         _write(draft, folder, chosen, asked=which, merge=merge)
     return out
-
-
-def _chosen(results: Results, which: str) -> Trial:
-    named, name = results.named, results.spec.name
-    if not named:
-        raise UserError(f"sweep '{name}' has no front yet. 'sweeper status {name}' says where it stands.")
-    by_number = {str(trial.number): trial for trial in results.trials if trial.state is State.COMPLETE}
-    if which in named:
-        return by_number[str(named[which])]
-    if which not in by_number:
-        members = [str(number) for number in results.front]
-        raise UserError(unknown(f"the point '{which}' of '{name}'", which, [*named, *members]))
-    return by_number[which]
 
 
 def _fit(folder: SweepFolder, spec: SweepSpec, trial: Trial) -> tuple[int, FitFolder]:

@@ -1,4 +1,4 @@
-"""The MLflow record: one parent run per sweep, in the experiment of its name, and one child run per trial.
+"""The MLflow record: one parent run per sweep, in the experiment of its name, one child run per trial and confirmation.
 
 It is written, never read for control. What is there is known from memory, or in a new process from one search: the
 last thing written to each run is a digest of what it says. So a pass costs what changed since the one before, and a
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.record import content, note, pictures, saved_views
+from sweeper.record.confirmations import ConfirmationRuns
 from sweeper.record.content import Scalar
 from sweeper.record.note import Links
 from sweeper.record.registry import Models
@@ -35,7 +36,7 @@ from sweeper.record.store import (
     Store,
 )
 from sweeper.record.trial_runs import TrialRuns
-from sweeper.results import held_out, provenance
+from sweeper.results import confirmation, held_out, provenance
 from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
@@ -73,6 +74,7 @@ class Record:
             parent = self._open(results)
             changed = self._trials.refresh(parent, results)
             self._summarise(parent, results)
+            self._confirmations.refresh(parent, results)
             if time.monotonic() >= self._draw_at:
                 self._draw(parent, results)
         except Exception:
@@ -101,10 +103,11 @@ class Record:
     def _open(self, results: Results) -> KnownRun:
         """The parent's run, after one search for all runs of the sweep; created if it is missing."""
         if self._parent is None:
-            parent, known = self._store.find()
-            self._trials = TrialRuns(self._store, self._models, known)
+            found = self._store.find()
+            self._trials = TrialRuns(self._store, self._models, found.trials)
+            self._confirmations = ConfirmationRuns(self._store, found.confirmations)
             begun_ms = min((trial.started_ms for trial in results.trials), default=None)
-            self._parent = parent or self._store.create(self._store.name, {ROLE: "parent"}, begun_ms=begun_ms)
+            self._parent = found.parent or self._store.create(self._store.name, {ROLE: "parent"}, begun_ms=begun_ms)
             self._describe(self._parent, results, begun_ms)
         return self._parent
 
@@ -172,7 +175,8 @@ class Record:
 
     def _draw(self, parent: KnownRun, results: Results) -> None:
         """Draw pictures and report, unless they show the sweep as it is."""
-        wanted = content.digest([self._digest(results), held_out.count(results)])
+        confirmed = [each.to_json() for each in confirmation.read(results.folder)]
+        wanted = content.digest([self._digest(results), held_out.count(results), *confirmed])
         if not results.ended or parent.drawn == wanted:
             return
         began = time.monotonic()

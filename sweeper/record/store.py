@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # MLflow takes seconds to import, and reads its settings then
 UUID, SWEEP, ROLE, TRIAL, DIGEST = (f"sweeper.{key}" for key in ("uuid", "sweep", "role", "trial", "digest"))
 WEIGHTS, MODEL, DESCRIBED = "sweeper.weights", "sweeper.model", "sweeper.described"
 STEPS, DRAWN, NAMED = "sweeper.steps", "sweeper.drawn", "sweeper.named"
+CONFIRMS = "sweeper.confirms"
 NOTE, TABLES = "mlflow.note.content", "mlflow.loggedArtifacts"
 PAUSED = "SCHEDULED"  # a run that was begun and waits for a resume
 _METRICS, _TEXTS, _PAGE = 900, 100, 1000  # MLflow's limits: 1000 entities a request, 100 texts, 1000 runs a page
@@ -83,6 +84,15 @@ class KnownRun:
             drawn=tags.get(DRAWN, ""),
             named=json.loads(tags.get(NAMED, "{}")),
         )
+
+
+@dataclass(frozen=True)
+class Found:
+    """The runs of a sweep: its own, those of the trials by number, and those of its confirmations by both numbers."""
+
+    parent: KnownRun | None
+    trials: Mapping[int, KnownRun]
+    confirmations: Mapping[str, KnownRun]
 
 
 def opened(uri: str) -> MlflowClient:
@@ -168,15 +178,18 @@ class Store:
                 self._experiment = str(experiment.experiment_id)
         return self._experiment
 
-    def find(self) -> tuple[KnownRun | None, dict[int, KnownRun]]:
-        """The parent's run, and those of the trials by number, found by one search. Duplicates are deleted."""
-        parents: list[Run] = []
-        by_trial: dict[int, list[Run]] = {}
+    def find(self) -> Found:
+        """Every run of the sweep, found by one search. Duplicates are deleted."""
+        runs: dict[tuple[str, str], list[Run]] = {}
         for run in self._search():
-            is_parent = run.data.tags[ROLE] == "parent"
-            (parents if is_parent else by_trial.setdefault(int(run.data.tags[TRIAL]), [])).append(run)
-        children = {number: self._only(same) for number, same in by_trial.items()}
-        return (self._only(parents) if parents else None), children
+            tags = run.data.tags
+            runs.setdefault((tags[ROLE], tags.get(TRIAL) or tags.get(CONFIRMS, "")), []).append(run)
+        known = {key: self._only(same) for key, same in runs.items()}
+        return Found(
+            parent=known.get(("parent", "")),
+            trials={int(key): run for (role, key), run in known.items() if role == "trial"},
+            confirmations={key: run for (role, key), run in known.items() if role == "confirmation"},
+        )
 
     def forget(self) -> int:
         """Delete every run of the sweep; how many there were."""

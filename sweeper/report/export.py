@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from dashboards.document.tables import to_csv
-from sweeper.results import held_out
+from sweeper.results import confirmation, held_out
 from sweeper.results.results import Results
 from trainables.files import whole, write_text
 from trainables.undefined import to_null
@@ -91,6 +91,7 @@ def document(results: Results) -> dict[str, Any]:
             "spec": spec.model_dump(mode="json"),
             "front": list(results.front),
             "named": results.named,
+            "confirmations": [each.to_json() for each in confirmation.read(results.folder)],
             "trials": [
                 {**vars(trial), "state": str(trial.state), "label": trial.label, "on_front": trial.number in front}
                 | {"fits": [_fit(results, trial.number, seed, test) for seed in spec.search.seed_list]}

@@ -11,8 +11,8 @@ from dashboards.ink.chart import COLUMN, SCREEN
 from dashboards.ink.wording import decimal, heading, interval, readable, setting
 from sweeper.errors import UserError
 from sweeper.front.recommend import Recommendation, Rule, rule
-from sweeper.report import evidence, papers
-from sweeper.results import held_out, summary
+from sweeper.report import confirmed, evidence, papers
+from sweeper.results import confirmation, held_out, summary
 from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
@@ -73,6 +73,7 @@ def document(facts: ReportFacts) -> Document:
         Section("The answer", tuple(_answer(facts))),
         Section("The front", tuple(_front(facts))),
         Section("On the test split", tuple(_test(facts))),
+        *([Section("Trained again with new seeds", tuple(again))] if (again := _confirmed(facts)) else []),
         *evidence.sections(results, facts.method_rule, facts.named, facts.baselines),
         Section("What was tried", tuple(_tried(facts))),
         Section("Where it comes from", tuple(_provenance(facts))),
@@ -206,6 +207,12 @@ def _test(facts: ReportFacts) -> list[Text | DataTable]:
         DataTable(tuple(head), tuple(rows), caption, words=(0, 1)),
         *_methods_on_test(facts),
     ]
+
+
+def _confirmed(facts: ReportFacts) -> list[Text | DataTable]:
+    """Every confirmation of the sweep, one after the other."""
+    kept = confirmation.read(facts.results.folder)
+    return [block for each in kept for block in confirmed.blocks(facts.results, each)]
 
 
 def _methods_on_test(facts: ReportFacts) -> list[Text | DataTable]:

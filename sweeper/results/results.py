@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sweeper.errors import UserError, unknown
 from sweeper.front import dominance, noise, pareto, recommend, stability
 from sweeper.front.front import points, signs
 from sweeper.front.noise import Sample, TrialFits
@@ -313,6 +314,21 @@ class Results:
     def named(self) -> dict[str, int]:
         """`knee`, `most-accurate`, `fairest` -> the trial's number; empty without a front."""
         return recommend.named(self.trials, self.front, self.spec.objectives)
+
+    def point(self, which: str) -> Trial:
+        """The trial that is called `which`: `knee`, `most-accurate`, ..., or its number.
+
+        Raises:
+            UserError: there is no front yet, or no complete trial of that name or number.
+        """
+        name = self.spec.name
+        if not self.named:
+            raise UserError(f"sweep '{name}' has no front yet. 'sweeper status {name}' says where it stands.")
+        complete = {str(trial.number): trial for trial in self.trials if trial.state is State.COMPLETE}
+        number = str(self.named.get(which, which))
+        if number not in complete:
+            raise UserError(unknown(f"the point '{which}' of '{name}'", which, [*self.named, *map(str, self.front)]))
+        return complete[number]
 
     def choice(self, bounds: Mapping[str, float] | None = None) -> Recommendation | None:
         """The knee of the front, or the best within `bounds`; None without a front.

@@ -9,6 +9,7 @@
     in-flight.json                         the epoch that it is in, and for how long: what an interruption costs
     stuck.txt                              where a fit hung that could not say so itself
 <root>/<name>/held-out/00007/3.json        test numbers, which choosing code never reads
+<root>/<name>/confirmations/00007-00000.json   trial 7 beside trial 0, both with new seeds (`results.confirmation`)
 <root>/<name>/attempts/<token>/            scratch of one run or resume; never read back
 <root>/<name>/stopped.txt                  why it is paused, for `status`
 <root>/<name>/fence                        the newest lease token; older writers are refused
@@ -93,6 +94,22 @@ class SweepFolder:
         return self.path / "held-out" / f"{number:05d}" / f"{seed}.json"
 
     @property
+    def confirmations(self) -> Path:
+        """Where it is kept what trials came to with seeds that the sweep never used."""
+        return self.path / "confirmations"
+
+    def keep_confirmation(self, point: int, baseline: int, body: Any) -> None:
+        """What trial `point` came to beside trial `baseline`.
+
+        Raises:
+            Fenced: a newer attempt holds the sweep.
+        """
+        self.check()
+        path = self.confirmations / f"{point:05d}-{baseline:05d}.json"
+        write_json(path, body, permit=self.check)
+        self._mirror.put(path)
+
+    @property
     def attempt(self) -> Path:
         """Scratch of the attempt that holds `token`."""
         return self.path / "attempts" / f"{self.token or 0:06d}"
@@ -173,7 +190,7 @@ class SweepFolder:
     def meet(self) -> None:
         """Make folder and store one, at the beginning of an attempt. The store is right, once it has the sweep."""
         equal = self._mirror.fetch if self.stored else self._mirror.share
-        for part in (self.path / "trials", self.path / "held-out"):
+        for part in (self.path / "trials", self.path / "held-out", self.confirmations):
             equal(part)
         self._mirror.put(self.spec)  # last: with it the store has the sweep
 

@@ -55,7 +55,7 @@ def test_a_bad_spec_is_told_whole_without_a_traceback_and_exits_2(tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["resume", "status", "pareto", "ui"])
+@pytest.mark.parametrize("command", ["resume", "status", "pareto", "ui", "confirm"])
 def test_a_sweep_that_is_not_there_is_said_so(command: str, tmp_path: Path, capsys) -> None:
     assert main.main([command, "nobody", "--root", str(tmp_path)]) == 2
     assert "'sweeper list' shows those there are" in capsys.readouterr().err

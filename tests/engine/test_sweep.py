@@ -134,6 +134,23 @@ def test_status_list_and_pareto_speak_json(whole: tuple[int, str, str], root: Pa
     assert "whole: finished" in sweeper("list", root=root)[1]
 
 
+def test_a_point_is_confirmed_with_new_seeds_once_and_the_front_stays(whole: tuple[int, str, str], root: Path) -> None:
+    before = trials(root, "whole")
+    point = next(row["number"] for row in before if row["method"] == "fairlora")
+    code, out, err = sweeper("confirm", f"whole@{point}", "--seeds", "2", root=root)
+    assert code == 0, err
+    assert "each was trained again with seeds 2 to 3, which the sweep never used" in out
+    assert "On test over 2 new seeds (neither its examples nor the seeds have chosen anything): accuracy" in out
+    code, out, err = sweeper("confirm", f"whole@{point}", "--seeds", "2", "--json", root=root)
+    told = json.loads(out)
+    assert (code, told["seeds"], told["failed"]) == (0, [2, 3], None)
+    on_test = {row["metric"]: row for row in told["differences"] if row["split"] == "test"}
+    assert on_test["accuracy"]["low"] < on_test["accuracy"]["high"]
+    assert on_test["accuracy"]["examples"]
+    assert trials(root, "whole") == before
+    assert json.loads(sweeper("status", "whole", "--json", root=root)[1])["state"] == "finished"
+
+
 def test_a_taken_name_is_refused_with_both_ways_out(whole: tuple[int, str, str], root: Path) -> None:
     code, _, err = sweeper("run", write_spec(root, "whole"), root=root)
     assert code == 2

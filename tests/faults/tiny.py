@@ -193,7 +193,7 @@ def make_tiny(
     put(finetuning, "FineTuning", tuning)
     put(actors, "REPORT_EVERY_S", 0.0)
     put(attempt, "Projector", record)
-    put(provenance, "describe", lambda spec, folder, changes: {"dataset": DATA, "notes": [], "commit": None})
+    put(provenance, "describe", lambda spec, folder, changes=(): {"dataset": DATA, "notes": [], "commit": None})
     put(pictures, "draw", lambda *what: None)
 
 

@@ -5,7 +5,35 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweeper.front.paired import may_be_best
+from sweeper.front.intervals import of_mean
+from sweeper.front.paired import difference, may_be_best
+
+
+def test_a_difference_is_students_seed_by_seed() -> None:
+    """.10, .11 and .12: mean .11, standard error .01 / sqrt(3), t with 2 degrees of freedom 4.303."""
+    seeds_S = np.array([0.5, 0.7, 0.6])
+    half = 4.303 * 0.01 / 3**0.5
+    assert difference(np.array([seeds_S, seeds_S - [0.10, 0.11, 0.12]])) == pytest.approx(
+        (0.11 - half, 0.11 + half), abs=1e-4
+    )
+    assert difference(np.array([[0.5], [0.4]])) is None
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_of_two_trials_that_share_seeds_and_examples_95_percent_covers_95_percent(seeds: int) -> None:
+    """What seeds and examples do to both alike is ten times what they do to one, and is no part of the difference."""
+    rng, hits, widths = np.random.default_rng(seeds), 0, []
+    own = 0.02 if seeds > 1 else 0.0  # of what another seed would give, one seed says nothing
+    for _ in range(1000):
+        values_2S = 0.2 * rng.standard_normal(seeds) + 0.2 * rng.standard_normal()
+        values_2S = values_2S + own * rng.standard_normal((2, seeds)) + 0.01 * rng.standard_normal((2, 1))
+        moved_B2S = 0.2 * rng.standard_normal((100, 1, 1)) + 0.01 * rng.standard_normal((100, 2, 1))
+        low, high = difference(values_2S, values_2S + moved_B2S)
+        hits += low <= 0 <= high
+        apart = of_mean(values_2S[0], values_2S[0] + moved_B2S[:, 0])
+        widths.append((high - low) / (apart[1] - apart[0]))
+    assert 0.93 - 0.015 <= hits / 1000 <= 0.97 + 0.015  # the simulation itself is known to 0.014
+    assert np.median(widths) < 0.25
 
 
 def test_what_is_behind_with_every_seed_alike_is_behind_and_what_wavers_is_not() -> None:
