@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.cli import main
+from sweeper.cluster.ray_cli import free_port
 from sweeper.engine.machines import Machines
 from sweeper.spec import loading
 from tests.plugins import install, sweeper
@@ -156,15 +157,16 @@ def test_eight_gpus_train_eight_fits_at_a_time() -> None:
 
 def test_ui_serves_the_record_on_this_machine_only_and_prints_a_link_that_opens_it(folder: Path) -> None:
     (words,) = [words for words in SWEEPER if words[0] == "ui"]
-    command = [sys.executable, "-m", "sweeper", *words, "--port", "5057"]
+    port = free_port()
+    command = [sys.executable, "-m", "sweeper", *words, "--port", str(port)]
     server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         printed = server.stdout.readline() + server.stdout.readline()
-        (link, *_) = re.findall(r"http://127\.0\.0\.1:5057/\S+", printed)
+        (link, *_) = re.findall(rf"http://127\.0\.0\.1:{port}/\S+", printed)
         assert "workflowType=machine_learning" in link
         with urllib.request.urlopen(link.split("#")[0], timeout=30) as page:
             assert page.status == 200
-        foreign = urllib.request.Request("http://127.0.0.1:5057/", headers={"Host": "evil.example"})
+        foreign = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Host": "evil.example"})
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(foreign, timeout=30)
     finally:
