@@ -22,9 +22,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from trainables import adapters, backbones, data
+from trainables.backbones import BackboneConfig
+from trainables.data import DataConfig
 from trainables.finetuning import FineTuning
 from trainables.params import Params
-from trainables.task import BackboneConfig, DataConfig, Task, TrainConfig
+from trainables.task import Task, TrainConfig
 
 RATE, DECAY, WARMUP, CLIP = 1e-4, 0.01, 0.01, 1.0
 

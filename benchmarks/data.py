@@ -179,9 +179,9 @@ def _spread(values: list[float], form: str) -> str:
 
 def _be(asked: argparse.Namespace) -> None:
     from trainables import data
+    from trainables.data import DataConfig
     from trainables.data.images.cache import decoded
     from trainables.data.images.transform import Transform
-    from trainables.task import DataConfig
 
     dataset = data.load(DataConfig(name="waterbirds", root=Path(asked.folder)))
     began, read = time.perf_counter(), _read_bytes()

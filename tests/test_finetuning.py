@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables import data, finetuning
+from trainables.data import DataConfig
 from trainables.data.base import Dataset
 from trainables.errors import FitError, UserError
 from trainables.finetuning import FineTuning
@@ -25,7 +26,7 @@ from trainables.methods import METHODS
 from trainables.methods.variance import VariancePenalty
 from trainables.metrics import METRICS, Predictions, evaluate
 from trainables.params import Params, exists
-from trainables.task import DataConfig, MetricsConfig, Task, TrainConfig
+from trainables.task import MetricsConfig, Task, TrainConfig
 
 EPOCHS = 3
 TASK = Task(groups="cell", train=TrainConfig(flip=True))

@@ -13,9 +13,8 @@ import torch
 from sweeper.cli import main
 from tests.data.trees import picture
 from trainables import backbones, frechet
-from trainables.backbones import weights
+from trainables.backbones import BackboneConfig, weights
 from trainables.errors import UserError
-from trainables.task import BackboneConfig
 from trainables.training.runtime import Runtime
 
 

@@ -102,3 +102,14 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def cache_root() -> Path:
+    """Where this machine keeps built data, decoded images and pre-trained weights.
+
+    `SWEEPER_CACHE`, else `XDG_CACHE_HOME/sweeper`, else `~/.cache/sweeper`.
+    """
+    own = os.environ.get("SWEEPER_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sweeper"

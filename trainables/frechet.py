@@ -16,8 +16,8 @@ import torch
 
 from trainables import backbones, data
 from trainables.arrays import Floats, Pixels
-from trainables.backbones import Backbone
-from trainables.data import DATASETS
+from trainables.backbones import Backbone, BackboneConfig
+from trainables.data import DATASETS, DataConfig
 from trainables.data.base import BadRecord, Dataset, Groups, Split
 from trainables.data.datasets import layout
 from trainables.data.datasets.tree import Tree
@@ -25,7 +25,6 @@ from trainables.data.images.cache import readable
 from trainables.data.images.transform import Transform
 from trainables.data.splitting import fraction
 from trainables.errors import UserError
-from trainables.task import BackboneConfig, DataConfig
 from trainables.training.fit import EVALUATION_PIXELS
 from trainables.training.runtime import Runtime
 from trainables.training.samples import Samples

@@ -21,13 +21,12 @@ from safetensors.torch import load_file, save_file
 
 from trainables import adapters, backbones
 from trainables.arrays import Pixels
-from trainables.backbones import Backbone
+from trainables.backbones import Backbone, BackboneConfig
 from trainables.data.images import pixels
 from trainables.data.images.transform import Transform
 from trainables.errors import UserError
 from trainables.methods import METHODS
 from trainables.params import Params
-from trainables.task import BackboneConfig
 
 WHOLE = "model.safetensors"
 _BATCH = 32

@@ -12,15 +12,15 @@ from typing import Any
 from sweeper.spec import on_data, yaml_text
 from sweeper.spec.model import SweepSpec
 from trainables import data
-from trainables.data import contents
+from trainables.data import DataConfig, contents
 from trainables.data.base import SPLITS, BadRecord, Dataset
-from trainables.data.contents import Look
+from trainables.data.contents import Contents
 from trainables.data.datasets import layout
 from trainables.data.examples import check_classes
 from trainables.data.images import pixels
 from trainables.data.report import describe, leaks, manifest
 from trainables.errors import UserError, few
-from trainables.task import DataConfig, MetricsConfig
+from trainables.task import MetricsConfig
 
 _SHOWN = 10
 
@@ -212,7 +212,7 @@ class _Image:
     name: str
     split: str
     label: str
-    look: Look
+    look: Contents
 
     def __str__(self) -> str:
         return f"{self.name} ({self.split})"

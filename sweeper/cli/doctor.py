@@ -16,7 +16,7 @@ from typing import Literal
 
 from sweeper.record.server import answers
 from sweeper.running_code import SAFE, python
-from trainables.task import cache_root
+from trainables.files import cache_root
 
 _NEEDED = ("torch", "torchvision", "timm", "open_clip_torch", "peft", "ray", "optuna", "mlflow", "pandas")
 DISK_GB = 5.0

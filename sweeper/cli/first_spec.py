@@ -12,12 +12,12 @@ from sweeper.results.summary import duration
 from sweeper.spec import loading, on_data, yaml_text
 from sweeper.spec.model import SweepSpec
 from trainables import data
+from trainables.data import DataConfig
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.datasets import layout
 from trainables.data.report import tell
 from trainables.errors import UserError
 from trainables.files import write_text
-from trainables.task import DataConfig
 
 TRIALS, FEWEST, SEEDS, EPOCHS = 48, 8, 3, 4
 _TIMED_ON = 600  # examples, of a dataset that has more

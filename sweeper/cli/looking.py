@@ -155,8 +155,8 @@ def data_distance(asked: argparse.Namespace) -> int:
     """How far two data sets are apart: Fréchet distance in a backbone's features, and in Inception's if it is here."""
     from sweeper.cli.shared import show_table
     from sweeper.report import distance
+    from trainables.backbones import BackboneConfig
     from trainables.frechet import images_of
-    from trainables.task import BackboneConfig
 
     if asked.most is not None and asked.most < 2:
         raise UserError(f"--most is {asked.most}. Use 2 or more.")

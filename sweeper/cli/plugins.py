@@ -14,7 +14,7 @@ from sweeper.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from sweeper.spec.model import SweepSpec
-    from trainables.contracts import Finding
+    from trainables.contracts import Verdict
 
 
 def register(add: Add) -> None:
@@ -82,7 +82,7 @@ def _lines(name: str | None) -> list[tuple[str, str]]:
     return found
 
 
-def of_sampler(name: str) -> Iterator[Finding]:
+def of_sampler(name: str) -> Iterator[Verdict]:
     from sweeper.spec.samplers import SAMPLERS
     from sweeper.spec.sections import Search
     from trainables.contracts import judge

@@ -7,10 +7,10 @@ from typing import Any
 
 from dashboards.document.document import DataTable
 from dashboards.ink.wording import decimal
+from trainables.backbones import BackboneConfig
 from trainables.data.base import Dataset
 from trainables.errors import UserError, few
 from trainables.frechet import INCEPTION, Distance, compare
-from trainables.task import BackboneConfig
 from trainables.undefined import to_null
 
 CAPTION = (

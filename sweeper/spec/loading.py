@@ -136,6 +136,6 @@ def dump(spec: SweepSpec) -> str:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of `sweep.yaml`, for editors: shorthand, names and defaults included."""
-    from sweeper.spec.schema import build  # loads every table
+    from sweeper.spec.presets.schema import build  # loads every table
 
     return build(SweepSpec)

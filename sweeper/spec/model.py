@@ -21,11 +21,11 @@ from sweeper.spec.faults import Fault, Faults, dotted
 from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.sections import Bound, MetricName, Part, Resources, Search, Storage, says, true_directions
 from sweeper.spec.space import Space
-from trainables.backbones import BACKBONES
-from trainables.data import DATASETS
+from trainables.backbones import BACKBONES, BackboneConfig
+from trainables.data import DATASETS, DataConfig
 from trainables.metrics import ALIASES
 from trainables.table import Table
-from trainables.task import BackboneConfig, DataConfig, GroupKind, MetricsConfig, Task, TrainConfig
+from trainables.task import GroupKind, MetricsConfig, Task, TrainConfig
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 _NAME_RULE = "Use 1 to 63 of a-z, 0-9, '.', '_', '-', the first a letter or a digit."

@@ -14,8 +14,7 @@ import sweeper.spec
 import trainables
 from sweeper.errors import UserError
 from trainables.errors import DataAway
-from trainables.files import write_text
-from trainables.task import cache_root
+from trainables.files import cache_root, write_text
 
 if TYPE_CHECKING:
     from sweeper.spec.model import SweepSpec

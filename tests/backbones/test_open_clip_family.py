@@ -17,10 +17,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from trainables import adapters
-from trainables.backbones import load
+from trainables.backbones import BackboneConfig, load
 from trainables.errors import UserError
 from trainables.params import Params
-from trainables.task import BackboneConfig
 
 B32 = "open_clip:ViT-B-32/laion2b_s34b_b79k"
 IMAGES_NCHW = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))

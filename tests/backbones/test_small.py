@@ -14,10 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from trainables import backbones
-from trainables.backbones import Backbone, small
+from trainables.backbones import Backbone, BackboneConfig, small
 from trainables.data.datasets import digits
 from trainables.errors import UserError
-from trainables.task import BackboneConfig
 
 BRIEF = replace(small.Recipe(), epochs=1)
 

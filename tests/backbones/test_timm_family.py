@@ -17,11 +17,10 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from trainables import adapters
-from trainables.backbones import BACKBONES, Backbone, load
+from trainables.backbones import BACKBONES, Backbone, BackboneConfig, load
 from trainables.backbones.timm_family import call_linears
 from trainables.errors import FitError, UserError
 from trainables.params import Params
-from trainables.task import BackboneConfig
 
 TINY = "timm:vit_tiny_patch16_224"
 REPOSITORY = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"

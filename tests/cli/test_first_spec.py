@@ -28,7 +28,17 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def plan(spec: SweepSpec) -> planning.Plan:
     return planning.Plan(
-        spec.name, 1, 1, 2, "cpu", 4, dict.fromkeys(("lora", "fft"), (spec.data.limit or 240) / 100), 1, False
+        spec.name,
+        trials=1,
+        baselines={"lora": 1},
+        seeds=1,
+        slots=2,
+        device="cpu",
+        methods=("lora", "fft"),
+        epochs=4,
+        epoch_s=dict.fromkeys(("lora", "fft"), (spec.data.limit or 240) / 100),
+        prepare_s=1,
+        stops_early=False,
     )
 
 

@@ -14,8 +14,9 @@ from tests.contracts.models import MODELS, register_clip
 from tests.contracts.trees import TREES
 from trainables import data
 from trainables.contracts.bench import few
+from trainables.data import DataConfig
 from trainables.finetuning import FineTuning
-from trainables.task import DataConfig, Task, TrainConfig
+from trainables.task import Task, TrainConfig
 
 Prepared = Callable[[str, str], FineTuning]
 

@@ -16,7 +16,7 @@ from timm.models.tiny_vit import TinyVit
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from trainables.task import BackboneConfig
+from trainables.backbones import BackboneConfig
 
 _IMAGES: dict[str, Any] = {"input_size": (3, 32, 32), "num_classes": 1000, "mean": (0.5,) * 3, "std": (0.5,) * 3}
 default_cfgs = generate_default_cfgs(

@@ -9,10 +9,11 @@ import pytest
 from tests.contracts.models import MODELS
 from tests.contracts.trees import TREES
 from trainables import data
+from trainables.data import DataConfig
 from trainables.errors import UserError
 from trainables.finetuning import FineTuning
 from trainables.params import Params
-from trainables.task import DataConfig, Task
+from trainables.task import Task
 
 
 @pytest.fixture

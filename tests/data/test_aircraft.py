@@ -12,11 +12,11 @@ from PIL import Image
 
 from tests.data.trees import VARIANTS, home, ids, picture, told
 from trainables import data
+from trainables.data import DataConfig
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.images.cache import decoded
 from trainables.data.images.transform import Transform
 from trainables.errors import UserError
-from trainables.task import DataConfig
 
 PER_CLASS = 5  # in each split
 HEIGHT = 8 + 20

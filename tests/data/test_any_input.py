@@ -21,10 +21,10 @@ from sweeper.spec import loading, yaml_text
 from sweeper.spec.model import SweepSpec
 from tests.data.trees import home
 from trainables import data
+from trainables.data import Columns, DataConfig
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.datasets import columns, layout
 from trainables.data.images import pixels
-from trainables.task import Columns, DataConfig
 
 T = TypeVar("T")
 QUICK, LONG = 120, 4000

@@ -16,10 +16,10 @@ from sweeper.state.atomic import read_json
 from sweeper.state.sweep_folder import SweepFolder
 from trainables import data
 from trainables.backbones import weights
+from trainables.data import DataConfig
 from trainables.data.images.cache import decoded
 from trainables.data.images.transform import Transform
 from trainables.errors import FitError, UserError
-from trainables.task import DataConfig
 from trainables.training import checkpoint
 
 MARK = "it-ran"

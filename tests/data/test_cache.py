@@ -16,12 +16,13 @@ from PIL import Image
 from timm.data.transforms_factory import create_transform
 
 from tests.data.trees import picture
+from trainables.data import DataConfig
 from trainables.data.base import SPLITS, Dataset, Split
 from trainables.data.images import cache, draft, pixels
 from trainables.data.images.cache import Images, decoded
 from trainables.data.images.transform import Transform
 from trainables.errors import UserError
-from trainables.task import DataConfig, cache_root
+from trainables.files import cache_root
 
 PER_SPLIT = 10
 SMALL = Transform(size=8)

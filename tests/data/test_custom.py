@@ -14,12 +14,12 @@ from PIL import Image
 
 from tests.data.trees import home, ids, picture, table, told
 from trainables import data
+from trainables.data import Columns, DataConfig
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.images.cache import decoded
 from trainables.data.images.transform import Transform
 from trainables.data.report import manifest
 from trainables.errors import UserError
-from trainables.task import Columns, DataConfig
 
 ANIMALS = ("cat", "dog")
 HOMES = ("indoors", "out/doors")

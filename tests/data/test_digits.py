@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
-from trainables.data import load
+from trainables.data import DataConfig, load
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.datasets import digits
-from trainables.task import DataConfig, cache_root
+from trainables.files import cache_root
 
 
 @pytest.fixture(scope="module")

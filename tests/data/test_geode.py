@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from tests.data.trees import home, ids, listed, picture, table, told
 from trainables import data
+from trainables.data import DataConfig
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.images.cache import decoded
 from trainables.data.images.transform import Transform
 from trainables.errors import UserError
-from trainables.task import DataConfig
 
 HEADER = ("file_path", "object", "region", "ip_country", "license")
 OBJECTS = ("stall", "bag", "front_door")

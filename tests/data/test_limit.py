@@ -11,10 +11,10 @@ import pytest
 from sweeper.spec.loading import completed, difference, parse
 from tests.data.trees import home, picture, table
 from trainables import data
+from trainables.data import DataConfig
 from trainables.data.base import SPLITS, Dataset, Split
 from trainables.data.splitting import limited
 from trainables.errors import UserError
-from trainables.task import DataConfig
 
 CELLS = (60, 30, 9, 1)  # of each split: three quarters of the first class, one example of the last cell
 

@@ -11,10 +11,9 @@ import pytest
 
 from tests.data.trees import home, picture, table, told
 from trainables import data
-from trainables.data import tables
+from trainables.data import Columns, DataConfig, tables
 from trainables.data.base import SPLITS, Dataset, partition
 from trainables.errors import UserError
-from trainables.task import Columns, DataConfig
 
 HEADER = ("image", "label", "attribute", "split")
 Row = Sequence[object]

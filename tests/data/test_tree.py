@@ -10,10 +10,10 @@ from PIL import Image
 
 from tests.data.trees import home, picture
 from trainables import data
+from trainables.data import DataConfig
 from trainables.data.base import Dataset
 from trainables.data.images import pixels
 from trainables.errors import UserError
-from trainables.task import DataConfig
 
 PER_CLASS = 20
 

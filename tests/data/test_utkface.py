@@ -12,12 +12,11 @@ import pytest
 
 from tests.data.trees import COSMETIC_FACES, RACELESS_FACES, home, listed, picture, told
 from trainables import data
-from trainables.data import contents
+from trainables.data import DataConfig, contents
 from trainables.data.base import Dataset
 from trainables.data.datasets.utkface import AGES, RACES
 from trainables.data.splitting import keyed
 from trainables.errors import UserError
-from trainables.task import DataConfig
 
 # Three groups of the same bytes. The first two are at odds: on race, on gender and race.
 TWINS = (

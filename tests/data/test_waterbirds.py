@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.data.trees import picture, table
-from trainables.data import load
+from trainables.data import DataConfig, load
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.datasets.waterbirds import FOLDERS, OFFICIAL, _other_draw  # the note needs 11,788 rows, not files
 from trainables.data.examples import Example
 from trainables.data.report import describe, tell
 from trainables.errors import UserError
-from trainables.task import DataConfig
 
 HEADER = ("img_id", "img_filename", "y", "split", "place", "place_filename")
 CELLS = [(split, y, place) for split in range(3) for y in range(2) for place in range(2)]

@@ -21,9 +21,9 @@ from tests.contracts.trees import TREES
 from tests.faults import tiny
 from tests.faults.tiny import Tiny
 from trainables import data
+from trainables.data import DataConfig
 from trainables.errors import FitError
 from trainables.metrics import Evaluation
-from trainables.task import DataConfig
 
 
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuning: type[Tiny], **options: Any) -> Any:

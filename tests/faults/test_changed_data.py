@@ -25,9 +25,10 @@ from sweeper.state.sweep_folder import SweepFolder
 from tests.data.trees import picture
 from tests.faults import tiny
 from trainables import finetuning
-from trainables.backbones import weights
+from trainables.backbones import BackboneConfig, weights
+from trainables.data import DataConfig
 from trainables.finetuning import FineTuning
-from trainables.task import BackboneConfig, DataConfig, Task
+from trainables.task import Task
 
 CLASSES = ("cat", "dog")
 SPLITS = ("train", "val", "test")

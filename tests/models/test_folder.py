@@ -34,11 +34,11 @@ from sweeper.trial import State, Trial
 from tests import finished, hostile
 from trainables import serving
 from trainables.audits import AUDITS, Target
+from trainables.backbones import BackboneConfig
 from trainables.data.images.transform import Transform
 from trainables.finetuning import FineTuning
 from trainables.params import Params
 from trainables.table import Entry
-from trainables.task import BackboneConfig
 
 SPEC = """
 name: tiny

@@ -6,20 +6,53 @@ table itself does not load torch, so that a spec can be checked in milliseconds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from trainables.errors import UserError
-from trainables.options import Option
+from trainables.options import Chosen, Option
 from trainables.table import Entry, Table
-from trainables.task import BackboneConfig
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+_ADDRESS = re.compile(r"^(timm:|open_clip:)?(hf[-_]hub:|local-dir:|https?://|timm/)")
+
+
+def _not_an_address(name: str) -> str:
+    """A model is named by its architecture: what lies at an address would say by itself what it is."""
+    if _ADDRESS.match(name):
+        bare = re.split("[/:]", name.rstrip("/:"))[-1]
+        raise ValueError(
+            f"Name the model, not its address, as in 'timm:{bare}' or 'open_clip:MODEL/TAG'; a file of weights that "
+            "you have downloaded goes into backbone.weights"
+        )
+    return name
+
+
+class BackboneConfig(Chosen):
+    """Which pre-trained model is adapted, and where its weights come from; and the model's own options."""
+
+    name: Annotated[
+        str, AfterValidator(_not_an_address), Field(description="a name of the BACKBONES table, e.g. small-vit")
+    ] = "small-vit"
+    weights: Annotated[
+        str, Field(description="'pretrained' (hub cache or built here), 'none', or a path to a safetensors file")
+    ] = "pretrained"
+    head: Annotated[
+        Literal["random", "zero-shot"],
+        Field(description="how the head starts: drawn, or from the class names' text embeddings (open_clip)"),
+    ] = "random"
+
+    @classmethod
+    def table(cls) -> Table[BackboneEntry]:
+        return BACKBONES
 
 
 @dataclass(frozen=True)

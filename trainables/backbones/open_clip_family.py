@@ -15,11 +15,10 @@ import open_clip
 import torch
 from torch import nn
 
-from trainables.backbones import Backbone, size_of
+from trainables.backbones import Backbone, BackboneConfig, size_of
 from trainables.backbones.timm_family import CALL_LINEARS, call_linears, linear_targets
 from trainables.backbones.weights import UNREADABLE, fixed_draw, locate, origin
 from trainables.errors import UserError, unknown
-from trainables.task import BackboneConfig
 
 _PROMPT = "a photo of a {}."
 _RESIZE = {"shortest": "shorter", "squash": "squash"}

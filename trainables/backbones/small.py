@@ -23,12 +23,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.backbones import Backbone, within
+from trainables.backbones import Backbone, BackboneConfig, within
 from trainables.backbones.timm_family import linear_targets
 from trainables.backbones.weights import fill, fixed_draw, locate, origin, read
 from trainables.data.datasets import digits
-from trainables.files import whole
-from trainables.task import BackboneConfig, cache_root
+from trainables.files import cache_root, whole
 
 _LOG = logging.getLogger(__name__)
 _MEAN, _STD = 0.5, 0.25

@@ -13,10 +13,9 @@ import timm
 from timm.data.config import resolve_model_data_config
 from torch import nn
 
-from trainables.backbones import BACKBONES, Backbone, ending, size_of, within
+from trainables.backbones import BACKBONES, Backbone, BackboneConfig, ending, size_of, within
 from trainables.backbones.weights import fill, fixed_draw, locate, origin, read
 from trainables.errors import UserError, unknown
-from trainables.task import BackboneConfig
 
 # Name endings under which timm's families keep these parts; of each, the first that the model has as linear layers.
 _QKV = (

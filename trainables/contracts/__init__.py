@@ -20,7 +20,7 @@ class Breach(Exception):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Verdict:
     """What came of one law: its claim, and the breach, if there is one."""
 
     claim: str
@@ -33,15 +33,15 @@ def hold(what: object, otherwise: str) -> None:
         raise Breach(otherwise)
 
 
-def judge(laws: Iterable[Law], *subject: Any) -> Iterator[Finding]:
+def judge(laws: Iterable[Law], *subject: Any) -> Iterator[Verdict]:
     """Look at `subject` by each law; whatever it raises is a finding, too."""
     for law in laws:
         claim = (law.__doc__ or law.__name__).partition("\n")[0].rstrip(".")
         try:
             law(*subject)
         except (Breach, UserError, FitError) as fault:
-            yield Finding(claim, str(fault))
+            yield Verdict(claim, str(fault))
         except Exception as fault:
-            yield Finding(claim, f"it raised {type(fault).__name__}: {fault}")
+            yield Verdict(claim, f"it raised {type(fault).__name__}: {fault}")
         else:
-            yield Finding(claim)
+            yield Verdict(claim)

@@ -15,16 +15,16 @@ from PIL import Image
 
 from trainables import data
 from trainables.arrays import Ints
-from trainables.backbones import BACKBONES
-from trainables.contracts import Finding, fits, judge, metrics
-from trainables.data import DATASETS
+from trainables.backbones import BACKBONES, BackboneConfig
+from trainables.contracts import Verdict, fits, judge, metrics
+from trainables.data import DATASETS, DataConfig
 from trainables.data.base import SPLITS, Dataset, Split
 from trainables.errors import FitError, UserError
 from trainables.finetuning import FineTuning
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
 from trainables.params import Params
-from trainables.task import BackboneConfig, DataConfig, Task
+from trainables.task import Task
 
 PER_CELL = 2  # in each split: enough for a half of validation to refit a layer and a half to be measured
 SMALL = BackboneConfig(name="small-vit", weights="none")
@@ -37,7 +37,7 @@ class Bench:
     folder: Path
     data: Path | None = None
 
-    def findings(self, kind: str, name: str) -> Iterator[Finding]:
+    def findings(self, kind: str, name: str) -> Iterator[Verdict]:
         """What comes of each law of `kind` (dataset, backbone, method, metric, audit) for the line `name`."""
         try:
             if kind == "metric":
@@ -60,7 +60,7 @@ class Bench:
             elif kind == "audit":
                 yield from judge(fits.AUDIT, name, self.tuning(), params("fairlora"))
         except (UserError, FitError) as fault:
-            yield Finding("It can be loaded and made ready", str(fault))
+            yield Verdict("It can be loaded and made ready", str(fault))
 
     def tuning(self, dataset: Dataset | None = None, backbone: BackboneConfig = SMALL) -> FineTuning:
         """Ready to be aimed: on the drawn data and the small backbone, if no other is given."""

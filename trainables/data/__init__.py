@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from trainables.options import Option
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainables.options import Chosen, Option
 from trainables.table import Code, Entry, Table
-from trainables.task import Columns, DataConfig
 
 if TYPE_CHECKING:
     from trainables.data.base import Dataset
@@ -31,6 +32,39 @@ class DatasetEntry(Entry):
     fits: Code | None = None
 
 
+class Columns(BaseModel):
+    """Which column of a user's table (`data.name: csv`) holds what. Others are not used."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: Annotated[str, Field(min_length=1, description="the image's path, relative to the table's folder")] = "image"
+    label: Annotated[str, Field(min_length=1, description="the class, any text")] = "label"
+    attribute: Annotated[
+        str | None, Field(min_length=1, description="the sensitive attribute; none: 'attribute', if the table has it")
+    ] = None
+    split: Annotated[
+        str | None,
+        Field(min_length=1, description="train, val or test, or 0, 1, 2; none: 'split', if the table has it"),
+    ] = None
+
+
+class DataConfig(Chosen):
+    """Which dataset, where it lies, and what happens to records that cannot be read; and the dataset's own options."""
+
+    name: Annotated[str, Field(description="a name of the DATASETS table")] = "digits-on-scenes"
+    root: Annotated[Path | None, Field(description="the folder of your copy; none for embedded data")] = None
+    on_bad: Annotated[Literal["skip", "fail"], Field(description="unreadable or bad records")] = "fail"
+    max_bad: Annotated[float, Field(ge=0, le=1, description="share of bad records above which skip fails too")] = 0.01
+    limit: Annotated[
+        int | None,
+        Field(ge=1, description="use so many examples, of every cell its share, always the same (none: all)"),
+    ] = None
+
+    @classmethod
+    def table(cls) -> Table[DatasetEntry]:
+        return DATASETS
+
+
 _FILES = "trainables.data.datasets"
 _EXIF = Option(
     "exif",
@@ -39,6 +73,7 @@ _EXIF = Option(
     "turn photos upright, as their EXIF orientation says (none: apply)",
     before="ignore",
 )
+_LIMITED = Code("trainables.data.splitting:limited")
 DATASETS = Table(
     "datasets",
     DatasetEntry,
@@ -129,8 +164,6 @@ def load(config: DataConfig) -> Dataset:
     """
     entry = DATASETS[config.name]
     dataset: Dataset = entry.load()(config)
-    if config.limit is None:
-        return dataset
-    from trainables.data.splitting import limited
-
-    return limited(dataset, config.limit)
+    if config.limit is not None:
+        dataset = _LIMITED.load()(dataset, config.limit)
+    return dataset

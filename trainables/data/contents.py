@@ -23,8 +23,7 @@ from PIL import Image
 
 from trainables.data.images import pixels
 from trainables.errors import UserError
-from trainables.files import write_text
-from trainables.task import cache_root
+from trainables.files import cache_root, write_text
 
 NO_FILE = "no such file"
 _VERSION = 1  # of what a look says of a file; another one looks at all files again
@@ -36,7 +35,7 @@ _Entry = list[Any]  # size, time of the content and of the file in ns, then what
 
 
 @dataclass(frozen=True)
-class Look:
+class Contents:
     """What reading a file to its end told: a hash of its bytes, why it is no image, or else what is in it.
 
     `outline` is of the first frame; copies of an image have like ones.
@@ -62,14 +61,14 @@ def digests(root: Path, paths: Sequence[Path]) -> list[str | None]:
     ]
 
 
-def looks(root: Path, paths: Sequence[Path]) -> list[Look]:
+def looks(root: Path, paths: Sequence[Path]) -> list[Contents]:
     """A look at each file, as whole as training decodes it; remembered as `digests` are.
 
     Raises:
         UserError: as `digests` does.
     """
     what = f"looks-{_name(root, _VERSION, PIL.__version__, pixels.readable())}"
-    return [Look(None, NO_FILE) if entry is None else Look(*entry) for entry in _read(what, paths, _look)]
+    return [Contents(None, NO_FILE) if entry is None else Contents(*entry) for entry in _read(what, paths, _look)]
 
 
 @contextlib.contextmanager
@@ -116,7 +115,7 @@ def _look(file: BufferedReader) -> list[Any]:
 
     found = digest(file)
     problem = pixels.problem(file, use)
-    return list(astuple(Look(found, problem) if problem else Look(found, **seen)))
+    return list(astuple(Contents(found, problem) if problem else Contents(found, **seen)))
 
 
 def _read(memory: str, paths: Sequence[Path], read: Callable[[BufferedReader], list[Any]]) -> list[list[Any] | None]:

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from trainables.data import DataConfig
 from trainables.data.base import SPLITS, BadRecord, Split
 from trainables.data.contents import identical
 from trainables.errors import DataAway, UserError, few
-from trainables.task import DataConfig
 
 R = TypeVar("R")
 

@@ -25,6 +25,11 @@ from trainables.data.examples import Example
 from trainables.errors import UserError
 
 SHARES: Mapping[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}  # 80:20, and val out of the 80
+SPELLINGS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
 _SALT = "sweeper-split-1"  # another text is another split of every dataset
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from trainables.data import DataConfig
 from trainables.data.base import SPLITS, Dataset, Split
-from trainables.files import whole_folder
-from trainables.task import DataConfig, cache_root
+from trainables.files import cache_root, whole_folder
 
 CLASSES, GROUNDS = ("lying", "standing"), ("red", "blue")
 PER_CLASS = {"train": 100, "val": 40, "test": 40}

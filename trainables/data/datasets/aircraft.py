@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from trainables.data import DataConfig
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.examples import Example, find_file, inside, lies_in, parsed, present, splits
 from trainables.data.splitting import stratified
 from trainables.errors import UserError
-from trainables.task import DataConfig
 
 FOLDERS = ("fgvc-aircraft-2013b/data", "data")
 NAMES = "variants.txt"

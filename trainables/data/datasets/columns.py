@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.datasets import custom
+from trainables.data import Columns
+from trainables.data.datasets.tree import folders
 from trainables.data.images import pixels
+from trainables.data.splitting import SPELLINGS
 from trainables.data.tables import ENDINGS, Column, header, profile
 from trainables.errors import UserError, few, hint
-from trainables.task import Columns
 
 # Names that say what a column is, the surest first.
 _LABELS = ("label", "class", "category", "target", "y", "species", "object", "diagnosis", "gender", "sex", "emotion")
@@ -135,8 +136,8 @@ def _image(table: Path, found: Sequence[Column]) -> str:
 
 def _bases(table: Path) -> list[Path]:
     """Folders that names of images may start from: the table's, and those in it, two levels deep."""
-    first = custom.folders(table.parent)[:_FOLDERS]
-    second = [inner for folder in first for inner in custom.folders(folder)[:_FOLDERS]]
+    first = folders(table.parent)[:_FOLDERS]
+    second = [inner for folder in first for inner in folders(folder)[:_FOLDERS]]
     return [table.parent, *first, *second][:_FOLDERS]
 
 
@@ -159,7 +160,7 @@ def _partition(table: Path) -> Path | None:
 
 def _named_split(found: Sequence[Column]) -> Iterator[str]:
     """Columns that say the splits: by words for them, or by 0, 1 and 2 under a name for them."""
-    words = {spelling for spellings in custom.SPELLINGS.values() for spelling in spellings}
+    words = {spelling for spellings in SPELLINGS.values() for spelling in spellings}
     for column in found:
         values = {value.casefold() for value in column.counts or ()}
         if column.name and values and (values <= words or (values == set("012") and column.name.casefold() in _SPLITS)):

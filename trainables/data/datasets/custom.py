@@ -18,20 +18,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from trainables.data import Columns, DataConfig
 from trainables.data.base import SPLITS, BadRecord, Dataset
-from trainables.data.datasets.tree import Tree
+from trainables.data.datasets.columns import guess
+from trainables.data.datasets.tree import Tree, folders
 from trainables.data.doubts import doubts
 from trainables.data.examples import Example, check_classes, conflicts, inside, left_out, parsed, present, splits
-from trainables.data.splitting import SHARES, by_content
+from trainables.data.splitting import SHARES, SPELLINGS, by_content
 from trainables.data.tables import header, profile, quoted, read_table
 from trainables.errors import DataAway, UserError, few
-from trainables.task import Columns, DataConfig
 
-SPELLINGS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
 _CODES = dict(zip("012", SPLITS, strict=True))
 _SPLIT_OF = {spelling: split for split, spellings in SPELLINGS.items() for spelling in spellings}
 
@@ -193,8 +189,6 @@ def _columns(table: Path, config: DataConfig) -> Columns:
 
 def _other_names(table: Path, columns: Columns) -> str:
     """What is wrong with the columns, and, if they can be guessed by what is in them, what to write."""
-    from trainables.data.datasets.columns import guess  # which guesses with what this module says of splits
-
     try:
         problem = str(next(read_table(table, (columns.image, columns.label)), ""))
     except UserError as error:
@@ -283,11 +277,6 @@ def _unused(table: Path, columns: Columns) -> list[str]:
 
 
 # --- folders
-
-
-def folders(top: Path) -> list[Path]:
-    """Those in `top`, by name; hidden ones are the system's, not the user's."""
-    return sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 # --- tables and folders

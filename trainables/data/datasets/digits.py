@@ -34,11 +34,11 @@ from filelock import FileLock
 from PIL import Image
 
 from trainables.arrays import Floats, Ints, Pixels
+from trainables.data import DataConfig
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.datasets import waterbirds
 from trainables.data.tables import read_table
-from trainables.files import whole_folder
-from trainables.task import DataConfig, cache_root
+from trainables.files import cache_root, whole_folder
 
 VERSION = "digits-on-scenes-v1"
 SIZE = 32

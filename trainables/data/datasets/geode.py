@@ -14,11 +14,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from trainables.data import DataConfig
 from trainables.data.base import BadRecord, Dataset
 from trainables.data.examples import Example, find_file, inside, lies_in, parsed, present, splits
 from trainables.data.splitting import stratified
 from trainables.data.tables import has_columns, read_table
-from trainables.task import DataConfig
 
 FOLDERS = ("geode",)
 TABLE = "index.csv"

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainables.data import DATASETS
+from trainables.data import DATASETS, Columns, DataConfig
 from trainables.data.datasets import columns, custom
+from trainables.data.datasets.tree import folders
 from trainables.data.tables import ENDINGS, has_columns
 from trainables.errors import UserError
 from trainables.options import ELSEWHERE
-from trainables.task import Columns, DataConfig
 
 GENERAL = ("csv", "folder")
 
@@ -92,4 +92,4 @@ def fits_table(root: Path) -> bool:
 
 def fits_folder(root: Path) -> bool:
     """Whether `root` has folders of a user's classes or splits."""
-    return bool(custom.split_level(root)) or len(custom.folders(root)) > 1
+    return bool(custom.split_level(root)) or len(folders(root)) > 1

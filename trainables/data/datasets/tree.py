@@ -16,6 +16,11 @@ from trainables.data.images import pixels
 from trainables.errors import UserError, few
 
 
+def folders(top: Path) -> list[Path]:
+    """Those in `top`, by name; hidden ones are the system's, not the user's."""
+    return sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 @dataclass
 class Tree:
     """What lies below `root`, a resolved path; `looked_at` is asked folder by folder, and everything adds up here."""

@@ -17,11 +17,11 @@ import re
 from functools import partial
 from pathlib import Path
 
+from trainables.data import DataConfig
 from trainables.data.base import Dataset
 from trainables.data.contents import identical
 from trainables.data.examples import Example, conflicts, find_root, lies_in, parsed, settle, splits
 from trainables.data.splitting import by_content
-from trainables.task import DataConfig
 
 FOLDERS = ("UTKFace", "utkface")
 SUFFIX = ".chip.jpg"

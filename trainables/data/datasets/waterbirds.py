@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from trainables.data import DataConfig
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.examples import Example, find_file, inside, lies_in, parsed, present, splits
 from trainables.data.tables import has_columns, read_table
-from trainables.task import DataConfig
 
 FOLDERS = ("waterbird_complete95_forest2water2", "waterbirds_v1.0")
 TABLE = "metadata.csv"

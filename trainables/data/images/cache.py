@@ -29,6 +29,7 @@ import PIL
 from filelock import FileLock
 
 from trainables.arrays import Ints, Pixels
+from trainables.data import DataConfig
 from trainables.data.base import SPLITS, BadRecord, Dataset
 from trainables.data.contents import digests
 from trainables.data.examples import check_classes, settle
@@ -36,8 +37,7 @@ from trainables.data.images import pixels
 from trainables.data.images.draft import CHUNK, Draft
 from trainables.data.images.transform import Transform
 from trainables.errors import UserError
-from trainables.files import write_text
-from trainables.task import DataConfig, cache_root
+from trainables.files import cache_root, write_text
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = 2  # of the array, and of the rules by which a file becomes pixels

@@ -9,14 +9,13 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.sections import Search
-from trainables.backbones import BACKBONES
-from trainables.data import DATASETS
+from trainables.backbones import BACKBONES, BackboneConfig
+from trainables.data import DATASETS, DataConfig
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
 from trainables.options import Chosen, Option, Param
 from trainables.params import PARAMS, exists
 from trainables.table import Table
-from trainables.task import BackboneConfig, DataConfig
 
 Schema = dict[str, Any]
 
