@@ -116,5 +116,6 @@ def test_every_late_request_to_the_record_is_refused(tmp_path: Path) -> None:
         with pytest.raises(Held):
             request()
     holds = True
-    parent, children = runs.find()
-    assert (parent.run_id, parent.status, children) == (run.run_id, "RUNNING", {})
+    found = runs.find()
+    assert (found.parent.run_id, found.parent.status) == (run.run_id, "RUNNING")
+    assert (found.trials, found.confirmations) == ({}, {})
