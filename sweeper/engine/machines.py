@@ -230,8 +230,7 @@ def slots(resources: Resources) -> Slots:
     kinds = (completed(to_come, here) if came else []) or here
     gpus = (1.0 if any(kind.gpus for kind in kinds) else 0.0) if resources.gpus == "auto" else float(resources.gpus)
     cpus = 1.0 if resources.cpus == "auto" else float(resources.cpus)
-    now = sum(machine.fits(cpus, gpus) for machine in here)
-    most = max(now, sum(kind.fits(cpus, gpus) for kind in kinds))
+    most = max(sum(kind.fits(cpus, gpus) for kind in those) for those in (here, kinds))
     if most < 1:
         raise UserError(
             f"resources: a fit asks for {cpus:g} CPUs and {gpus:g} GPUs; no machine of this Ray has or will have that "
@@ -239,8 +238,9 @@ def slots(resources: Resources) -> Slots:
         )
     count = most if resources.max_concurrent == "auto" else min(most, int(resources.max_concurrent))
     threads = max(1, int(cpus)) if resources.threads == "auto" else int(resources.threads)
-    if count > now:  # an autoscaler starts machines for the fits that it sees waiting; by default Tune shows it one
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(count)
+    # By default Tune starts one actor at a time, and drops it if a fit elsewhere ends first: short fits would run one
+    # by one. An autoscaler, too, starts machines for the fits that it sees waiting.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(count)
     return Slots(count, cpus, gpus, "cuda" if gpus else "cpu", threads, bound_by_resources=count == most)
 
 

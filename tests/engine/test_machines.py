@@ -76,6 +76,13 @@ def test_the_autoscaler_is_shown_all_that_wait(monkeypatch: pytest.MonkeyPatch) 
     assert os.environ["TUNE_MAX_PENDING_TRIALS_PG"] == "5"
 
 
+def test_all_actors_of_a_machine_start_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNE_MAX_PENDING_TRIALS_PG", "auto")
+    monkeypatch.setattr(machines, "_here", lambda: [Machines(1, 4.0, 0.0)])
+    assert machines.slots(Resources()).count == 4
+    assert os.environ["TUNE_MAX_PENDING_TRIALS_PG"] == "4", "one at a time is dropped whenever a short fit ends first"
+
+
 @pytest.mark.usefixtures("head_alone")
 def test_what_no_machine_will_have_is_refused_at_once() -> None:
     with pytest.raises(UserError, match=r"asks for 1 CPUs and 8 GPUs; no machine .* \(3 of 8 CPUs and 1 GPUs; 4 of 32"):
