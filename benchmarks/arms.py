@@ -1,6 +1,6 @@
 """What benchmarks/training.py compares: one fit of the same model on the same images, by each arm.
 
-What the arms share (model, starting weights, data, optimiser, schedule) is in `Bench`; each arm gives a `Turn`.
+What the arms share (model, starting weights, data, optimiser, schedule) is in `TrainingBench`; each arm gives a `Turn`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Turn:
         return (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
 
 
-class Bench:
+class TrainingBench:
     """A case made ready: data on the disk and decoded, the pristine model, and what all arms share."""
 
     def __init__(self, case: Case, epochs: int, folder: Path, workers: int) -> None:
@@ -133,7 +133,7 @@ class Files(Dataset):
 # --- the arms: each gives one turn
 
 
-def _ours(bench: Bench, seed: int, method: str = "lora", compiled: bool = False) -> Turn:
+def _ours(bench: TrainingBench, seed: int, method: str = "lora", compiled: bool = False) -> Turn:
     tuning, turn = bench.compiled if compiled else bench.tuning, Turn()
     tuning.aim(bench.params(method), seed)
     while not tuning.done:
@@ -141,7 +141,7 @@ def _ours(bench: Bench, seed: int, method: str = "lora", compiled: bool = False)
     return turn
 
 
-def _bare(bench: Bench, seed: int) -> Turn:
+def _bare(bench: TrainingBench, seed: int) -> Turn:
     model, turn, device = bench.wrapped(seed), Turn(), bench.runtime.device
     optimizer, schedule = bench.optimiser(model)
     weights = [p for p in model.parameters() if p.requires_grad]
@@ -170,7 +170,7 @@ def _bare(bench: Bench, seed: int) -> Turn:
     return turn
 
 
-def _trainer(bench: Bench, seed: int) -> Turn:
+def _trainer(bench: TrainingBench, seed: int) -> Turn:
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     turn, losses = Turn(), []
@@ -216,7 +216,7 @@ def _collate(rows: list[tuple[torch.Tensor, int]]) -> dict[str, torch.Tensor]:
     return {"images": torch.stack(images), "labels": torch.tensor(labels)}
 
 
-ARMS: dict[str, Callable[[Bench, int], Turn]] = {
+ARMS: dict[str, Callable[[TrainingBench, int], Turn]] = {
     "ours": _ours,
     "ours+penalty": functools.partial(_ours, method="fairlora"),
     "ours+compile": functools.partial(_ours, compiled=True),

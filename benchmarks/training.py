@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from arms import ARMS, Bench, Case, Turn
+from arms import ARMS, Case, TrainingBench, Turn
 from data import CORES
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -65,13 +65,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="training-", dir=asked.folder) as folder:
         os.environ["SWEEPER_CACHE"] = f"{folder}/cache"
         for name in asked.cases or known:
-            _measure(name, Bench(known[name], epochs, Path(folder), asked.workers), rounds, asked.compile)
+            _measure(name, TrainingBench(known[name], epochs, Path(folder), asked.workers), rounds, asked.compile)
 
 
 # --- measuring and telling
 
 
-def _measure(name: str, bench: Bench, rounds: int, compiled: bool) -> None:
+def _measure(name: str, bench: TrainingBench, rounds: int, compiled: bool) -> None:
     told = bench.runtime.provenance()
     print(f"{name}: {bench.case.backbone}, batch {bench.case.batch}, {len(bench.files)} images, LoRA rank 8 on qkv")
     print(
@@ -92,7 +92,9 @@ def _measure(name: str, bench: Bench, rounds: int, compiled: bool) -> None:
     _tell_penalty(bench, turns)
 
 
-def _tell(arm: str, turns: list[Turn], ours: list[Turn], bench: Bench, flops: float, matrix: list[float]) -> None:
+def _tell(
+    arm: str, turns: list[Turn], ours: list[Turn], bench: TrainingBench, flops: float, matrix: list[float]
+) -> None:
     rates = [len(bench.files) / turn.epoch_s for turn in turns]
     ratios = [turn.epoch_s / mine.epoch_s for turn, mine in zip(turns, ours, strict=True)]
     apart = max(
@@ -111,7 +113,7 @@ def _tell(arm: str, turns: list[Turn], ours: list[Turn], bench: Bench, flops: fl
         print(f"  {'':12} THIS RATIO DOES NOT COUNT: the losses differ by more than {100 * TOLERANCE:.0f} %")
 
 
-def _tell_penalty(bench: Bench, turns: dict[str, list[Turn]]) -> None:
+def _tell_penalty(bench: TrainingBench, turns: dict[str, list[Turn]]) -> None:
     """Twice: as the difference of whole epochs, which is noisy; and of the objectives alone, waited for each time."""
     pairs = zip(turns["ours+penalty"], turns["ours"], strict=True)
     epochs = [100 * (fair.epoch_s / plain.epoch_s - 1) for fair, plain in pairs]
@@ -125,7 +127,7 @@ def _tell_penalty(bench: Bench, turns: dict[str, list[Turn]]) -> None:
     )
 
 
-def _penalty_s(bench: Bench, repetitions: int = 200) -> float:
+def _penalty_s(bench: TrainingBench, repetitions: int = 200) -> float:
     """Seconds that it adds to the loss, forward and backward; the two objectives in turns."""
     found = data.load(bench.data).groups("train", "cell")
     groups = GroupInfo(found.names, tuple(found.counts_G.tolist()))
@@ -142,7 +144,7 @@ def _penalty_s(bench: Bench, repetitions: int = 200) -> float:
     return statistics.median(taken["fairlora"]) - statistics.median(taken["lora"])
 
 
-def _flops(bench: Bench) -> float:
+def _flops(bench: TrainingBench) -> float:
     """Operations for one image in training, as torch counts those of matrix products and attention."""
     bench.tuning.aim(bench.params(), seed=0)
     with FlopCounterMode(display=False) as counter:
@@ -150,7 +152,7 @@ def _flops(bench: Bench) -> float:
     return counter.get_total_flops() / len(bench.files)
 
 
-def _matrix_rate(bench: Bench) -> float:
+def _matrix_rate(bench: TrainingBench) -> float:
     """Operations a second in one large square product, in the precision of the training."""
     device, half = bench.runtime.device, bench.runtime.precision == "bf16"
     size = 8192 if device.type == "cuda" else 1024
@@ -168,7 +170,7 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _pixels(bench: Bench) -> float:
+def _pixels(bench: TrainingBench) -> float:
     """The largest difference between an image from the array and the same one from its file, normalised."""
     found = decoded(bench.files.source, "train", Transform(**bench.backbone.transform())).images_NCHW
     mean_311, std_311 = (np.reshape(values, (3, 1, 1)) for values in (bench.backbone.mean, bench.backbone.std))

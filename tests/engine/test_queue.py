@@ -24,7 +24,7 @@ NO_CODE = RunningCode({}, {}, {})
 SPEC = loading.parse("name: q\nsearch: {sampler: random, trials: 4, seeds: 2, baselines: [lora]}\n")
 
 
-class Bench:
+class QueueBench:
     """A sweep whose fits are made up: what an executor would do, without one."""
 
     def __init__(self, path: Path) -> None:
@@ -63,15 +63,15 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(tmp_path: Path) -> QueueBench:
+    return QueueBench(tmp_path)
 
 
-def fits(bench: Bench) -> list[tuple[int, int]]:
+def fits(bench: QueueBench) -> list[tuple[int, int]]:
     return [(number, seed) for kind, number, seed in bench.ran if kind == "fit"]
 
 
-def test_every_seed_of_every_trial_is_run_once_and_the_budget_is_exact(bench: Bench) -> None:
+def test_every_seed_of_every_trial_is_run_once_and_the_budget_is_exact(bench: QueueBench) -> None:
     queue = bench.queue()
     bench.drain(queue)
     assert fits(bench) == [(n, s) for n in range(4) for s in (0, 1)]
@@ -79,7 +79,7 @@ def test_every_seed_of_every_trial_is_run_once_and_the_budget_is_exact(bench: Be
     assert queue.empty
 
 
-def test_test_numbers_are_asked_for_only_when_every_trial_is_told(bench: Bench) -> None:
+def test_test_numbers_are_asked_for_only_when_every_trial_is_told(bench: QueueBench) -> None:
     queue, told = bench.queue(), []
     while (order := queue.next()) is not None:
         if order.kind == "held-out":
@@ -97,7 +97,7 @@ def test_of_a_tuned_baseline_its_points_are_measured_and_not_all_its_trials(
     """The baseline's trials 0, 1 and 2, each better than the one before in both objectives, are beaten by trial 3."""
     tuned = loading.changed(SPEC, {"search.baselines": {"lora": 3}})
     monkeypatch.setattr(sys.modules[__name__], "SPEC", tuned)
-    bench = Bench(tmp_path)
+    bench = QueueBench(tmp_path)
     queue = bench.queue()
     while (order := queue.next()) is not None:
         bench.work(order, values={"accuracy": 0.5 + 0.1 * order.number, "delta_f1": 0.5 - 0.1 * order.number})
@@ -106,7 +106,7 @@ def test_of_a_tuned_baseline_its_points_are_measured_and_not_all_its_trials(
     assert {n for kind, n, _ in bench.ran if kind == "held-out"} == {2, 3}
 
 
-def test_each_methods_points_are_measured_too_though_they_are_dominated(bench: Bench) -> None:
+def test_each_methods_points_are_measured_too_though_they_are_dominated(bench: QueueBench) -> None:
     """The best trial of each method but one is beaten by trial 3; of these the weights are needed, and are there."""
     queue = bench.queue()
     while (order := queue.next()) is not None:
@@ -122,7 +122,7 @@ def test_each_methods_points_are_measured_too_though_they_are_dominated(bench: B
     assert {n for kind, n, _ in bench.ran if kind == "held-out"} == {0, 3} | (set(best.values()) - {1})
 
 
-def test_a_resumed_queue_runs_only_what_has_no_result(bench: Bench) -> None:
+def test_a_resumed_queue_runs_only_what_has_no_result(bench: QueueBench) -> None:
     queue = bench.queue()
     orders = [queue.next() for _ in range(5)]  # trials 0 and 1 whole, trial 2 half
     for order in orders[:3]:
@@ -138,7 +138,7 @@ def test_a_resumed_queue_runs_only_what_has_no_result(bench: Bench) -> None:
     assert len(bench.study.trials()) == 4
 
 
-def test_a_queue_that_is_made_does_nothing_before_it_begins(bench: Bench) -> None:
+def test_a_queue_that_is_made_does_nothing_before_it_begins(bench: QueueBench) -> None:
     queue, heard = bench.queue(), []
     for order in (queue.next(), queue.next()):
         bench.work(order)  # both seeds, and the process dies before it is told
@@ -149,7 +149,7 @@ def test_a_queue_that_is_made_does_nothing_before_it_begins(bench: Bench) -> Non
     assert [trial.state for trial in heard] == [State.COMPLETE] == [bench.study.trials()[0].state]
 
 
-def test_an_interrupted_order_is_given_again_after_a_resume_and_not_before(bench: Bench) -> None:
+def test_an_interrupted_order_is_given_again_after_a_resume_and_not_before(bench: QueueBench) -> None:
     queue = bench.queue()
     order = queue.next()
     queue.stop()
@@ -160,7 +160,7 @@ def test_an_interrupted_order_is_given_again_after_a_resume_and_not_before(bench
     assert bench.queue().next() == order
 
 
-def test_a_failing_fit_fails_its_trial_with_the_reason_and_the_sweep_goes_on(bench: Bench) -> None:
+def test_a_failing_fit_fails_its_trial_with_the_reason_and_the_sweep_goes_on(bench: QueueBench) -> None:
     queue = bench.queue()
     while (order := queue.next()) is not None:
         bench.work(
@@ -173,7 +173,7 @@ def test_a_failing_fit_fails_its_trial_with_the_reason_and_the_sweep_goes_on(ben
     assert (1, 1) not in fits(bench), "the other seeds of a failed trial are pointless"
 
 
-def test_a_dead_machine_fails_the_trial_after_its_retries(bench: Bench) -> None:
+def test_a_dead_machine_fails_the_trial_after_its_retries(bench: QueueBench) -> None:
     queue = bench.queue(max_retries=2)
     for _ in range(3):
         order = queue.next()
@@ -183,7 +183,7 @@ def test_a_dead_machine_fails_the_trial_after_its_retries(bench: Bench) -> None:
     assert queue.next().number == 1
 
 
-def test_a_worker_that_dies_with_the_result_written_has_done_its_work(bench: Bench) -> None:
+def test_a_worker_that_dies_with_the_result_written_has_done_its_work(bench: QueueBench) -> None:
     queue = bench.queue()
     for _ in range(2):
         order = queue.next()
@@ -192,7 +192,7 @@ def test_a_worker_that_dies_with_the_result_written_has_done_its_work(bench: Ben
     assert bench.study.trials()[0].state is State.COMPLETE
 
 
-def test_a_worker_that_dies_in_a_stop_leaves_its_fit_to_the_resume(bench: Bench) -> None:
+def test_a_worker_that_dies_in_a_stop_leaves_its_fit_to_the_resume(bench: QueueBench) -> None:
     queue = bench.queue()
     order = queue.next()
     queue.stop()
@@ -201,7 +201,7 @@ def test_a_worker_that_dies_in_a_stop_leaves_its_fit_to_the_resume(bench: Bench)
     assert bench.queue().next() == order
 
 
-def test_a_held_out_measurement_is_retried_too(bench: Bench) -> None:
+def test_a_held_out_measurement_is_retried_too(bench: QueueBench) -> None:
     queue = bench.queue(max_retries=1)
     seen = []
     while (order := queue.next()) is not None:
@@ -215,7 +215,7 @@ def test_a_held_out_measurement_is_retried_too(bench: Bench) -> None:
     assert queue.empty
 
 
-def test_a_late_result_of_a_failed_trial_changes_nothing(bench: Bench) -> None:
+def test_a_late_result_of_a_failed_trial_changes_nothing(bench: QueueBench) -> None:
     queue = bench.queue()
     first, second = queue.next(), queue.next()
     queue.done(first, died=True)
@@ -224,7 +224,7 @@ def test_a_late_result_of_a_failed_trial_changes_nothing(bench: Bench) -> None:
     assert bench.study.trials()[0].state is State.FAILED
 
 
-def test_failures_in_a_row_pull_the_brake(bench: Bench) -> None:
+def test_failures_in_a_row_pull_the_brake(bench: QueueBench) -> None:
     queue = bench.queue(max_failures=2)
     while (order := queue.next()) is not None:
         queue.done(order, died=True)
@@ -233,7 +233,7 @@ def test_failures_in_a_row_pull_the_brake(bench: Bench) -> None:
     assert [t.state for t in bench.study.trials()] == [State.FAILED] * 2
 
 
-def test_a_finished_sweep_has_nothing_to_do(bench: Bench) -> None:
+def test_a_finished_sweep_has_nothing_to_do(bench: QueueBench) -> None:
     bench.drain(bench.queue())
     before = list(bench.ran)
     bench.reopen()
@@ -242,14 +242,14 @@ def test_a_finished_sweep_has_nothing_to_do(bench: Bench) -> None:
     assert bench.ran == before
 
 
-def test_the_listener_hears_of_each_trial_once(bench: Bench) -> None:
+def test_the_listener_hears_of_each_trial_once(bench: QueueBench) -> None:
     heard = []
     queue = bench.queue(on_trial=lambda trial: heard.append(trial.number))
     bench.drain(queue)
     assert heard == [0, 1, 2, 3]
 
 
-def test_a_result_of_other_settings_is_never_taken_for_this_trials(bench: Bench) -> None:
+def test_a_result_of_other_settings_is_never_taken_for_this_trials(bench: QueueBench) -> None:
     order = bench.queue().next()
     bench.work(Order(order.number, order.seed, {"method": "fft"}))
     bench.reopen()
@@ -257,7 +257,7 @@ def test_a_result_of_other_settings_is_never_taken_for_this_trials(bench: Bench)
         bench.queue()
 
 
-def test_an_order_that_comes_back_empty_is_given_again_and_then_fails(bench: Bench) -> None:
+def test_an_order_that_comes_back_empty_is_given_again_and_then_fails(bench: QueueBench) -> None:
     queue = bench.queue()
     for _ in range(3):
         order = queue.next()
@@ -266,7 +266,7 @@ def test_an_order_that_comes_back_empty_is_given_again_and_then_fails(bench: Ben
     assert bench.study.trials()[0].reason == "seed 0: ended 3 times without a result"
 
 
-def test_a_fault_of_telling_ends_the_search_instead_of_hanging_it(bench: Bench, monkeypatch) -> None:
+def test_a_fault_of_telling_ends_the_search_instead_of_hanging_it(bench: QueueBench, monkeypatch) -> None:
     searcher = FitSearcher(bench.queue(), tiny.node(bench.folder), NO_CODE, limit=1, ahead=0)
     bench.work(searcher.suggest("a")["order"])
     second = searcher.suggest("b")
@@ -283,7 +283,7 @@ def test_a_fault_of_telling_ends_the_search_instead_of_hanging_it(bench: Bench, 
     assert bench.study.trials()[0].state is State.COMPLETE, "nothing was lost"
 
 
-def test_a_worker_that_runs_other_code_stops_the_sweep_and_what_differs_is_named(bench: Bench) -> None:
+def test_a_worker_that_runs_other_code_stops_the_sweep_and_what_differs_is_named(bench: QueueBench) -> None:
     ours = RunningCode({"trainables/table.py": "aa", "peft": "0.21.2"}, {"trainables": "/here/trainables"}, {})
     theirs = RunningCode({"trainables/table.py": "bb", "peft": "0.21.2"}, {"trainables": "/there/trainables"}, {})
     queue = bench.queue()
@@ -298,7 +298,7 @@ def test_a_worker_that_runs_other_code_stops_the_sweep_and_what_differs_is_named
     )
 
 
-def test_a_worker_of_a_release_that_does_not_say_its_code_stops_the_sweep(bench: Bench) -> None:
+def test_a_worker_of_a_release_that_does_not_say_its_code_stops_the_sweep(bench: QueueBench) -> None:
     queue = bench.queue()
     searcher = FitSearcher(queue, tiny.node(bench.folder), NO_CODE, limit=1, ahead=0)
     bench.work(searcher.suggest("a")["order"])
@@ -316,7 +316,7 @@ ImportError: libfoo.so.1: cannot open shared object file
 """
 
 
-def test_a_class_that_no_worker_can_import_stops_the_sweep_at_its_first_death(bench: Bench) -> None:
+def test_a_class_that_no_worker_can_import_stops_the_sweep_at_its_first_death(bench: QueueBench) -> None:
     queue = bench.queue(max_retries=3)
     searcher = FitSearcher(queue, tiny.node(bench.folder), NO_CODE, limit=1, ahead=0)
     searcher.suggest("a")
@@ -328,7 +328,7 @@ def test_a_class_that_no_worker_can_import_stops_the_sweep_at_its_first_death(be
     )
 
 
-def test_a_worker_that_dies_otherwise_is_tried_again(bench: Bench) -> None:
+def test_a_worker_that_dies_otherwise_is_tried_again(bench: QueueBench) -> None:
     queue = bench.queue(max_retries=3)
     searcher = FitSearcher(queue, tiny.node(bench.folder), NO_CODE, limit=1, ahead=0)
     lost = searcher.suggest("a")["order"]
