@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from dashboards.ink.chart import WIDE, Chart, Panel, Scale, Series
-from dashboards.ink.style import Look, looks
+from dashboards.ink.style import looks
 from dashboards.ink.wording import readable
 
 MOST_GROUPS = 12
@@ -53,7 +53,7 @@ def bar_numbers(rows: pd.DataFrame, metrics: Mapping[str, str]) -> BarNumbers:
 
 def bar_chart(numbers: BarNumbers) -> Chart:
     """One group of bars for each metric, one colour for each row."""
-    styles = _styles(numbers.names, numbers.methods)
+    styles = looks(numbers.names, dict(zip(numbers.names, numbers.methods, strict=True)))
     ticks = tuple(
         textwrap.fill(("1 − " if name in numbers.turned else "") + readable(name), 13) for name in numbers.metrics
     )
@@ -74,14 +74,6 @@ def bar_chart(numbers: BarNumbers) -> Chart:
         "Bars: one standard deviation over the seeds."
     )
     return Chart((Panel(Scale(names=ticks), Scale("higher is better", 0, 1.02), series),), caption, WIDE)
-
-
-def _styles(names: Sequence[str], methods: Sequence[str]) -> dict[str, Look]:
-    """Each row in its method's look; where two share a method, in looks of their own."""
-    if len(set(methods)) == len(methods):
-        styles = looks(sorted(set(methods)))
-        return {name: styles[method] for name, method in zip(names, methods, strict=True)}
-    return looks(list(names))
 
 
 @dataclass(frozen=True)
@@ -121,9 +113,9 @@ def group_numbers(groups: pd.DataFrame, chosen: Mapping[int, str]) -> GroupNumbe
     return GroupNumbers(tuple(chosen.values()), tuple(measures), hidden)
 
 
-def group_chart(numbers: GroupNumbers) -> Chart:
-    """One panel for each measure, one colour for each point."""
-    styles = looks(list(numbers.points))
+def group_chart(numbers: GroupNumbers, methods: Mapping[str, str] | None = None) -> Chart:
+    """One panel for each measure; each point, by its name in `methods`, in its method's look."""
+    styles = looks(numbers.points, methods)
     panels = [
         Panel(
             Scale(names=names), Scale("", 0, 1.02), title=title,

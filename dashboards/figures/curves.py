@@ -104,10 +104,13 @@ def _curve(
     )
 
 
-def curve_chart(numbers: CurveNumbers) -> Chart:
-    """One panel for each metric; methods without the parameter are lines straight across."""
+def curve_chart(numbers: CurveNumbers, names: Mapping[str, str] | None = None) -> Chart:
+    """One panel for each metric; methods without the parameter are lines straight across.
+
+    `names` has the method of lines that are called otherwise, as where several sweeps have the same.
+    """
     methods = sorted({curve.method for curve in numbers.curves} | {method for _, method in numbers.level})
-    styles = looks(methods)
+    styles = looks(methods, names)
     values = [x for curve in numbers.curves for x, _, _ in curve.trials]
     panels = []
     for metric, sense in numbers.metrics.items():

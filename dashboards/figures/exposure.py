@@ -68,12 +68,14 @@ def _panel(title: str, attacks: Mapping[str, Mapping[str, Any]]) -> RocPanel:
     return RocPanel(title, first["members"], first["others"], tuple(curves))
 
 
-def roc_chart(numbers: RocNumbers) -> Chart:
+def roc_chart(numbers: RocNumbers, methods: Mapping[str, str] | None = None) -> Chart:
     """A panel for everybody and for each group, a line for each model and a faint one for its placebo.
+
+    A model, by its name in `methods`, has its method's look.
 
     A curve begins at the least rate that its panel's others can tell, 1 of them; a rate of 0 has no place on the axis.
     """
-    styles = looks(list(dict.fromkeys(curve.name for panel in numbers.panels for curve in panel.curves)))
+    styles = looks([curve.name for panel in numbers.panels for curve in panel.curves], methods)
     across, up = (min(1 / max(getattr(panel, side) for panel in numbers.panels), 0.1) for side in ("others", "members"))
     panels = []
     for panel in numbers.panels:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dashboards.ink.chart import WIDE, Chart, Panel, Scale, Series
-from dashboards.ink.style import looks
+from dashboards.ink.style import CIRCLE, NEUTRAL, Look
 from dashboards.ink.wording import readable
 
 LEAST = 10  # trials; fewer are not asked
@@ -114,10 +114,10 @@ def importance_chart(numbers: ImportanceNumbers) -> Chart:
     """One group of bars for each parameter, the most important first; one colour for each objective."""
     strength = [max(values[p] for values in numbers.importance.values()) for p in range(len(numbers.parameters))]
     order = sorted(range(len(strength)), key=lambda p: -strength[p])
-    styles = looks([f"of {name}" for name in numbers.importance])
+    styles = {name: Look(NEUTRAL, CIRCLE, strength=0.55**i) for i, name in enumerate(numbers.importance)}
     series = tuple(
         Series(
-            readable(name), range(len(order)), [values[p] for p in order], "bars", styles[f"of {name}"],
+            readable(name), range(len(order)), [values[p] for p in order], "bars", styles[name],
             error=[numbers.spread[name][p] for p in order],
         )
         for name, values in numbers.importance.items()

@@ -106,9 +106,12 @@ def _curve(name: str, own: pd.DataFrame) -> ReliabilityCurve:
     )
 
 
-def reliability_chart(numbers: ReliabilityNumbers) -> Chart:
-    """A diagram for each reader, and how often each confidence occurs among all examples."""
-    styles = looks(list(dict.fromkeys(curve.name for _, curves in numbers.panels for curve in curves)))
+def reliability_chart(numbers: ReliabilityNumbers, methods: Mapping[str, str] | None = None) -> Chart:
+    """A diagram for each reader, and how often each confidence occurs among all examples.
+
+    Each point, by its name in `methods`, has its method's look.
+    """
+    styles = looks([curve.name for _, curves in numbers.panels for curve in curves], methods)
     what = Scale("P(positive)" if numbers.of == "positive" else "confidence", 0, 1)
     panels = [
         Panel(
@@ -134,7 +137,7 @@ def confidence_chart(numbers: ReliabilityNumbers) -> Chart:
     `numbers` has one curve a panel (`confidence_numbers`).
     """
     what = "P(positive)" if numbers.of == "positive" else "confidence"
-    styles = looks(list(dict.fromkeys(curve.name for _, (curve, *_) in numbers.panels)))
+    styles = looks([curve.name for _, (curve, *_) in numbers.panels])
     across = Scale(low=0, high=1, ticks=(0.0, 0.5, 1.0))
     above: list[Panel] = []
     below: list[Panel] = []

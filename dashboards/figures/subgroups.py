@@ -15,7 +15,7 @@ from typing import Literal
 import pandas as pd
 
 from dashboards.ink.chart import WIDE, Chart, Panel, Scale, Series
-from dashboards.ink.style import looks
+from dashboards.ink.style import Look, line_looks, looks
 from dashboards.ink.wording import direction
 
 HalfWidth = Callable[[Sequence[float]], float]  # of an interval of the mean, from one value a seed; nan where unknown
@@ -146,7 +146,7 @@ def _line(name: str, own: pd.DataFrame, groups: Sequence[object], measure: str, 
 def size_chart(numbers: SubgroupNumbers, interval: str) -> Chart:
     """One panel for each measure, one bar for each group and method; `interval` says what the error bars are."""
     return Chart(
-        _panels(numbers, Scale(names=numbers.ticks), "bars"),
+        _panels(numbers, Scale(names=numbers.ticks), "bars", looks(_names(numbers))),
         f"Validation split, the smallest group first; n: its examples. EOD: against all other groups. {interval}",
         WIDE,
     )
@@ -174,14 +174,19 @@ def rank_numbers(
 def rank_chart(numbers: SubgroupNumbers, interval: str) -> Chart:
     """One panel for each measure, one line for each group."""
     return Chart(
-        _panels(numbers, Scale("rank (0: the head alone)", names=numbers.ticks), "line"),
+        _panels(numbers, Scale("rank (0: the head alone)", names=numbers.ticks), "line", line_looks(_names(numbers))),
         f"Validation split; for each rank its most accurate trial. EOD: against all other groups. {interval}",
         WIDE,
     )
 
 
-def _panels(numbers: SubgroupNumbers, across: Scale, draw: Literal["bars", "line"]) -> tuple[Panel, ...]:
-    styles = looks(list(dict.fromkeys(line.name for lines in numbers.measures.values() for line in lines)))
+def _names(numbers: SubgroupNumbers) -> list[str]:
+    return list(dict.fromkeys(line.name for lines in numbers.measures.values() for line in lines))
+
+
+def _panels(
+    numbers: SubgroupNumbers, across: Scale, draw: Literal["bars", "line"], styles: Mapping[str, Look]
+) -> tuple[Panel, ...]:
     return tuple(
         Panel(
             across,

@@ -16,7 +16,7 @@ import pandas as pd
 
 from dashboards.figures.front import Sense
 from dashboards.ink.chart import Band, Chart, Panel, Scale, Series
-from dashboards.ink.style import BLUE, FAINT, NEUTRAL, SQUARE, Look, looks
+from dashboards.ink.style import BLUE, FAINT, NEUTRAL, SQUARE, Dash, Look, looks
 from dashboards.ink.wording import direction
 
 XY = tuple[float, float]
@@ -99,7 +99,7 @@ def _turned(places: Sequence[XY], signs: Sequence[float]) -> tuple[XY, ...]:
 
 def surface_chart(numbers: SurfaceNumbers) -> Chart:
     """A line for each level, the area between the easiest and the hardest, and the fits as points."""
-    dashes = {1: "dot", numbers.seeds: "dash"}
+    dashes: dict[int, Dash] = {1: "dot", numbers.seeds: "dash"}
     lines = [
         Series(
             name=_said(level.seeds, numbers.seeds),

@@ -53,6 +53,11 @@ class Series:
     thick: float = 1.6
     key: bool = True
 
+    @property
+    def alpha(self) -> float:
+        """Its opacity, and that of its look."""
+        return self.opacity * self.look.strength
+
 
 @dataclass(frozen=True)
 class Band:

@@ -119,7 +119,7 @@ def _series(axes: Axes, series: Series, theme: Theme, scale: float, place: tuple
     if series.draw == "bins":
         begins = list(series.base) or 0
         width = 0.94 * series.width
-        axes.bar(list(series.x), list(series.y), width, begins, color=colour, alpha=series.opacity, zorder=3)
+        axes.bar(list(series.x), list(series.y), width, begins, color=colour, alpha=series.alpha, zorder=3)
         return
     line = "none" if series.draw == "points" else _DASH[series.look.dash]
     _, caps, lines = axes.errorbar(
@@ -138,11 +138,11 @@ def _series(axes: Axes, series: Series, theme: Theme, scale: float, place: tuple
         elinewidth=scale,
         capsize=2 * scale,
         capthick=scale,
-        alpha=series.opacity,
+        alpha=series.alpha,
         zorder=4 if series.draw == "points" and series.opacity == 1 else 3 if series.opacity == 1 else 2,
     )
     for part in (*caps, *lines):
-        part.set_alpha(SPREAD_OPACITY * series.opacity)
+        part.set_alpha(SPREAD_OPACITY * series.alpha)
 
 
 def _bar(axes: Axes, series: Series, colour: str, scale: float, place: tuple[int, int]) -> None:
@@ -150,7 +150,7 @@ def _bar(axes: Axes, series: Series, colour: str, scale: float, place: tuple[int
     width = 0.8 / count
     x = np.asarray(series.x) + (index - (count - 1) / 2) * width
     errors = _lengths(series.error)
-    axes.bar(x, list(series.y), width=width * 0.92, color=colour, alpha=series.opacity, zorder=3)
+    axes.bar(x, list(series.y), width=width * 0.92, color=colour, alpha=series.alpha, zorder=3)
     if errors is not None:
         axes.errorbar(x, list(series.y), yerr=errors, fmt="none", ecolor=axes.xaxis.label.get_color(), zorder=4,
                       elinewidth=scale, capsize=1.5 * scale)  # fmt: skip
@@ -222,10 +222,10 @@ def _legend(figure: Figure, chart: Chart, theme: Theme, scale: float, corner: tu
 def _key(series: Series, theme: Theme) -> Line2D | Patch:
     colour = theme.colour(series.look.colour)
     if series.draw in ("bars", "bins"):
-        return Patch(facecolor=colour, alpha=series.opacity, linewidth=0, label=_text(series.name))
+        return Patch(facecolor=colour, alpha=series.alpha, linewidth=0, label=_text(series.name))
     return Line2D(
         [], [], color=colour, label=_text(series.name), linewidth=1.4,
         linestyle="none" if series.draw == "points" else _DASH[series.look.dash],
         marker=series.look.symbol.matplotlib if series.size else "none", markersize=min(series.size, 10) * _POINT,
-        alpha=series.opacity,
+        alpha=series.alpha,
     )  # fmt: skip

@@ -102,7 +102,7 @@ def _trace(series: Series, panel: Panel, theme: Theme, *, first: bool) -> go.Sca
         "showlegend": first,
         "text": [_text(text) for text in series.hover] or None,
         "hovertemplate": "%{text}<extra></extra>" if series.hover else None,
-        "opacity": series.opacity,
+        "opacity": series.alpha,
         "error_y": _bars(series.error, colour),
     }
     if series.draw == "bins":

@@ -67,12 +67,14 @@ def membership(
     fits = "+".join(f"{point.trial.number}-{point.seed}" for point in chosen)
     place = folder.path / "audits" / f"membership-{found['protocol']}-{found['shadow_method']}-{fits}.json"
     place.parent.mkdir(exist_ok=True)
+    labels = [str(target["label"]) for target in found["targets"]]
+    methods = dict(zip(names(told), (label.partition(" ")[0] for label in labels), strict=True))
     for attack in found["targets"][0]["attacks"]:
         attacks = {name: target["attacks"][attack] for name, target in zip(names(told), found["targets"], strict=True)}
         numbers = exposure.roc_numbers(attack, attacks, kind_of(told))
         for suffix in (".png", ".pdf"):
             with files.whole(place.with_name(f"{place.stem}-{attack}{suffix}")) as temporary:
-                paper.save(exposure.roc_chart(numbers), temporary)
+                paper.save(exposure.roc_chart(numbers, methods), temporary)
     files.write_text(place, json.dumps(told, indent=2) + "\n")
     return place, told
 

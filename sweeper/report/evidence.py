@@ -68,7 +68,9 @@ def _groups(results: Results, named: Mapping[int, str], baselines: Mapping[int, 
     if not chosen or results.groups_table.empty:  # fits that were measured without groups
         return []
     return [
-        Picture("groups", bars.group_chart(bars.group_numbers(results.groups_table, chosen))),
+        Picture(
+            "groups", bars.group_chart(bars.group_numbers(results.groups_table, chosen), _methods(results, chosen))
+        ),
         _group_table(results, next(iter(chosen)), next(iter(chosen.values()))),
     ]
 
@@ -187,7 +189,14 @@ def _curve(parameter: str) -> Callable[[Results, Senses], Chart | None]:
 
 def _chosen_groups(results: Results, metrics: Senses) -> Chart | None:
     chosen = {number: name for name, number in reversed(results.named.items())}
-    return bars.group_chart(bars.group_numbers(results.groups_table, chosen)) if chosen else None
+    if not chosen:
+        return None
+    return bars.group_chart(bars.group_numbers(results.groups_table, chosen), _methods(results, chosen))
+
+
+def _methods(results: Results, chosen: Mapping[int, str]) -> dict[str, str]:
+    """The method of each chosen point, by the point's name."""
+    return {name: str(results.by_number[number].params["method"]) for number, name in chosen.items()}
 
 
 def _reliability(results: Results, metrics: Senses) -> Chart | None:
@@ -195,7 +204,8 @@ def _reliability(results: Results, metrics: Senses) -> Chart | None:
     bins = results.calibration_table
     if not bins["number"].isin(list(chosen)).any():  # no front, or fits from before bins were kept
         return None
-    return reliability.reliability_chart(reliability.reliability_numbers(bins, chosen))
+    numbers = reliability.reliability_numbers(bins, chosen)
+    return reliability.reliability_chart(numbers, _methods(results, chosen))
 
 
 def _importance(results: Results, metrics: Senses) -> Chart | None:

@@ -154,17 +154,20 @@ def metrics_by(
     """
     tables: list[pd.DataFrame] = []
     parameters: dict[str, None] = {}
+    known: dict[str, str] = {}
     for name, results in sweeps.items():
         table = results.trials_table
         table = table[table["state"] == "complete"]
         table = table[table["method"].isin(list(methods or dict.fromkeys(table["method"])))]
-        tables.append(table.assign(method=(f"{name}: " if len(sweeps) > 1 else "") + table["method"].astype(str)))
+        called = (f"{name}: " if len(sweeps) > 1 else "") + table["method"].astype(str)
+        known |= dict(zip(called, table["method"], strict=True))
+        tables.append(table.assign(method=called))
         parameters |= dict.fromkeys(results.spec.space.plain())
     joined = pd.concat(tables, ignore_index=True)
-    known = papers.senses(tuple(name for name in metrics if name in joined and joined[name].notna().any()))
-    if not known or parameter not in joined or joined[parameter].nunique() < 2:
+    senses = papers.senses(tuple(name for name in metrics if name in joined and joined[name].notna().any()))
+    if not senses or parameter not in joined or joined[parameter].nunique() < 2:
         return None
-    return curves.curve_chart(curves.curve_numbers(joined, parameter, known, list(parameters)))
+    return curves.curve_chart(curves.curve_numbers(joined, parameter, senses, list(parameters)), known)
 
 
 FIGURES: Mapping[str, Callable[[Results, Numbers], Chart | None]] = {

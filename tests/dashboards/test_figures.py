@@ -31,7 +31,7 @@ from dashboards.figures import (
 from dashboards.ink import paper, screen
 from dashboards.ink.chart import COLUMN, SCREEN, Chart, Panel, ReferenceLine, Scale, Series
 from dashboards.ink.labels import CHARACTER, LINE, Box, place
-from dashboards.ink.style import DARK, LIGHT, Theme, looks
+from dashboards.ink.style import DARK, LIGHT, METHOD_LOOKS, Theme, looks, mark
 from dashboards.ink.wording import readable
 
 SENSES = {"accuracy": "max", "delta_f1": "min"}
@@ -203,10 +203,25 @@ def test_paper_is_drawn_in_the_format_that_the_suffix_names(suffix: str, tmp_pat
 
 
 def test_methods_differ_in_colour_and_in_shape_and_keep_both_between_figures() -> None:
-    names = ["erm", "fairfft", "fairlora", "fft", "group-dro", "lora"]
+    names = ["fairfft", "fairlora", "fft", "lora", "lora-groupdro", "fft-groupdro", "probe"]
     drawn = looks(names)
     assert len({look.colour for look in drawn.values()}) == len({look.symbol for look in drawn.values()}) == len(names)
     assert looks(["lora"])["lora"] == drawn["lora"]
+    assert mark("fairlora") == ("#0072B2", "circle")
+
+
+def test_a_method_of_a_plugin_looks_the_same_in_any_company() -> None:
+    alone = looks(["erm"])["erm"]
+    assert looks(["lora", "erm", "probe", "fft"])["erm"] == alone
+    assert alone not in METHOD_LOOKS.values()
+
+
+def test_a_point_looks_like_its_method_and_the_second_of_a_method_is_paler() -> None:
+    methods = {"knee": "fairlora", "fairest": "fairlora", "tuned": "lora"}
+    drawn = looks(list(methods), methods)
+    assert (drawn["knee"], drawn["tuned"]) == (METHOD_LOOKS["fairlora"], METHOD_LOOKS["lora"])
+    assert (drawn["fairest"].colour, drawn["fairest"].symbol) == (drawn["knee"].colour, drawn["knee"].symbol)
+    assert drawn["fairest"].strength < drawn["knee"].strength
 
 
 def test_hypervolume_is_counted_by_finished_trials(tmp_path: Path) -> None:
@@ -269,8 +284,9 @@ def test_the_papers_methods_and_all_text_stand_out_from_the_background(theme: Th
 def test_thirteen_methods_never_share_both_colour_and_shape() -> None:
     from trainables.methods import METHODS
 
-    drawn = looks(list(METHODS))
-    assert len({(look.colour, look.symbol) for look in drawn.values()}) == len(METHODS)
+    assert set(METHOD_LOOKS) == set(METHODS)
+    assert len({(look.colour, look.symbol) for look in METHOD_LOOKS.values()}) == len(METHODS)
+    assert len({look.symbol for look in METHOD_LOOKS.values()}) == len(METHODS)
 
 
 # --- the front's additions

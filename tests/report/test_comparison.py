@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from dashboards.figures import several
+from dashboards.ink.chart import Series
+from dashboards.ink.style import METHOD_LOOKS
 from sweeper.cli import main
 from sweeper.errors import UserError
 from sweeper.report import comparison
@@ -80,13 +82,16 @@ def test_one_sweep_or_one_without_a_front_is_no_comparison(root: Path, sides: tu
         comparison.compare([sides[0], empty])
 
 
-def test_the_picture_has_a_front_and_a_look_for_each_sweep(sides: tuple[Side, Side]) -> None:
+def test_the_picture_has_a_line_for_each_sweep_and_points_look_like_their_method(sides: tuple[Side, Side]) -> None:
     tables = {side.name: side.results.trials_table for side in sides}
     chart = several.fronts_chart(tables, {"accuracy": "max", "delta_f1": "min"})
-    assert [key.name for key in chart.keys] == ["good", "poor"]
-    assert len({key.look for key in chart.keys}) == 2
+    assert [(key.name, key.look.dash) for key in chart.keys[:2]] == [("good", "solid"), ("poor", "dash")]
+    assert chart.keys[2:] == (Series("lora", (), (), look=METHOD_LOOKS["lora"], size=9),)
     (panel,) = chart.panels
-    points = [(series.x[0], series.y[0]) for series in panel.series if series.draw == "points" and series.key]
+    drawn = [series for series in panel.series if series.draw == "points" and not series.key]
+    assert {series.look.colour for series in drawn} == {METHOD_LOOKS["lora"].colour}
+    points = [(series.x[0], series.y[0]) for series in drawn]
+    assert len(points) == 2
     assert all(panel.x.low < x < panel.x.high and panel.y.low < y < panel.y.high for x, y in points)
 
 
