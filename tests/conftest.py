@@ -18,7 +18,7 @@ settings.register_profile("sweeper", deadline=None)
 settings.load_profile("sweeper")
 _NAMES = itertools.count()
 # Files whose tests start a Ray each: one after the other, since two of them on one machine share a port.
-RAYS = ("test_sweep", "test_readme", "test_jobs", "test_storm", "test_workers", "test_releases")
+RAYS = ("test_sweep", "test_docs", "test_jobs", "test_storm", "test_workers", "test_releases")
 LONG = (*RAYS, "test_crash_points")
 
 

@@ -1,4 +1,4 @@
-"""The README tells the truth: its spec is good, and each command in it does what its comment says."""
+"""README and docs tell the truth: their specs are good, and each command in them does what its comment says."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sweeper.cli import main
 from sweeper.cluster.ray_cli import free_port
@@ -22,22 +23,36 @@ from sweeper.spec import loading
 from tests.plugins import install, sweeper
 from trainables.data.datasets import digits
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {page: page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
 SPEC = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1]
-CLUSTER = re.search(r"## On a cluster\n.*?(?=\n## )", README, re.DOTALL)[0]
+
+
+def section(page: str, title: str) -> str:
+    """What stands below a heading of a page."""
+    return re.search(rf"## {title}\n(.*?)(?=\n## |\Z)", PAGES[ROOT / page], re.DOTALL)[1]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """What a text shows as code of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def typed(text: str) -> list[list[str]]:
     """The words of every line that a text shows as typed."""
-    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
-    return [line.split("#")[0].split() for block in blocks for line in block.splitlines()]
+    return [line.split("#")[0].split() for block in blocks(text, "console") for line in block.splitlines()]
 
 
-CONSOLE = typed(README.replace(CLUSTER, ""))
-SWEEPER = [words[1:] for words in CONSOLE if words and words[0] == "sweeper"]
-THERE = [words[1:] for words in typed(CLUSTER) if words and words[0] == "sweeper"]
+def commands(text: str) -> list[list[str]]:
+    """What a text asks of sweeper, once each."""
+    return [list(words) for words in dict.fromkeys(tuple(words[1:]) for words in typed(text) if words[0] == "sweeper")]
+
+
+THERE_TEXT = section("README.md", "Your cluster"), section("docs/cluster.md", "On a cluster")
+THERE = commands("".join(THERE_TEXT))
+HERE = commands("".join(text.replace(THERE_TEXT[0], "").replace(THERE_TEXT[1], "") for text in PAGES.values()))
 ELSEWHERE = {
-    "demo",  # minutes long: tests/cli/test_demo.py, marked slow, and `make demo` itself
     "compare",  # needs a second sweep: tests/report/test_comparison.py
     "pull",  # tests/models/test_folder.py, and so predict
     "predict",
@@ -49,8 +64,8 @@ ELSEWHERE = {
 
 
 def test_the_first_two_commands_are_make_demo_and_make_test() -> None:
-    assert CONSOLE[:2] == [["make", "demo"], ["make", "test"]]
-    makefile = (Path(__file__).parent.parent / "Makefile").read_text(encoding="utf-8")
+    assert typed(README)[:2] == [["make", "demo"], ["make", "test"]]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert {"demo:", "test:"} <= set(re.findall(r"^\w+:", makefile, re.MULTILINE))
 
 
@@ -59,10 +74,14 @@ def test_the_spec_fits_on_a_page_and_is_good() -> None:
     assert loading.parse(SPEC).name == "my-first-sweep"
 
 
-def test_every_command_of_the_tool_is_in_the_readme() -> None:
+def test_every_command_of_the_tool_is_on_a_page() -> None:
     done = subprocess.run([sys.executable, "-m", "sweeper", "--help"], capture_output=True, text=True, check=True)
-    commands = set(re.findall(r"^    (\w+) ", done.stdout, re.MULTILINE))
-    assert commands <= {words[0] for words in SWEEPER + THERE}
+    known = set(re.findall(r"^    (\w+) ", done.stdout, re.MULTILINE))
+    assert known - {"demo"} <= {words[0] for words in HERE + THERE}  # `make demo` is the README's first command
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 120
 
 
 @pytest.mark.parametrize("words", THERE, ids=" ".join)
@@ -71,11 +90,21 @@ def test_every_command_for_a_cluster_is_one_that_the_tool_takes(words: list[str]
     assert main._parser().parse_args(words).command is not None
 
 
-def test_every_file_that_the_readme_names_exists() -> None:
-    root = Path(__file__).parent.parent
-    named = re.findall(r"`((?:sweeper|trainables|dashboards|tests|benchmarks)/[\w./-]+)`|\]\((docs/[^)]+)\)", README)
-    missing = [a or b for a, b in named if not (root / (a or b)).exists()]
-    assert missing == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_and_page_that_is_named_exists(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)
+    named = re.findall(r"`((?:sweeper|trainables|dashboards|tests|benchmarks|docs|examples)/[\w./-]+)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    for link, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text):
+        assert (page.parent / link).exists(), link
+        titles = re.findall(r"^#+ (.*)$", (page.parent / link).read_text() if anchor else "", re.MULTILINE)
+        assert not anchor or anchor in [title.lower().replace(" ", "-") for title in titles], anchor
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_part_of_a_spec_that_is_shown_is_good(page: Path) -> None:
+    for shown in blocks(PAGES[page], "yaml"):
+        loading.parse(yaml.safe_dump(yaml.safe_load(SPEC) | yaml.safe_load(shown)))
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +142,7 @@ EXPECTED = {
     "data distance": "Squared Fréchet distance",
     "init": "wrote birds.yaml",
 }
-PRINTED = [list(words) for words in dict.fromkeys(map(tuple, SWEEPER)) if command(words) in EXPECTED]
+PRINTED = [words for words in HERE if command(words) in EXPECTED]
 
 
 @pytest.mark.parametrize("words", PRINTED, ids=[" ".join(words) for words in PRINTED])
@@ -123,40 +152,37 @@ def test_the_commands_work_in_the_order_in_which_they_are_printed(folder: Path, 
     assert EXPECTED[command(words)] in done.stdout
 
 
-def section(title: str) -> str:
-    return re.search(rf"## {title}\n(.*?)(?=\n## )", README, re.DOTALL)[1]
-
-
-def blocks(text: str) -> dict[str, str]:
-    """What a text shows as code, by language."""
-    return dict(re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL))
+def test_the_notebook_that_is_shown_runs(folder: Path) -> None:
+    (shown,) = blocks(PAGES[ROOT / "docs/mlflow.md"], "python")
+    done = subprocess.run([sys.executable, "-P", "-c", shown], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_metric_of_ones_own_is_fifteen_lines_keeps_the_laws_and_can_be_an_objective(tmp_path: Path) -> None:
-    shown = blocks(section("Your own metric"))
-    assert sum(len(text.splitlines()) for text in shown.values()) <= 15
-    points = tomllib.loads(shown["toml"])["project"]["entry-points"]
-    package = install(tmp_path / "package", "my-metrics", points, {"my_metrics": shown["python"]})
-    (words,) = typed(section("Your own metric"))
+    text = section("docs/plugins.md", "Your own metric")
+    (toml,), (python,) = blocks(text, "toml"), blocks(text, "python")
+    assert len((toml + python).splitlines()) <= 15
+    points = tomllib.loads(toml)["project"]["entry-points"]
+    package = install(tmp_path / "package", "my-metrics", points, {"my_metrics": python})
+    (words,) = (words for words in typed(text) if words[1:3] == ["plugins", "test"])
     done = sweeper(*words[1:], cwd=tmp_path, paths=[package])
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("  good") == done.stdout.count("\n") - 1 >= 6
-    (said,) = re.findall(r"`(objectives: .*?)`", section("Your own metric"))
+    (said,) = re.findall(r"`(objectives: .*?)`", text)
     (tmp_path / "sweep.yaml").write_text(f"name: x\n{said}\n")
     assert sweeper("validate", "sweep.yaml", "--no-data", cwd=tmp_path, paths=[package]).returncode == 0
 
 
 def test_eight_gpus_train_eight_fits_at_a_time() -> None:
-    shown = blocks(section("Your 8 GPUs"))
-    assert sum(len(text.splitlines()) for text in shown.values()) <= 10
-    spec = loading.parse(SPEC + shown["yaml"])
+    (shown,) = blocks(section("docs/cluster.md", "Your 8 GPUs"), "yaml")
+    spec = loading.parse(SPEC + shown)
     machine = Machines(1, 64.0, 8.0)
     assert machine.fits(1.0, spec.resources.gpus) == 8
     assert machine.fits(1.0, 0.25) == 32
 
 
 def test_ui_serves_the_record_on_this_machine_only_and_prints_a_link_that_opens_it(folder: Path) -> None:
-    (words,) = [words for words in SWEEPER if words[0] == "ui"]
+    (words,) = [words for words in HERE if words[0] == "ui"]
     port = free_port()
     command = [sys.executable, "-m", "sweeper", *words, "--port", str(port)]
     server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True)
@@ -174,8 +200,8 @@ def test_ui_serves_the_record_on_this_machine_only_and_prints_a_link_that_opens_
         server.wait(timeout=60)
 
 
-def test_no_command_of_the_readme_is_left_untested() -> None:
-    assert set(map(command, SWEEPER)) == set(EXPECTED) | {"ui"} | ELSEWHERE
+def test_no_command_of_a_page_is_left_untested() -> None:
+    assert set(map(command, HERE)) == set(EXPECTED) | {"ui"} | ELSEWHERE
 
 
 def lengths(path: Path) -> dict[str, int]:
@@ -190,10 +216,9 @@ def lengths(path: Path) -> dict[str, int]:
 
 
 def test_the_path_of_one_trial_is_there_and_at_most_900_lines() -> None:
-    rows = re.findall(r"^\| `([\w/]+\.py)` \| (`[^|]+`) \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| `([\w/]+\.py)` \| (`[^|]+`) \|", PAGES[ROOT / "docs/code.md"], re.MULTILINE)
     assert len(rows) > 10
-    root = Path(__file__).parent.parent
     lines = {
-        f"{file}:{name}": lengths(root / file)[name] for file, names in rows for name in re.findall(r"`([^`]+)`", names)
+        f"{file}:{name}": lengths(ROOT / file)[name] for file, names in rows for name in re.findall(r"`([^`]+)`", names)
     }
     assert sum(lines.values()) <= 900, lines
