@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import re
 from collections.abc import Iterator
 
 from trainables.errors import FitError, UserError, few, nearest, unknown
@@ -18,7 +20,25 @@ __all__ = [
     "of_storage",
     "storage_told",
     "unknown",
+    "without_secrets",
 ]
+
+TOKEN = re.compile(  # as GitHub, GitLab, Hugging Face, Slack, OpenAI and AWS give them, and JSON web tokens
+    r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_\w{20,}|xox[abeprs]-[\w-]{10,}|sk-[\w-]{20,}"
+    r"|A[KS]IA[0-9A-Z]{16}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+)
+_SECRET_NAME = re.compile(r"TOKEN|PASSW|SECRET|CREDENTIAL|(^|_)KEY$|API_?KEY|WEBHOOK", re.IGNORECASE)
+_IN_URL = re.compile(r"://[^@\s/]*@|(?<=[?&]password=)[^&\s'\"]+")
+_LEAST = 8  # letters of a variable's value that is hidden: a shorter one may be any word
+
+
+def without_secrets(text: str) -> str:
+    """`text` as it may be kept: without tokens, passwords of URLs, and values of variables named as secrets."""
+    for name, value in os.environ.items():
+        if len(value) >= _LEAST and value in text and _SECRET_NAME.search(name):
+            text = text.replace(value, f"<{name}>")
+    text = _IN_URL.sub(lambda found: "://...@" if found[0].startswith("://") else "...", text)
+    return TOKEN.sub("<a token>", text)
 
 
 class Paused(UserError):

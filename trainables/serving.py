@@ -22,6 +22,8 @@ from safetensors.torch import load_file, save_file
 from trainables import adapters, backbones
 from trainables.arrays import Pixels
 from trainables.backbones import Backbone, BackboneConfig
+from trainables.data.base import BadRecord
+from trainables.data.datasets.tree import Tree
 from trainables.data.images import pixels
 from trainables.data.images.transform import Transform
 from trainables.errors import UserError
@@ -104,11 +106,33 @@ class Answer:
         return asdict(self) | {"image": str(self.image)}
 
 
-def predict(folder: Path, images: Sequence[Path], *, device: str = "cpu") -> Iterator[Answer]:
-    """The answers of the model in a folder that `pack` wrote, in the images' order.
+def images_in(places: Sequence[Path]) -> tuple[list[Path], list[BadRecord], list[str]]:
+    """The images that `places` are, or hold at any depth; what of them is none; and sentences on what is not used.
+
+    In folders the rules are those of data: endings of images, nothing hidden, no link that leads out.
 
     Raises:
-        UserError: `pack` did not write the folder, or a file is not an image.
+        UserError: a place is not there.
+    """
+    images: list[Path] = []
+    bad: list[BadRecord] = []
+    notes: list[str] = []
+    for place in places:
+        if not place.is_dir():
+            images.append(place)
+            continue
+        tree = Tree(place.resolve())
+        images += (place / path.relative_to(tree.root) for path in tree.images(tree.root))
+        bad += (BadRecord(str(place / record.place), record.problem) for record in tree.bad)
+        notes += (f"{place}: {note}" for note in tree.notes())
+    return images, bad, notes
+
+
+def predict(folder: Path, images: Sequence[Path], *, device: str = "cpu") -> Iterator[Answer | BadRecord]:
+    """The answers of the model in a folder that `pack` wrote, in the images' order; of a file that is none, why.
+
+    Raises:
+        UserError: `pack` did not write the folder.
     """
     fit, labels, preprocessing = (_read(folder / f"{name}.json") for name in ("fit", "labels", "preprocessing"))
     config = fit["backbone"]
@@ -125,24 +149,29 @@ def predict(folder: Path, images: Sequence[Path], *, device: str = "cpu") -> Ite
     transform, model = Transform(**preprocessing), model.eval().to(device)
     for start in range(0, len(images), _BATCH):
         paths = images[start : start + _BATCH]
-        pixels_B3HW = torch.stack([torch.from_numpy(_pixels(path, transform)) for path in paths])
-        with torch.no_grad():
-            probabilities_BC = model(((pixels_B3HW / 255 - mean) / std).to(device)).float().softmax(1).cpu()
-        for path, row_C in zip(paths, probabilities_BC, strict=True):
-            shares = dict(zip(labels, row_C.tolist(), strict=True))
-            yield Answer(path, max(shares, key=lambda label: shares[label]), shares)
+        looks = [_pixels(path, transform) for path in paths]
+        read = [torch.from_numpy(look) for look in looks if not isinstance(look, BadRecord)]
+        rows: Iterator[list[float]] = iter(())
+        if read:
+            with torch.no_grad():
+                probabilities_BC = model(((torch.stack(read) / 255 - mean) / std).to(device)).float().softmax(1).cpu()
+            rows = iter(probabilities_BC.tolist())
+        for path, look in zip(paths, looks, strict=True):
+            if isinstance(look, BadRecord):
+                yield look
+            else:
+                shares = dict(zip(labels, next(rows), strict=True))
+                yield Answer(path, max(shares, key=lambda label: shares[label]), shares)
 
 
-def _pixels(path: Path, transform: Transform) -> Pixels:
+def _pixels(path: Path, transform: Transform) -> Pixels | BadRecord:
     taken: list[Pixels] = []
     try:
         with path.open("rb") as file:
             problem = pixels.problem(file, lambda image: taken.append(transform(image).copy()))
     except OSError as fault:
         problem = f"cannot be read: {fault.strerror}"
-    if problem:
-        raise UserError(f"{path} {problem}.")
-    return taken[0]
+    return BadRecord(str(path), problem) if problem else taken[0]
 
 
 def _keep_base(built: Backbone, out: Path) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.cli.shared import Add, folder_of, point_of, spec_of
+from sweeper.cli.shared import Add, agreed, folder_of, point_of, spec_of
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def register(add: Add) -> None:
     _at(add.made["ui"]).set_defaults(there=ui_there)
     _at(add.made["confirm"]).set_defaults(there=confirm_there)
     _at(add("submit", submit, of="spec"))
-    _at(add("logs", logs, of="sweep")).add_argument("--follow", "-f", action="store_true", help="until it ends")
+    _at(add.made["logs"]).set_defaults(there=logs_there)
     down_options = _at(add("down", down))
     down_options.add_argument("--yes", action="store_true", help="do not ask, also when a sweep runs")
     head = add.group("head", "On a cluster's head: PostgreSQL and MLflow")
@@ -73,8 +73,10 @@ def submit(asked: argparse.Namespace) -> int:
     return code
 
 
-def logs(asked: argparse.Namespace) -> int:
-    """What the driver of a sweep on a cluster says."""
+def logs_there(asked: argparse.Namespace) -> int:
+    """What the driver of a sweep on a cluster says, or what was said in a trial's fits."""
+    if asked.trial is not None:
+        return look(asked)
     with _cluster(asked) as cluster:
         job = cluster.newest(asked.sweep)
         if not asked.follow:
@@ -94,19 +96,12 @@ def down(asked: argparse.Namespace) -> int:
         print(
             f"running there: {', '.join(running)}. Pause first (sweeper stop NAME), or pay up to an epoch of each fit."
         )
-    if not asked.yes and not _agreed(f"take {file} down? [y/N] "):
+    if not asked.yes and not agreed(f"take {file} down? [y/N] "):
         print("left as it is. Without a terminal: --yes")
         return 1
     ray_cli.take_down(file)
     print(f"down. Sweeps, record and database are on the shared storage; 'ray up {file}' finds them there.")
     return 0
-
-
-def _agreed(question: str) -> bool:
-    """Whether somebody said yes; where nobody can answer, nobody did."""
-    with contextlib.suppress(EOFError):
-        return input(question).strip().lower() in ("y", "yes")
-    return False
 
 
 # --- the same command, there

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import platform
 import sys
 from pathlib import Path
 
-from sweeper.cli import clusters, looking, models, plugins, results, shared, sweeps
+from sweeper.cli import clusters, completion, failures, keeping, looking, models, plugins, results, shared, sweeps
 from sweeper.cli.shared import Add
 from sweeper.running_code import leave_folder
 from trainables.errors import UserError
 
-TOPICS = (sweeps, looking, results, clusters, models, plugins)
+TOPICS = (sweeps, looking, results, keeping, clusters, models, plugins, completion)
 EXAMPLES = """examples:
   sweeper demo                    a real sweep on handwritten digits, in minutes
   sweeper validate sweep.yaml     every fault of the file at once
@@ -30,37 +32,57 @@ file, 130 interrupted (143 terminated); after the last three resume goes on
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; gives the exit code. A user's slip prints one message and no traceback."""
+    """Run one command; gives the exit code. A user's slip prints one message and no traceback.
+
+    Under `--json` a failure is one object on standard output too: see `failures`.
+    """
     leave_folder()
     shared.make_printable()
-    asked = _parser().parse_args(arguments)
-    asked.words = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
+    with failures.told(json_too="--json" in words) as failure:
+        failure.exit_code = _run(words)
+    return failure.exit_code
+
+
+def _run(words: list[str]) -> int:
+    parser = _parser()
+    completion.answer(parser)
+    asked = parser.parse_args(words)
+    if asked.version:
+        return _version(as_json=asked.json_version)
+    if not hasattr(asked, "command"):
+        raise UserError(f"{parser.format_usage()}a command is missing. Those there are: sweeper --help")
+    asked.words = words
     asked.root = asked.root or (Path(os.environ["SWEEPER_ROOT"]) if "SWEEPER_ROOT" in os.environ else None)
     asked.root_given = asked.root is not None
     asked.root = asked.root or Path("sweeps")
-    try:
-        elsewhere = getattr(asked, "there", None) if getattr(asked, "at", None) else None
-        code = int((elsewhere or asked.command)(asked))
-    except UserError as fault:
-        print(fault, file=sys.stderr)
-        return fault.exit_code
-    except KeyboardInterrupt:
-        print("stopped at once; what was finished is kept: sweeper list, then sweeper resume NAME", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `sweeper list | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code
+    elsewhere = getattr(asked, "there", None) if getattr(asked, "at", None) else None
+    return int((elsewhere or asked.command)(asked))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = shared.Parser(
         prog="sweeper",
         description="Sweeps of fairness-aware LoRA fine-tuning: which settings give accuracy and fairness?",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = Add(parser.add_subparsers(metavar="command", required=True))
+    parser.add_argument("--version", action="store_true", help="of sweeper; with --json also what it runs on")
+    parser.add_argument("--json", dest="json_version", action="store_true", help=argparse.SUPPRESS)
+    add = Add(parser.add_subparsers(metavar="command"))
     for topic in TOPICS:
         topic.register(add)
     return parser
+
+
+def _version(*, as_json: bool) -> int:
+    from importlib import metadata
+
+    if not as_json:
+        print(f"sweeper {metadata.version('sweeper')}")
+        return 0
+    names = ("sweeper", "torch", "ray", "optuna", "mlflow", "timm", "open_clip_torch", "peft")
+    print(
+        json.dumps({name: metadata.version(name) for name in names} | {"python": platform.python_version()}, indent=2)
+    )
+    return 0

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sweeper.cli.shared import POINT, Add, folder_of, point_of
 from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    from trainables.serving import Answer
 
 
 def register(add: Add) -> None:
@@ -18,7 +24,8 @@ def register(add: Add) -> None:
     asked.add_argument("--merge", action="store_true", help="all weights in one file, the adapter merged in")
     asked = add("predict", predict)
     asked.add_argument("folder", type=Path, metavar="DIR", help="what 'sweeper pull' wrote")
-    asked.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files to look at")
+    asked.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files, and folders of them, to look at")
+    asked.add_argument("--csv", action="store_true", help="print a table, with the probability of each label")
     asked = add("audit", audit)
     asked.add_argument("points", metavar="NAME@POINT", nargs="+", help=f"{POINT}; several of one sweep are compared")
     asked.add_argument(
@@ -53,16 +60,42 @@ def pull(asked: argparse.Namespace) -> int:
 
 
 def predict(asked: argparse.Namespace) -> int:
-    """What a pulled model says of some images."""
+    """What a pulled model says of some images; exit code 1 if some of the files are none, 2 if all are."""
     from trainables import serving
 
-    answers = list(serving.predict(asked.folder, asked.images))
+    if asked.csv and asked.json:
+        raise UserError("--csv and --json: use one of them.")
+    images, bad, notes = serving.images_in(asked.images)
+    answers = []
+    for answer in serving.predict(asked.folder, images):
+        if isinstance(answer, serving.Answer):
+            answers.append(answer)
+            if not asked.csv and not asked.json:
+                print(f"{answer.image}: {answer.label} ({answer.probabilities[answer.label]:.1%})", flush=True)
+        else:
+            bad.append(answer)
     if asked.json:
         print(json.dumps([answer.to_json() for answer in answers], indent=2))
-        return 0
-    for answer in answers:
-        print(f"{answer.image}: {answer.label} ({answer.probabilities[answer.label]:.1%})")
-    return 0
+    elif asked.csv:
+        print(_as_csv(answers), end="")
+    for record in bad:
+        print(f"{record.place}: {record.problem}", file=sys.stderr)
+    for note in [*notes, *[f"answers: {len(answers):,}; without one: {len(bad):,}, named above"] * bool(bad)]:
+        print(note, file=sys.stderr)
+    return 0 if answers and not bad else 1 if answers else 2
+
+
+def _as_csv(answers: Sequence[Answer]) -> str:
+    import pandas as pd
+
+    from dashboards.document.tables import to_csv
+
+    rows = [
+        {"image": str(answer.image), "label": answer.label, "probability": answer.probabilities[answer.label]}
+        | {f"probability of {label}": share for label, share in answer.probabilities.items()}
+        for answer in answers
+    ]
+    return to_csv(pd.DataFrame(rows or {"image": [], "label": [], "probability": []}))
 
 
 def audit(asked: argparse.Namespace) -> int:

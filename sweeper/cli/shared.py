@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import contextlib
 import io
 import json
 import os
 import re
 import shlex
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from sweeper.cli.examples import EXAMPLES
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from sweeper.spec.model import SweepSpec
     from sweeper.state.sweep_folder import SweepFolder
 
-Parser = argparse.ArgumentParser
 Command = Callable[[argparse.Namespace], int]
 POINT = "knee, most-accurate, fairest, best-calibrated, or a trial's number"
 
@@ -51,18 +53,41 @@ def _plainly(fault: UnicodeError) -> tuple[str, int]:
     return bare.encode("ascii", "replace").decode(), fault.end
 
 
+class Usage(UserError):
+    """What was typed is no command."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are told like all others, under `--json` too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Called by argparse.
+
+        Raises:
+            Usage: always.
+        """
+        raise Usage(f"{self.format_usage()}{self.prog}: error: {message}")
+
+
 class Add:
     """Enrols commands, `add(name, function)`, whose help is the function's docstring."""
 
-    def __init__(self, commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-        self._commands = commands
+    def __init__(self, commands: argparse._SubParsersAction[Parser], before: str = "") -> None:
+        self._commands, self._before = commands, before
         self.made: dict[str, Parser] = {}
 
     def __call__(self, name: str, command: Command, *, of: Literal["spec", "sweep"] | None = None) -> Parser:
         """The parser of the new command, for options of its own. `of` says what it is about."""
         text = command.__doc__ or ""
-        sub = self._commands.add_parser(name, help=text.partition("\n")[0].rstrip("."), description=text)
-        self.made[name] = sub
+        whole = f"{self._before}{name}"
+        sub = self._commands.add_parser(
+            name,
+            help=text.partition("\n")[0].rstrip("."),
+            description=textwrap.fill(text, 100),
+            epilog="\n".join(["examples:", *(f"  {line}" for line in EXAMPLES.get(whole, ()))]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.made[whole] = sub
         sub.set_defaults(command=command)
         if of == "spec":
             sub.add_argument("spec", help="a sweep.yaml, the name of a shipped preset, or - for standard input")
@@ -76,7 +101,7 @@ class Add:
 
     def group(self, name: str, text: str) -> Add:
         """Commands under a common first word."""
-        return Add(self._commands.add_parser(name, help=text).add_subparsers(required=True))
+        return Add(self._commands.add_parser(name, help=text).add_subparsers(required=True), f"{name} ")
 
 
 def spec_of(asked: argparse.Namespace) -> SweepSpec:
@@ -124,6 +149,14 @@ def point_of(asked: argparse.Namespace) -> tuple[str, str]:
     """The sweep and the point that `NAME@POINT` names; of a sweep alone the knee."""
     name, _, which = asked.point.partition("@")
     return name, which or "knee"
+
+
+def agreed(question: str) -> bool:
+    """Whether somebody said yes; where nobody can answer, nobody did. It is asked on standard error."""
+    print(question, end="", file=sys.stderr, flush=True)
+    with contextlib.suppress(EOFError):
+        return input().strip().lower() in ("y", "yes")
+    return False
 
 
 def listener(spec: SweepSpec, asked: argparse.Namespace) -> Any:

@@ -11,7 +11,7 @@ import logging
 import socket
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
@@ -20,6 +20,7 @@ from sweeper import running_code
 from sweeper.engine.order import Node, Order, unlike
 from sweeper.engine.watchdog import Watchdog
 from sweeper.errors import Corrupt, Paused, of_storage
+from sweeper.results import fit_log
 from sweeper.results.provenance import MANIFEST
 from sweeper.spec import loading
 from sweeper.state import migrations
@@ -46,6 +47,11 @@ class FitActor(tune.Trainable):
         self._watchdog = Watchdog(None, beat=self._beat, hangs=self._hang)
         self._code = running_code.found()
         self._take(config)
+        with self._logged():
+            self._prepare()
+        self._prepared_s = time.perf_counter() - began
+
+    def _prepare(self) -> None:
         try:
             with _importing():
                 from trainables.finetuning import FineTuning
@@ -57,7 +63,6 @@ class FitActor(tune.Trainable):
                 self._prepared.prepare()
         except (UserError, FitError) as fault:  # any other fault is this machine's: the actor dies, another one tries
             self._fault = fault
-        self._prepared_s = time.perf_counter() - began
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next order. True tells Tune that the actor can be used again."""
@@ -80,7 +85,12 @@ class FitActor(tune.Trainable):
         """
         if self._node.code not in (None, self._code.digest):
             return {"done": True, "epoch": 0, "other_code": self._code.to_json()}
-        return self._step() | {"code": self._code.digest}
+        with self._logged():
+            return self._step() | {"code": self._code.digest}
+
+    def _logged(self) -> contextlib.AbstractContextManager[None]:
+        """What is said inside is kept in the folder of the fit at hand."""
+        return fit_log.kept(self._fit.path, self._fit.check)
 
     def _step(self) -> dict[str, Any]:
         try:
@@ -154,7 +164,8 @@ class FitActor(tune.Trainable):
         """Load the fit's newest checkpoint, or begin the fit."""
         from trainables.training import checkpoint
 
-        tuning.aim(Params.from_flat(dict(self._order.params)), self._order.seed)
+        params = dict(self._order.params)
+        tuning.aim(Params.from_flat(params), self._order.seed)
         if differing := unlike(self._order.same, tuning.provenance()):
             files = tuning.changed_files(self._sweep.path / MANIFEST)
             raise Corrupt(
@@ -174,6 +185,7 @@ class FitActor(tune.Trainable):
                     f"a checkpoint in {self._fit.path} has a valid checksum and cannot be read ({fault}). It was "
                     "written by another release; delete the fit's folder to run this fit again."
                 ) from fault
+        fit_log.FIT.info("begins on %s (%s) after epoch %d: %s", socket.gethostname(), self._node, tuning.epoch, params)
         self._aimed = True
 
     def _one_epoch(self, tuning: FineTuning) -> None:
@@ -187,6 +199,7 @@ class FitActor(tune.Trainable):
         row |= {f"val_{name}": value for name, value in self._evaluation.values.items()}
         self._seconds += time.perf_counter() - began
         self._history.append(to_null(row) | {"time_ms": time.time_ns() // 1_000_000})
+        fit_log.FIT.info("epoch %d: %s", tuning.epoch, _shown(row))
         if not tuning.done:
             tensors, state = tuning.state()
             meta = {"state": state, "history": self._history, "seconds": self._seconds, "schema": migrations.SCHEMA}
@@ -210,6 +223,7 @@ class FitActor(tune.Trainable):
                 "error": None,
             }
         )
+        fit_log.FIT.info("ended after %.1f s", self._seconds)
 
     # --- an order to measure
 
@@ -266,6 +280,12 @@ class FitActor(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing to read."""
+
+
+def _shown(row: Mapping[str, Any]) -> str:
+    """The loss, and the numbers of the validation split that are over all examples."""
+    names = ("train_loss", "val_accuracy", "val_delta_f1", "val_loss")
+    return ", ".join(f"{name} {row[name]:.4f}" for name in names if isinstance(row.get(name), float))
 
 
 @contextlib.contextmanager

@@ -94,6 +94,10 @@ class Record:
         if results.finished:
             self._draw(self._open(results), results)
 
+    def versions(self) -> int:
+        """How many registered versions of models the sweep has."""
+        return self._models.versions()
+
     def forget(self) -> int:
         """Delete the sweep's runs and models; how many runs there were."""
         self._parent = None

@@ -50,6 +50,16 @@ class Models:
             if before.get(alias) != version:
                 self._client.set_registered_model_alias(self._name, alias, version)
 
+    def versions(self) -> int:
+        """How many versions are registered."""
+
+        def count() -> int:
+            names = [name for name in self._names if self._owner_of(name) == self._uuid]
+            found = (self._client.search_model_versions(f"name = '{name}'", max_results=10_000) for name in names)
+            return sum(map(len, found))
+
+        return self._tried(count, 0)
+
     def forget(self) -> None:
         """Delete every model of the sweep."""
 
@@ -58,8 +68,9 @@ class Models:
             while models := self._client.search_logged_models([self._store.experiment], ours):  # a page at a time
                 for model in models:
                     self._client.delete_logged_model(model.model_id)
-            self._claim()
-            self._client.delete_registered_model(self._name)
+            for name in self._names:
+                if self._owner_of(name) == self._uuid:
+                    self._client.delete_registered_model(name)
             self._named = False
 
         self._tried(delete, None)
@@ -83,12 +94,20 @@ class Models:
         """The sweep's registered model, made if it is missing. If the name is another sweep's, ours gets a suffix."""
         if self._named:
             return
-        for name in (self._name, f"{self._name}-{self._uuid[:8]}"):
-            if self._owner(name) == self._uuid:
+        for name in self._names:
+            owner = self._owner_of(name)
+            if owner is None:
+                self._client.create_registered_model(name, tags={UUID: self._uuid})
+            if owner in (None, self._uuid):
                 self._name, self._named = name, True
                 return
 
-    def _owner(self, name: str) -> str:
+    @property
+    def _names(self) -> tuple[str, str]:
+        return self._store.name, f"{self._store.name}-{self._uuid[:8]}"
+
+    def _owner_of(self, name: str) -> str | None:
+        """The uuid of the sweep whose registered model that is; None where there is none of the name."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -96,8 +115,7 @@ class Models:
         except MlflowException as fault:
             if fault.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-        self._client.create_registered_model(name, tags={UUID: self._uuid})
-        return self._uuid
+        return None
 
     def _logged(self, run: KnownRun, trial: Trial, folder: Path) -> LoggedModel:
         from mlflow.entities import LoggedModelStatus, Metric

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote, urlsplit
 
 from sweeper.record.content import Scalar
 from sweeper.spec.urls import sqlite_file, sqlite_url
@@ -197,6 +198,32 @@ class Store:
         for run in runs:
             self.client.delete_run(run.info.run_id)
         return len(runs)
+
+    def places(self) -> list[Path]:
+        """Where files of the sweep's runs and models lie on this disk; none on a server's."""
+        if self._artifacts is None:
+            return []
+        found = [run.info.artifact_uri for run in self._search()]
+        ours = f"tags.`{UUID}` = '{self.uuid}'"
+        token = None
+        while True:
+            page = self.client.search_logged_models([self.experiment], ours, page_token=token)
+            found += [model.artifact_location for model in page]
+            if not (token := page.token):
+                break
+        paths = [Path(unquote(urlsplit(uri).path)).parent for uri in found]  # `.../ID/artifacts`
+        root = Path(unquote(urlsplit(self._artifacts).path))
+        return [path for path in paths if path.is_dir() and root in path.parents]
+
+    def drop_experiment(self) -> None:
+        """Delete the experiment if no run of another sweep is left in it.
+
+        It gets another name first: one that is restored for a new sweep of the name brings its deleted runs back.
+        """
+        if not self.client.search_runs([self.experiment], max_results=1):
+            self.client.rename_experiment(self.experiment, f"{self.name}-deleted-{secrets.token_hex(8)}")
+            self.client.delete_experiment(self.experiment)
+            self._experiment = ""
 
     def _search(self) -> list[Run]:
         runs: list[Run] = []

@@ -15,6 +15,7 @@ from sweeper.errors import UserError
 from sweeper.spec import yaml_text as yaml
 from sweeper.spec.faults import Fault, Faults, slips
 from sweeper.spec.model import SweepSpec, comparable
+from sweeper.spec.sections import Part
 
 END = "\n..."  # of what `dump` writes
 CHOSEN = ("data", "backbone", "search")  # sections that have their line's own options
@@ -132,6 +133,23 @@ def changed(spec: SweepSpec, changes: Mapping[str, Any]) -> SweepSpec:
 def dump(spec: SweepSpec) -> str:
     """YAML that `parse` gives back as `spec`, written out in full: a later release's defaults change nothing in it."""
     return yaml.write(spec.model_dump(mode="json"))
+
+
+def short(spec: SweepSpec) -> str:
+    """YAML that `parse` gives back as `spec` in this release, without what nobody said: for people, to edit."""
+    values = spec.model_dump(mode="json")
+    chosen = {part: {getattr(spec, part).key: values[part][getattr(spec, part).key]} for part in CHOSEN}
+    usual = SweepSpec.model_validate({"name": spec.name, **chosen}, context={"skip": chosen})
+    plain, said = usual.model_dump(mode="json"), {}
+    for key, value in values.items():
+        if key in chosen or isinstance(getattr(spec, key), Part):
+            value = {name: part for name, part in value.items() if part != plain[key].get(name, ...)}
+        value = {**chosen.get(key, {}), **value} if isinstance(value, Mapping) else value
+        if value and value != plain[key]:
+            said[key] = value
+    said = {"name": spec.name} | said
+    found, faults = _build(said)
+    return yaml.write(said if found == spec and not faults else values).removesuffix("...\n")
 
 
 def schema() -> dict[str, Any]:

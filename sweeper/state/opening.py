@@ -16,6 +16,8 @@ from sweeper.state.atomic import read_json
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder, Unreadable
 
+DELETING = "deleting.json"  # in a sweep's folder: its deletion has begun (`record.deletion`)
+
 
 def study_url(spec: SweepSpec, folder: SweepFolder) -> str:
     """Where the study lives: SQLite in the sweep's folder unless the spec names a server.
@@ -39,7 +41,19 @@ def record_uri(spec: SweepSpec, root: Path) -> str:
 
 
 def open_spec(folder: SweepFolder) -> SweepSpec:
-    """The spec of an existing sweep, with its storage where the folder is now."""
+    """The spec of an existing sweep, with its storage where the folder is now.
+
+    Raises:
+        UserError: there is no such sweep, it is damaged, or half deleted.
+    """
+    spec = kept_spec(folder)
+    if (folder.path / DELETING).exists():
+        raise UserError(f"'{folder.name}' is half deleted. Finish that: sweeper delete {folder.name}")
+    return spec
+
+
+def kept_spec(folder: SweepFolder) -> SweepSpec:
+    """The same, also of a sweep that is half deleted."""
     if not folder.exists:
         if (folder.path / "trials").exists():
             raise Corrupt(

@@ -6,6 +6,7 @@ what Optuna has no field for: `proposal` (params, baseline) and `outcome` (metri
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,13 @@ _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
 class NoSuchSweep(UserError):
     """The database knows no study of that name."""
+
+
+def forget_study(url: str, name: str) -> None:
+    """Delete the study `name`, for good. Nothing where there is none."""
+    storage = optuna.storages.RDBStorage(url, engine_kwargs=database.options(url))
+    with contextlib.suppress(KeyError):
+        optuna.delete_study(study_name=name, storage=storage)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@
     weights/                               what the fit learned, in peft's format
     result.json                            its numbers; once there, the fit is never run again
     in-flight.json                         the epoch that it is in, and for how long: what an interruption costs
+    log.txt, log.1.txt                     what was said while it was trained (`results.fit_log`); bounded
     stuck.txt                              where a fit hung that could not say so itself
 <root>/<name>/held-out/00007/3.json        test numbers, which choosing code never reads
 <root>/<name>/confirmations/00007-00000.json   trial 7 beside trial 0, both with new seeds (`results.confirmation`)
@@ -264,8 +265,12 @@ class SweepFolder:
 
     def forget(self) -> None:
         """Delete the sweep: only for one that was refused before its first trial."""
-        self._mirror.drop(self.path)
+        self.forget_copy()
         shutil.rmtree(self.path)
+
+    def forget_copy(self) -> None:
+        """Delete what the object store has of the sweep."""
+        self._mirror.drop(self.path)
 
 
 def _token(fence: Path) -> int:
