@@ -149,8 +149,8 @@ def _bare(points: list[dict], epochs: int, folder: str, slots: int) -> None:
 
 
 def _sweeper(points: list[dict], epochs: int, folder: str, slots: int) -> None:
-    from sweeper.cli import screen
     from sweeper.engine import driver
+    from sweeper.screen import live
     from sweeper.spec import loading
 
     lambdas, ranks = sorted({p["lambda"] for p in points}), sorted({p["rank"] for p in points})
@@ -163,7 +163,7 @@ resources: {{max_concurrent: {slots}}}
 storage: {{root: {folder}/sweeps}}
 """
     spec = loading.parse(text)
-    outcome = driver.run(spec, screen.Lines(spec))
+    outcome = driver.run(spec, live.Lines(spec.name))
     for trial in outcome.results.trials:
         from sweeper.state.sweep_folder import SweepFolder
 

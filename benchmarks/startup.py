@@ -71,19 +71,19 @@ def _measure() -> dict:
 
 
 def _child(folder: Path) -> None:
-    from sweeper.cli import screen
     from sweeper.engine import driver
+    from sweeper.screen import live
     from sweeper.spec import loading
     from sweeper.state.sweep_folder import SweepFolder
 
     stamps: dict = {"imported": time.time()}
 
-    class Watch(screen.Lines):
+    class Watch(live.Lines):
         def begun(self, look, notes) -> None:
             stamps["begun"] = time.time()
 
     spec = loading.parse(SPEC + f"storage: {{root: {folder}/sweeps}}\n")
-    outcome = driver.run(spec, Watch(spec))
+    outcome = driver.run(spec, Watch(spec.name))
     home = SweepFolder(folder / "sweeps" / "startup")
     stamps["fits"] = [_fit(home.fit(trial.number, 0).result()) for trial in outcome.results.trials]
     (folder / "stamps.json").write_text(json.dumps(stamps))

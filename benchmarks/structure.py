@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 PACKAGES = ("sweeper", "trainables", "dashboards")
-LAYERS = """cli/cluster engine/record/report/models/results/state/front spec/errors trial"""  # top to bottom
+LAYERS = """cli/screen/cluster engine/record/report/models/results/state/front spec/errors trial"""  # top to bottom
 _GRAPH = """
 import grimp, json, sys
 graph = grimp.build_graph(*sys.argv[1:], cache_dir=None, exclude_type_checking_imports=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeper.report.notebook import Sweep
+    from sweeper.screen.notebook import Sweep
 
 __all__ = ["Sweep"]
 
@@ -13,7 +13,7 @@ __all__ = ["Sweep"]
 def __getattr__(name: str) -> Any:
     """`from sweeper import Sweep`, without making `import sweeper` load pandas."""
     if name == "Sweep":
-        from sweeper.report.notebook import Sweep
+        from sweeper.screen.notebook import Sweep
 
         return Sweep
     raise AttributeError(f"module 'sweeper' has no attribute '{name}'")

@@ -54,15 +54,18 @@ def register(add: Add) -> None:
 
 def status(asked: argparse.Namespace) -> int:
     """Where a sweep stands, by its study and lease."""
-    from sweeper.cli import screen
     from sweeper.results.results import Results
     from sweeper.results.summary import headline
+    from sweeper.results.watching import watched
 
     sweep_folder = folder_of(asked, asked.sweep)
     results = Results.open(sweep_folder)
+    if asked.follow and not asked.json and results.state == "running":
+        from sweeper.screen import live
+
+        with watched(sweep_folder) as look:
+            results = live.follow(sweep_folder.name, look)
     print(json.dumps(results.to_json(), indent=2) if asked.json else headline(results))
-    if asked.follow and not asked.json:
-        screen.watch(lambda: Results.open(sweep_folder))
     return 0
 
 

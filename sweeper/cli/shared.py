@@ -15,12 +15,14 @@ import textwrap
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from sweeper.cli.examples import EXAMPLES
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dashboards.document.document import DataTable
     from sweeper.engine.attempt import Outcome
     from sweeper.front.stability import Stability
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from sweeper.state.sweep_folder import SweepFolder
 
 Command = Callable[[argparse.Namespace], int]
+PIPED = 200  # columns, where nobody says how many there are
 POINT = "knee, most-accurate, fairest, best-calibrated, or a trial's number"
 
 
@@ -159,16 +162,7 @@ def agreed(question: str) -> bool:
     return False
 
 
-def listener(spec: SweepSpec, asked: argparse.Namespace) -> Any:
-    from rich.console import Console
-
-    from sweeper.cli import screen
-
-    console = Console(stderr=True)
-    return screen.LiveTable(spec, console) if console.is_terminal and not asked.json else screen.Lines(spec)
-
-
-def show_outcome(outcome: Outcome, spec: SweepSpec, folder: SweepFolder, asked: argparse.Namespace) -> int:
+def show_outcome(outcome: Outcome, folder: SweepFolder, asked: argparse.Namespace) -> int:
     from sweeper.results.summary import duration
 
     if asked.json:
@@ -176,35 +170,44 @@ def show_outcome(outcome: Outcome, spec: SweepSpec, folder: SweepFolder, asked: 
             json.dumps(outcome.results.to_json() | {"exit_code": outcome.exit_code, "notes": outcome.notes}, indent=2)
         )
         return outcome.exit_code
-    show_front(outcome.results)
+    results, name = outcome.results, outcome.results.spec.name
+    show_front(results)
+    if results.state != "paused" and (choice := results.recommendation()):
+        print(choice)
     for note in outcome.notes:
         print(note)
     here = "" if folder.path.parent == Path("sweeps").resolve() else f" --root {shlex.quote(str(folder.path.parent))}"
-    if outcome.results.state == "paused":
-        print(f"paused; nothing is lost. Go on with: sweeper resume {spec.name}{here}")
-    else:
-        print(f"took {duration(outcome.results.progress.elapsed_s)}. Look at the record: sweeper ui {spec.name}{here}")
+    if results.state == "paused":
+        print(f"paused; nothing is lost. Go on with: sweeper resume {name}{here}")
+        return outcome.exit_code
+    if results.progress.elapsed_s:
+        print(f"took {duration(results.progress.elapsed_s)}.")
+    if results.front:
+        go_on = {f"report {name}": "one HTML file that opens offline", f"ui {name}": "every trial in a browser"}
+        go_on[f"pull {name}@knee -o {name}-knee"] = "the recommended point, for plain peft and timm"
+        longest = max(len(command) for command in go_on)
+        print("Go on with:")
+        for command, what in go_on.items():
+            print(f"  sweeper {command + here:<{longest + len(here)}}  # {what}")
     return outcome.exit_code
 
 
 def show_front(results: Results, stability: Stability | None = None, bounds: Mapping[str, float] | None = None) -> None:
-    from rich.console import Console
-
-    from sweeper.cli import screen
     from sweeper.results import held_out, summary
+    from sweeper.screen import tables
 
-    console = Console(soft_wrap=True)
+    console = output()
     print(summary.headline(results))
     if results.front:
         on_front = None if stability is None else stability.on_front
-        console.print(screen.front_table(results.front_rows, "Pareto front", held_out.read(results), on_front))
+        measured = held_out.read(results)
+        console.print(tables.front_table(results.front_rows, "Pareto front", measured, on_front, width=console.width))
         print(results.against_baseline(bounds))
     print(summary.CAVEAT + (f" {summary.SMOKE}" if results.spec.data.name == "digits-on-scenes" else ""))
 
 
 def show_table(table: DataTable) -> None:
     """A report's table on the terminal."""
-    from rich.console import Console
     from rich.table import Table as Drawn
     from rich.text import Text
 
@@ -215,4 +218,14 @@ def show_table(table: DataTable) -> None:
         drawn.add_column(name, justify="left" if column in table.words else "right")
     for row in table.rows:
         drawn.add_row(*(Text(plain(cell)) for cell in row))
-    Console(soft_wrap=True).print(drawn)
+    output().print(drawn)
+
+
+def output() -> Console:
+    """Standard output; a file or a pipe is wide enough for every table."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=True)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPED
+    return console

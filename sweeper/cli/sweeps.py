@@ -7,10 +7,9 @@ import functools
 import itertools
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.cli.shared import POINT, Add, folder_of, listener, point_of, show_outcome, show_table, spec_of
+from sweeper.cli.shared import POINT, Add, folder_of, point_of, show_outcome, show_table, spec_of
 from trainables.undefined import to_null
 
 if TYPE_CHECKING:
@@ -74,16 +73,16 @@ def run(asked: argparse.Namespace) -> int:
 
 def resume(asked: argparse.Namespace) -> int:
     """Finish what is left of a sweep."""
-    from sweeper.engine import driver
+    from sweeper.screen import live
     from sweeper.spec import loading
-    from sweeper.state import opening
 
     folder = folder_of(asked, asked.sweep)
-    spec = opening.open_spec(folder)
     wanted = loading.load(asked.wanted) if asked.wanted else None
-    with listener(spec, asked) as watching:
+    with live.listener(folder.name, live=not asked.json) as watching:
+        with watching.step("libraries"):
+            from sweeper.engine import driver
         outcome = driver.resume(folder, watching, trials=asked.trials, wanted=wanted, new_code=asked.new_code)
-    return show_outcome(outcome, spec, folder, asked)
+    return show_outcome(outcome, folder, asked)
 
 
 def confirm(asked: argparse.Namespace) -> int:
@@ -117,9 +116,10 @@ def confirm(asked: argparse.Namespace) -> int:
 
 
 def _begin(spec: SweepSpec, asked: argparse.Namespace) -> int:
-    from sweeper.engine import driver
-    from sweeper.state.sweep_folder import SweepFolder
+    from sweeper.screen import live
 
-    with listener(spec, asked) as watching:
+    with live.listener(spec.name, live=not asked.json) as watching:
+        with watching.step("libraries"):
+            from sweeper.engine import driver
         outcome = driver.run(spec, watching)
-    return show_outcome(outcome, spec, SweepFolder(Path(spec.storage.root) / spec.name), asked)
+    return show_outcome(outcome, outcome.results.folder, asked)

@@ -57,6 +57,7 @@ class FitActor(tune.Trainable):
                 from trainables.finetuning import FineTuning
             self._sweep.arrive()
             spec = loading.load_kept(self._sweep.spec)
+            self._shown = [f"val_{name}" for name in spec.objectives]
             self._watchdog = Watchdog(spec.resources.epoch_timeout_s, beat=self._beat, hangs=self._hang)
             self._prepared = FineTuning(spec.task(), device=self._node.device, threads=self._node.threads)
             with _importing(ImportError):  # a backbone's own packages
@@ -151,8 +152,10 @@ class FitActor(tune.Trainable):
             self._sweep.share(self._order.number, self._order.seed)
             if stopped or time.perf_counter() >= until or tuning.epoch in self._order.rungs:
                 break
-        metrics = self._history[-1] if tuning.epoch in self._order.rungs else {}
-        return metrics | {"done": tuning.done or stopped, "epoch": tuning.epoch}
+        row = self._history[-1] if self._history else {}
+        if tuning.epoch not in self._order.rungs:  # where nobody is compared, the objectives are enough to look at
+            row = {name: row[name] for name in self._shown if name in row}
+        return row | {"done": tuning.done or stopped, "epoch": tuning.epoch}
 
     @property
     def _tuning(self) -> FineTuning:

@@ -6,22 +6,25 @@ import contextlib
 import functools
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from dashboards.document.tables import to_csv
+from sweeper.engine.pace import Stock, told_to_watchers
 from sweeper.engine.queue import FitQueue
 from sweeper.engine.signals import Interrupts
 from sweeper.errors import Corrupt, Paused
 from sweeper.front import recommend
 from sweeper.front.front import signs
 from sweeper.front.halving import Halving
+from sweeper.record import owed
 from sweeper.record.background import Projector
 from sweeper.record.record import open_record
 from sweeper.results import confirmation, held_out
 from sweeper.results.confirmation import Confirmation, FreshSeeds
-from sweeper.results.results import Progress, Results
+from sweeper.results.results import Results
 from sweeper.spec.model import SweepSpec
 from sweeper.state.fit_folder import metrics
 from sweeper.state.study import Study
@@ -40,11 +43,21 @@ _RECORD_LATER = "it is written at the next resume. Of a damaged store: move it a
 class Listener(Protocol):
     """Watches an attempt, as the screen does. It is called while trials are scheduled, so it must be quick."""
 
+    def step(self, what: str) -> AbstractContextManager[None]:
+        """Inside, `what` is made ready before the attempt begins; several may be at once, each in its thread."""
+        return contextlib.nullcontext()
+
+    def interrupted(self) -> None:
+        """Somebody asked the sweep to pause. Called by the signal's handler: it must take no lock."""
+
     def begun(self, look: Callable[[], Results], notes: list[str]) -> None:
         """The attempt begins. `look` gives the results of the moment; any thread may call it."""
 
     def told(self, trial: Trial) -> None:
         """A trial has ended."""
+
+    def closing(self) -> None:
+        """Nothing is trained any more; tables and record are written."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,6 @@ class Attempt:
         self, spec: SweepSpec, folder: SweepFolder, study: Study, listener: Listener, interrupts: Interrupts
     ) -> None:
         self._spec, self._folder, self._study, self._listener = spec, folder, study, listener
-        self._began = time.monotonic()
         self._interrupts = interrupts
         self._projector = Projector(
             lambda: open_record(spec, folder, study.uuid, study.guard),  # in its thread: MLflow takes seconds to import
@@ -79,6 +91,7 @@ class Attempt:
             on_trial=self._trial_ended,
             on_stop=functools.partial(_stop_fits, folder),
         )
+        self._stock = Stock(spec, folder, self._queue)
 
     def run(self, execute: Execute, described: Mapping[str, Any]) -> Outcome:
         """Execute what is left, record it, say what came of it. `described` is the data's `provenance.describe`."""
@@ -87,12 +100,14 @@ class Attempt:
         self._listener.begun(self.results, [*described["notes"], *self._queue.notes])
         self._interrupts.then(self._queue.stop)
         try:
-            execute(self._queue, self._folder)
+            with told_to_watchers(self._folder, lambda: self.results().progress):
+                execute(self._queue, self._folder)
         except Exception:
             self._ended = True
             self._projector.finish(BRIEF_S)
             raise
         self._ended = True
+        self._listener.closing()
         self._study.guard()  # a driver that was taken over has nothing to add
         return self._finish()
 
@@ -119,6 +134,8 @@ class Attempt:
             notes.append(f"record: MLflow could not take everything yet{self._projector.last}; {_RECORD_LATER}")
         if self._spec.storage.keep_weights == "front" and results.finished:
             self._drop_dominated(results)
+        if results.finished and self._projector.whole:
+            owed.note(results)
         return Outcome(results, self._exit_code(results, short=bool(notes)), notes)
 
     def _shortfalls(self, results: Results) -> list[str]:
@@ -132,26 +149,7 @@ class Attempt:
             return []
         if results.state != "finished":
             return ["Ray Tune ended before the budget was reached; resume goes on."]
-        return self._damaged(results) + self._unmeasured(results)
-
-    def _damaged(self, results: Results) -> list[str]:
-        """Results of complete trials that are damaged or gone. The study has their numbers, but not their curves."""
-        faults = []
-        for number in (trial.number for trial in results.trials if trial.state is State.COMPLETE):
-            for fit in (self._folder.fit(number, seed) for seed in self._spec.search.seed_list):
-                try:
-                    faults += [] if fit.result() else [f"{fit.path}/result.json is gone. Put back a copy."]
-                except Corrupt as fault:
-                    faults.append(str(fault))
-        return [f"{fault} The numbers of its trial are in the study." for fault in faults]
-
-    def _unmeasured(self, results: Results) -> list[str]:
-        try:
-            measured = held_out.read(results)
-        except Corrupt as fault:
-            return [str(fault)]
-        missing = [number for number in results.front if number not in measured]
-        return [f"test numbers: none for trials {missing}; resume tries again."] if missing else []
+        return _missing(results)
 
     def _drop_dominated(self, results: Results) -> None:
         """Weights of dominated trials have served, once those that are a method's point are measured on the test split.
@@ -176,13 +174,7 @@ class Attempt:
         trials, front = self._study.look()
         queue_stopped = self._queue.too_many_failures or self._queue.to_mend
         stopped = self._ended or self._interrupts.number is not None or queue_stopped
-        elapsed_s, eta_s = time.monotonic() - self._began, None
-        if self._queue.orders_done:  # the fits to come, at the pace so far
-            trials_left = self._spec.budget - sum(trial.state.finished for trial in trials)
-            fits_left = trials_left * len(self._spec.search.seed_list)
-            eta_s = max(0.0, fits_left * elapsed_s / self._queue.orders_done)
-        state = "paused" if stopped else "running"
-        progress = Progress(state, running_fits=self._queue.running, elapsed_s=elapsed_s, eta_s=eta_s)
+        progress = replace(self._stock.take(trials, front), state="paused" if stopped else "running")
         return Results(self._folder, self._spec, trials, front, progress)
 
     def _permitted_results(self) -> Results:
@@ -282,6 +274,35 @@ class Confirming:
         if projector.finish(RECORD_PATIENCE_S):
             return []
         return [f"record: MLflow could not take everything{projector.last}; {_RECORD_LATER}"]
+
+
+def idle(results: Results, notes: Sequence[str]) -> Outcome:
+    """What an attempt at a finished sweep comes to that has nothing to do."""
+    missing = _missing(results)
+    short = bool(missing) or any(trial.reason for trial in results.trials)
+    notes = [*notes, *missing, "nothing was left to do."]
+    return Outcome(results, EXIT_SOME_FAILED if short else EXIT_GOOD, notes)
+
+
+def _missing(results: Results) -> list[str]:
+    """What a finished sweep should have, and has not or not any more.
+
+    Results of complete trials: the study has their numbers, but not their curves. Test numbers of the front.
+    """
+    faults: list[str] = []
+    for number in (trial.number for trial in results.trials if trial.state is State.COMPLETE):
+        for fit in (results.folder.fit(number, seed) for seed in results.spec.search.seed_list):
+            try:
+                faults += [] if fit.result() else [f"{fit.path}/result.json is gone. Put back a copy."]
+            except Corrupt as fault:
+                faults.append(str(fault))
+    faults = [f"{fault} The numbers of its trial are in the study." for fault in faults]
+    try:
+        measured = held_out.read(results)
+    except Corrupt as fault:
+        return [*faults, str(fault)]
+    missing = [number for number in results.front if number not in measured]
+    return [*faults, *[f"test numbers: none for trials {missing}; resume tries again."] * bool(missing)]
 
 
 def _stop_fits(folder: SweepFolder) -> None:

@@ -10,14 +10,17 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sweeper.engine import lost_work, machines
-from sweeper.engine.attempt import Attempt, Confirmed, Confirming, Execute, Listener, Outcome
+from sweeper.engine.attempt import Attempt, Confirmed, Confirming, Execute, Listener, Outcome, idle
+from sweeper.engine.queue import unmeasured
 from sweeper.engine.signals import Interrupts
 from sweeper.engine.watchdog import BEAT_S
 from sweeper.errors import Paused, UserError, storage_told
+from sweeper.record import owed
 from sweeper.results import confirmation, provenance
 from sweeper.results.results import Results
 from sweeper.spec import loading
@@ -34,6 +37,12 @@ from sweeper.state.sweep_folder import Fenced, FitFolder, SweepFolder
 RESERVED = ("mlartifacts", "mlflow.db")  # the record's, beside the sweeps
 
 Executor = Callable[[Resources], AbstractContextManager[Execute]]  # inside, the machines are ready to execute a queue
+Step = Callable[[str], AbstractContextManager[None]]  # as `Listener.step`
+
+
+def _untold(what: str) -> AbstractContextManager[None]:
+    """A step that nobody hears of."""
+    return contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -86,6 +95,8 @@ def resume(
 
     `new_code` goes on with code that has changed without a new name (see `provenance.code_changes`).
 
+    Of a finished sweep only a record that is owed is written: no machines, no scratch; if none is, nothing at all.
+
     Raises:
         UserError: there is no such sweep, another process drives it, the budget would shrink, `wanted` asks another
             question, or the code has changed.
@@ -96,8 +107,21 @@ def resume(
         notes = [f"changed: {line}" for line in changes]
     if trials is not None:
         spec = extended(spec, trials)
+    over = _over(folder, spec)
+    if over is not None and not owed.is_owed(over):
+        return idle(over, notes)
     code_changes = provenance.code_changes(folder.path, accept=new_code)
-    return _attempt(spec, folder, listener, executor, notes=[*notes, *code_changes], code_changes=code_changes)
+    notes = [*notes, *code_changes]
+    return _attempt(spec, folder, listener, executor, notes=notes, code_changes=code_changes, over=over is not None)
+
+
+def _over(folder: SweepFolder, spec: SweepSpec) -> Results | None:
+    """The sweep, if nothing is left to train or to measure; damage is told, and no fit can mend it."""
+    results = replace(Results.open(folder), spec=spec)
+    if results.state != "finished" or "dataset" not in provenance.noted(folder.path):
+        return None
+    seeds = spec.search.seed_list
+    return None if unmeasured(results.trials, results.front, spec.objectives, folder, seeds) else results
 
 
 def _attempt(
@@ -107,23 +131,23 @@ def _attempt(
     executor: Executor,
     *,
     begin: bool = False,
+    over: bool = False,
     notes: Sequence[str] = (),
     code_changes: Sequence[str] = (),
 ) -> Outcome:
-    """Take the lease, open what the sweep needs, and execute what is left of it."""
-    with (
-        _held(spec, folder) as (folder, lease),
-        Interrupts().caught() as interrupts,
-        _machines_and_data(spec, folder, executor, code_changes) as (execute, described),
-    ):
-        if begin and (undefined := described.get("undefined")):
-            raise UserError("\n".join(undefined))
-        study = _open_study(spec, folder, lease, described["dataset"], begin=begin)
-        if not begin:
-            notes = [*notes, _cost(spec, folder, study)]
-        attempt = Attempt(spec, folder, study, listener, interrupts)
-        lease.then(attempt.stop)  # if another driver takes the lease while this one works
-        return attempt.run(execute, described | {"notes": [*described["notes"], *notes]})
+    """Take the lease, open what the sweep needs, and execute what is left of it. `over`: that is nothing."""
+    with _held(spec, folder, scratch=not over) as (folder, lease), Interrupts().caught() as interrupts:
+        interrupts.then(listener.interrupted)
+        ready = _nothing(folder) if over else _machines_and_data(spec, folder, executor, code_changes, listener.step)
+        with ready as (execute, described):
+            if begin and (undefined := described.get("undefined")):
+                raise UserError("\n".join(undefined))
+            study = _open_study(spec, folder, lease, described["dataset"], begin=begin)
+            if not (begin or over):
+                notes = [*notes, _cost(spec, folder, study)]
+            attempt = Attempt(spec, folder, study, listener, interrupts)
+            lease.then(attempt.stop)  # if another driver takes the lease while this one works
+            return attempt.run(execute, described | {"notes": [*described["notes"], *notes]})
 
 
 @storage_told()
@@ -173,13 +197,13 @@ def confirm(
 
 
 @contextlib.contextmanager
-def _held(spec: SweepSpec, folder: SweepFolder) -> Iterator[tuple[SweepFolder, Lease]]:
+def _held(spec: SweepSpec, folder: SweepFolder, *, scratch: bool = True) -> Iterator[tuple[SweepFolder, Lease]]:
     """The sweep's folder, to write to, and its lease, which is given back with the context."""
     lease = Lease(study_url(spec, folder), spec.name)
     folder = SweepFolder(folder.path, token=lease.acquire(), store=spec.storage.fits)
     try:
         folder.raise_fence()
-        folder.clear_scratch()
+        folder.clear_scratch(make=scratch)
         if (written := migrations.stamped(loading.dump(spec))) != folder.spec.read_bytes():
             folder.write(folder.spec, written)
         folder.meet()
@@ -231,13 +255,25 @@ def _claim(folder: SweepFolder, spec: SweepSpec) -> None:
 
 @contextlib.contextmanager
 def _machines_and_data(
-    spec: SweepSpec, folder: SweepFolder, executor: Executor, code_changes: Sequence[str]
+    spec: SweepSpec, folder: SweepFolder, executor: Executor, code_changes: Sequence[str], step: Step = _untold
 ) -> Iterator[tuple[Execute, dict[str, Any]]]:
     """Both take seconds and neither needs the other, so they are prepared at the same time."""
-    with ThreadPoolExecutor(1, thread_name_prefix="data") as pool:
-        data = pool.submit(provenance.describe, spec, folder.path, code_changes)
-        with executor(spec.resources) as execute:
-            yield execute, data.result()
+
+    def describe() -> dict[str, Any]:
+        with step("data"):
+            return provenance.describe(spec, folder.path, code_changes)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="data") as pool, contextlib.ExitStack() as stack:
+        data = pool.submit(describe)
+        with step("Ray"):
+            execute = stack.enter_context(executor(spec.resources))
+        yield execute, data.result()
+
+
+@contextlib.contextmanager
+def _nothing(folder: SweepFolder) -> Iterator[tuple[Execute, dict[str, Any]]]:
+    """For a sweep that is over: no machines, and the data as the last attempt noted it."""
+    yield (lambda queue, folder: None), {"dataset": provenance.noted(folder.path)["dataset"], "notes": []}
 
 
 def _cost(spec: SweepSpec, folder: SweepFolder, study: Study) -> str:

@@ -95,14 +95,18 @@ def plan(spec: SweepSpec) -> Plan:
         seeds=len(spec.search.seed_list),
         slots=slots.count,
         device=slots.device,
-        epochs=statistics.fmean(
-            _middle(spec.space.axes[spec.space.labels(method)["epochs"]]) for method in spec.space.methods
-        ),
+        epochs=epochs_a_fit(spec),
         epoch_s={method: _epoch_s(tuning, spec, method) for method in methods},
         prepare_s=prepare_s,
         stops_early=spec.search.stopping is not None,
         notes=tuple(filter(None, [leak_note(tuning.dataset)])),
     )
+
+
+def epochs_a_fit(spec: SweepSpec) -> float:
+    """How many epochs a fit has, if the space is drawn from evenly."""
+    axes, methods = spec.space.axes, spec.space.methods
+    return statistics.fmean(_middle(axes[spec.space.labels(method)["epochs"]]) for method in methods)
 
 
 def _epoch_s(tuning: FineTuning, spec: SweepSpec, method: str) -> float:

@@ -51,6 +51,17 @@ class Memory(Protocol):
 
 
 @dataclass
+class Out:
+    """An order that is out: how many epochs its fit had when it was given out, and has by the newest report."""
+
+    order: Order
+    begun_with: int
+    epoch: int
+    reported: bool = False
+    values: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass
 class _Open:
     """A trial that has not ended: the seeds whose results are missing, and the results by seed."""
 
@@ -83,14 +94,15 @@ class FitQueue:
         self._on_trial, self._on_stop = on_trial, on_stop
         self._open: dict[int, _Open] = {}
         self._orders: deque[Order] = deque()
-        self._out: set[tuple[Kind, int, int]] = set()
+        self._out: dict[tuple[Kind, int, int], Out] = {}
         self._pruned: set[tuple[Kind, int, int]] = set()
         self._retries: Counter[tuple[Kind, int, int, bool]] = Counter()  # the bool: its worker died
         self._held_out_ordered = False
         self._same = _shared(same or {})
         # Trials of this attempt only: whoever resumes has seen the earlier failures.
         self._failures_in_a_row = self._failures = self._ended = 0
-        self.orders_done = 0
+        self.slots = 1  # how many orders are carried out at once; the executor says it
+        self.trained: Counter[int] = Counter()  # epochs of this attempt's fits that have ended, by trial
         self.notes: list[str] = []
         self.stopped = False
         # Why the queue has stopped: a person must mend this first, or more failures would cost and teach nothing.
@@ -112,9 +124,16 @@ class FitQueue:
                 return None
             order = replace(self._orders.popleft(), same=dict(self._same))
             if not self._was_to_be_pruned(order):
-                self._out.add(order.key)
+                epoch = len(self._folder.fit(order.number, order.seed).history()) if order.kind == "fit" else 0
+                self._out[order.key] = Out(order, epoch, epoch)
                 return order
         return None
+
+    def reported(self, order: Order, epoch: int, values: Mapping[str, float | None]) -> None:
+        """The fit of `order` has ended its epoch `epoch`, with these metrics of the objectives or more."""
+        if (out := self._out.get(order.key)) is not None and order.kind == "fit":
+            found = {name: values[name] for name in self._study.objectives if name in values}
+            self._out[order.key] = replace(out, epoch=epoch, reported=True, values=found)
 
     def prunes(self, order: Order, epoch: int, values: Mapping[str, float | None]) -> bool:
         """Whether the fit of `order`, whose metrics after `epoch` epochs are `values`, is not trained further.
@@ -139,10 +158,9 @@ class FitQueue:
         An order whose worker died is given out again, up to `max_retries` times. `to_mend` says what a person must
         mend before any order can be carried out. What has no result after a stop is ordered by the next attempt.
         """
-        self._out.discard(order.key)
+        out = self._out.pop(order.key, None)
         fetch = self._folder.fetch if order.kind == "fit" else self._folder.fetch_held_out
         fetch(order.number, order.seed)
-        self.orders_done += 1
         if to_mend is not None:
             self.to_mend = self.to_mend or to_mend
             self.stop()
@@ -153,6 +171,8 @@ class FitQueue:
             result = self._result(order)
             if result is None and order.key in self._pruned:
                 result = self._prune(order)
+            if out is not None:
+                self.trained[order.number] += (len(result["history"]) if result else out.epoch) - out.begun_with
             if result is None:
                 self._order_again(order, died)
             elif order.number in self._open:
@@ -168,6 +188,21 @@ class FitQueue:
     def running(self) -> int:
         """The number of orders that are out."""
         return len(self._out)
+
+    @property
+    def out(self) -> list[Out]:
+        """The orders that are out; any thread may ask."""
+        return list(self._out.values())
+
+    @property
+    def waiting(self) -> list[Order]:
+        """Orders of trials that are proposed, and of test numbers, which nobody has taken yet."""
+        return list(self._orders)
+
+    @property
+    def gathered(self) -> int:
+        """Results of trials that have not ended."""
+        return sum(len(trial.results) for trial in list(self._open.values()))
 
     @property
     def empty(self) -> bool:
@@ -218,18 +253,10 @@ class FitQueue:
             self._close(self._open[order.number], failed=f"seed {order.seed}: {why}")
 
     def _order_held_out(self) -> None:
-        """Order test numbers: of the front, the baselines, and each method's points. Nothing is chosen after this."""
+        """Order test numbers. Nothing is chosen after this."""
         self._held_out_ordered = True
-        trials, front = self._study.look()
-        of_methods = recommend.measured_per_method(trials, self._study.objectives)
-        of_baselines = recommend.measured_per_baseline(trials, self._study.objectives)
-        for trial in trials:
-            # An attempt that ended before methods' points were measured has dropped the weights of dominated trials.
-            kept = trial.number in of_methods and self._folder.fit(trial.number, self._seeds[0]).weights.is_dir()
-            if trial.number in front or trial.number in of_baselines or kept:
-                for seed in self._seeds:
-                    if not self._folder.held_out(trial.number, seed).exists():
-                        self._orders.append(Order(trial.number, seed, trial.params, "held-out"))
+        for trial, seed in unmeasured(*self._study.look(), self._study.objectives, self._folder, self._seeds):
+            self._orders.append(Order(trial.number, seed, trial.params, "held-out"))
 
     # --- results are gathered, and trials closed
 
@@ -326,6 +353,25 @@ class FitQueue:
             if same.keys() == SHARED.keys():
                 break
         return same
+
+
+def unmeasured(
+    trials: Sequence[Trial],
+    front: Sequence[int],
+    objectives: Mapping[str, str],
+    folder: SweepFolder,
+    seeds: Sequence[int],
+) -> list[tuple[Trial, int]]:
+    """Fits that lack their test numbers: of the front, the baselines, and each method's points."""
+    of_methods = recommend.measured_per_method(trials, objectives)
+    of_baselines = recommend.measured_per_baseline(trials, objectives)
+    found = []
+    for trial in trials:
+        # An attempt that ended before methods' points were measured has dropped the weights of dominated trials.
+        kept = trial.number in of_methods and folder.fit(trial.number, seeds[0]).weights.is_dir()
+        if trial.number in front or trial.number in of_baselines or kept:
+            found += [(trial, seed) for seed in seeds if not folder.held_out(trial.number, seed).exists()]
+    return found
 
 
 def _shared(made: Mapping[str, Any]) -> dict[str, str]:

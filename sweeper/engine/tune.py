@@ -35,7 +35,7 @@ LOOK_EVERY_S = 5.0
 
 def run(queue: FitQueue, folder: SweepFolder, slots: Slots) -> None:
     """Let Ray Tune carry out orders until the queue has no more."""
-    code = provenance.code(folder.path)
+    queue.slots, code = slots.count, provenance.code(folder.path)
     share = (slots.device, slots.threads, slots.cpus, slots.gpus)
     node = Node(folder.path, folder.token, folder.store, *share, code=code.digest)
     ahead = 1 if slots.count > 1 and slots.bound_by_resources else 0
@@ -99,6 +99,7 @@ class FitSearcher(Searcher):
         if reporting is None or not values:
             return False
         try:
+            self._queue.reported(reporting, result["epoch"], values)
             return self._queue.prunes(reporting, result["epoch"], values)
         except Exception as fault:
             self._fail(fault)

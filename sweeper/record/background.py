@@ -41,7 +41,7 @@ class Projector:
         self._first_s, self._longest_s = first_s, longest_s
         self._record: Record | None = None
         self._poked, self._ending, self._abandoned = threading.Event(), threading.Event(), threading.Event()
-        self._written = False
+        self._written = self._illustrated = False
         self._thread = threading.Thread(target=self._work, name="record", daemon=True)
         self.faults: Counter[str] = Counter()  # failed passes by kind of error
         self.last = ""  # why the latest pass failed, as an aside for a sentence
@@ -61,6 +61,11 @@ class Projector:
         self._thread.join(timeout_s)
         self._abandoned.set()
         return self._written
+
+    @property
+    def whole(self) -> bool:
+        """Whether all was written, pictures too."""
+        return self._illustrated
 
     def _work(self) -> None:
         failures = 0
@@ -84,6 +89,7 @@ class Projector:
                 self._record.close(results)
                 self._written = True
                 self._record.illustrate(results)
+                self._illustrated = True
         except Exception as fault:  # whatever MLflow raises, the sweep goes on
             kind = type(fault).__name__
             self.last = f" ({kind}: {' '.join(str(fault).split())[:200]})"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,7 @@ from sweeper.front.noise import Sample, TrialFits
 from sweeper.front.recommend import Recommendation, Rule
 from sweeper.results import provenance
 from sweeper.results.fit import FitResult
+from sweeper.results.progress import Progress
 from sweeper.spec.model import SweepSpec
 from sweeper.state.lease import Lease
 from sweeper.state.opening import open_spec, study_url
@@ -38,22 +39,6 @@ UNCONVERGED = "the refit of the last layer did not converge: a larger l1 converg
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How the work on a sweep stands, as far as this process can know. Times are seconds.
-
-    `state` is `not begun`, `running` or `paused`. `holder` is the process that drives the sweep, if it is another one.
-    `why` says why it is paused. `eta_s` is None until a fit has ended.
-    """
-
-    state: str = "paused"
-    running_fits: int = 0
-    elapsed_s: float = 0.0
-    eta_s: float | None = None
-    holder: str | None = None
-    why: str | None = None
-
-
-@dataclass(frozen=True)
 class Results:
     """A sweep's trials and front at one moment, and everything that follows from them and their fits."""
 
@@ -61,7 +46,7 @@ class Results:
     spec: SweepSpec
     trials: Sequence[Trial]
     front: Sequence[int]
-    progress: Progress = Progress()
+    progress: Progress = field(default_factory=Progress)
 
     @classmethod
     def open(cls, folder: SweepFolder) -> Results:
@@ -77,10 +62,18 @@ class Results:
         except NoSuchSweep:
             return cls(folder, spec, [], [], Progress("not begun"))
         lease = Lease(url, spec.name)
+        try:
+            return cls.seen(folder, spec, study, lease)
+        finally:
+            lease.close()
+
+    @classmethod
+    def seen(cls, folder: SweepFolder, spec: SweepSpec, study: Study, lease: Lease) -> Results:
+        """The same of a sweep whose study and lease are open; asked again and again, it reads what is new."""
         holder = lease.holder()
-        lease.close()
         if holder is not None and holder.alive:
-            return cls(folder, spec, *study.look(), Progress("running", holder=str(holder)))
+            progress = Progress.from_json(folder.progress(), str(holder))
+            return cls(folder, spec, *study.look(), progress)
         results = cls(folder, spec, *study.look())
         if results.finished:
             return results
@@ -111,7 +104,7 @@ class Results:
         return to_null(
             {"name": self.spec.name, "state": self.state, "budget": self.spec.budget, "counts": self.counts}
             | {"front": self.front_rows, "hypervolume": self.hypervolume}
-            | {name: value for name, value in vars(self.progress).items() if name != "state"}
+            | {name: value for name, value in self.progress.to_json().items() if name != "state"}
         )
 
     # --- trials

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from sweeper.results.results import Results
+if TYPE_CHECKING:  # it loads pandas, which takes a second
+    from sweeper.results.progress import Progress
+    from sweeper.results.results import Results
 
 CAVEAT = (
     "These are validation numbers, means over the seeds with their sample standard deviation; they say how these "
@@ -26,18 +29,32 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
-def headline(results: Results) -> str:
-    """One line: where the sweep stands."""
+def headline(results: Results, at_work: str = "") -> str:
+    """One line: where the sweep stands. `at_work`: on what, where no fit trains yet."""
     counts, progress = results.counts, results.progress
     ended = sum(counts[state] for state in ("complete", "pruned", "failed"))
     parts = [f"{results.spec.name}: {results.state}", f"{ended}/{results.spec.budget} trials"]
+    if results.state == "running" and progress.fits_total:
+        parts.append(f"{progress.fits_ended}/{progress.fits_total} fits")
+        parts += [at_work] if at_work else _epochs(progress)
     parts += [f"{counts[state]} {state}" for state in ("running", "pruned", "failed") if counts[state]]
     if not math.isnan(results.hypervolume):
         parts.append(f"hypervolume {results.hypervolume:.4f}")
     if results.state == "running" and progress.elapsed_s:
-        parts.append(f"{duration(progress.elapsed_s)} gone, about {duration(progress.eta_s)} to go")
+        left = "" if progress.eta_s is None else f", about {duration(progress.eta_s)} left"
+        parts.append(f"{duration(progress.elapsed_s)} gone{left}")
     if progress.holder:
         parts.append(f"driven by {progress.holder}")
     if progress.why:
         parts.append(f"because: {progress.why}")
     return ", ".join(parts)
+
+
+def _epochs(progress: Progress) -> list[str]:
+    """How far the fits are that run: each, if there are few."""
+    if progress.fits_ended == progress.fits_total and progress.to_measure:
+        return [f"{progress.measured} of {progress.to_measure} measured on the test split"]
+    begun = [fit for fit in progress.fits if fit.begun]
+    if len(begun) > 4:
+        return [f"{len(begun)} fits at epoch {min(f.epoch for f in begun)} to {max(f.epoch for f in begun)}"]
+    return [f"epoch {' and '.join(f'{fit.epoch}/{fit.epochs}' for fit in begun)}"] if begun else []

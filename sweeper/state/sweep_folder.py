@@ -12,6 +12,7 @@
 <root>/<name>/held-out/00007/3.json        test numbers, which choosing code never reads
 <root>/<name>/confirmations/00007-00000.json   trial 7 beside trial 0, both with new seeds (`results.confirmation`)
 <root>/<name>/attempts/<token>/            scratch of one run or resume; never read back
+    progress.json                          how far it is, for those who watch
 <root>/<name>/stopped.txt                  why it is paused, for `status`
 <root>/<name>/fence                        the newest lease token; older writers are refused
 
@@ -21,9 +22,10 @@ Where nodes share no disk (storage.fits), spec, fence, trials and held-out numbe
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,15 @@ class SweepFolder:
         self.check()
         write_bytes(path, data, permit=self.check)
 
+    def keep_json(self, path: Path, body: Any) -> None:
+        """A note of the sweep, with its checksum.
+
+        Raises:
+            Fenced: a newer attempt holds the sweep.
+        """
+        self.check()
+        write_json(path, body, permit=self.check)
+
     def keep_held_out(self, number: int, seed: int, body: Any) -> None:
         """The test numbers of a chosen fit.
 
@@ -174,12 +185,13 @@ class SweepFolder:
         write_json(self._fence, self.token)
         self._mirror.put(self._fence)
 
-    def clear_scratch(self) -> None:
-        """Delete what earlier attempts left behind, none of which is ever read, and make room for this one's."""
+    def clear_scratch(self, *, make: bool = True) -> None:
+        """Delete what earlier attempts left behind, and make room for this one's, unless it needs none."""
         self.check()
         shutil.rmtree(self.path / "attempts", ignore_errors=True)
         self._stopped.unlink(missing_ok=True)
-        self.attempt.mkdir(parents=True)
+        if make:
+            self.attempt.mkdir(parents=True)
 
     # --- its copy on an object store; nothing of this does anything where there is none
 
@@ -239,7 +251,20 @@ class SweepFolder:
         """Whether the fits of this attempt were asked to stop."""
         return self.stop_file.exists() or self._mirror.holds(self.stop_file)
 
-    # --- why it is paused
+    # --- how far it is, and why it is paused
+
+    def note_progress(self, body: Mapping[str, Any]) -> None:
+        """Tell those who watch how far this attempt is. Not synced: it is worth no more than seconds."""
+        self.check()
+        (self.attempt / "progress.json").write_text(json.dumps(body), encoding="utf-8")
+
+    def progress(self) -> Mapping[str, Any]:
+        """What the newest attempt noted last; empty where it was torn, or nothing was."""
+        noted = max(self.path.glob("attempts/*/progress.json"), default=None)
+        with contextlib.suppress(OSError, ValueError):
+            body = json.loads(noted.read_text(encoding="utf-8")) if noted else {}
+            return body if isinstance(body, dict) else {}
+        return {}
 
     @property
     def why(self) -> str | None:

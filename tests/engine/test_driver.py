@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.cli import screen
 from sweeper.engine import driver
 from sweeper.engine.signals import Interrupts
 from sweeper.errors import UserError
+from sweeper.screen import live
 from sweeper.spec import amending, loading
 from sweeper.spec.model import SweepSpec
 from sweeper.state.atomic import write_bytes
@@ -23,7 +23,7 @@ def spec(root: Path, more: str = "", name: str = "birds") -> SweepSpec:
 
 
 def begin(asked: SweepSpec) -> None:
-    driver.run(asked, screen.Lines(asked))
+    driver.run(asked, live.Lines(asked.name))
 
 
 def test_a_folder_with_something_else_in_it_is_refused_and_kept(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_sweep_that_is_refused_before_its_first_trial_leaves_no_folder(tmp_pat
 def test_an_objective_that_the_data_leaves_undefined_is_refused_before_the_first_trial(tmp_path: Path) -> None:
     asked = spec(tmp_path, "objectives: {worst_accuracy_by_cell: max}\nmetrics: {min_group: 1000}\n")
     with pytest.raises(UserError, match=r"worst_accuracy_by_cell would be undefined .* fewer than min_group"):
-        driver.run(asked, screen.Lines(asked), executor=tiny.in_process)
+        driver.run(asked, live.Lines(asked.name), executor=tiny.in_process)
     assert not (tmp_path / "birds").exists()
 
 
@@ -80,7 +80,7 @@ def test_fits_without_their_study_are_never_taken_for_a_fresh_start(tmp_path: Pa
     write_bytes(folder.spec, loading.dump(spec(tmp_path)).encode())
     write_bytes(folder.path / "trials" / "00000" / "0" / "result.json", b"{}")
     with pytest.raises(UserError, match="Put the database back"):
-        driver.resume(folder, screen.Lines(spec(tmp_path)))
+        driver.resume(folder, live.Lines("birds"))
     assert (folder.path / "trials" / "00000" / "0" / "result.json").exists()
 
 
@@ -88,7 +88,7 @@ def test_a_budget_cannot_shrink(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path / "birds")
     write_bytes(folder.spec, loading.dump(spec(tmp_path)).encode())
     with pytest.raises(UserError, match=r"--trials 3 is less than the 32"):
-        driver.resume(folder, screen.Lines(spec(tmp_path)), trials=3)
+        driver.resume(folder, live.Lines("birds"), trials=3)
 
 
 def test_paths_are_made_absolute_because_a_resume_may_be_typed_elsewhere(tmp_path: Path, monkeypatch) -> None:

@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from sweeper.cli import screen
 from sweeper.engine import driver
 from sweeper.engine.attempt import Execute
 from sweeper.engine.driver import Executor
 from sweeper.engine.order import Order
 from sweeper.engine.queue import FitQueue
+from sweeper.screen import live
 from sweeper.spec import loading
 from sweeper.spec.sections import Resources
 from sweeper.state import lease
@@ -134,7 +134,7 @@ def main() -> int:
     at = _freezing(asked.freeze, asked.after, study) if asked.freeze else _nothing
     try:
         executor = Pretend(asked.ledger, asked.epoch_s, at).executor
-        return driver.run(spec, screen.Lines(spec), executor=executor).exit_code
+        return driver.run(spec, live.Lines(spec.name), executor=executor).exit_code
     except Exception as fault:
         print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
         return 2

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.cli import main, screen
+from sweeper.cli import main
 from sweeper.engine import attempt, driver
 from sweeper.engine.attempt import Outcome
 from sweeper.errors import Corrupt, Paused, UserError
+from sweeper.screen import live
 from sweeper.spec import loading
 from sweeper.state import opening
 from sweeper.state.study import Study
@@ -37,7 +38,7 @@ class Struck(Exception):
 class Silent:
     """No record: these tests are not about MLflow, and its tables take longer than all of them."""
 
-    last = ""
+    last, whole = "", False
 
     def __init__(self, make: object, look: object) -> None: ...
     def start(self) -> None: ...
@@ -66,7 +67,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attempt, "Projector", Silent)
         with pytest.raises(Struck):
-            driver.run(spec, screen.Lines(spec), executor=Pretend(root / "ledger", at=strike).executor)
+            driver.run(spec, live.Lines(spec.name), executor=Pretend(root / "ledger", at=strike).executor)
     return root
 
 
@@ -80,7 +81,7 @@ def half(halves: Path, tmp_path: Path) -> Path:
 
 def resume(path: Path) -> Outcome:
     folder = SweepFolder(path)
-    listener = screen.Lines(loading.parse(SPEC.format(root=path.parent)))
+    listener = live.Lines(path.name)
     return driver.resume(folder, listener, executor=Pretend(path.parent / "ledger").executor)
 
 

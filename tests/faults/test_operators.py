@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.cli import screen
 from sweeper.engine import driver
 from sweeper.engine.attempt import Outcome
 from sweeper.errors import UserError
+from sweeper.screen import live
 from sweeper.spec import loading
 from sweeper.state import lease as leases
 from sweeper.state.atomic import write_bytes
@@ -42,12 +42,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def begin(root: Path, name: str, trials: int = 2) -> Outcome:
     spec = loading.parse(SPEC.format(name=name, trials=trials, root=root))
-    return driver.run(spec, screen.Lines(spec), executor=Pretend(root / f"{name}.jsonl").executor)
+    return driver.run(spec, live.Lines(spec.name), executor=Pretend(root / f"{name}.jsonl").executor)
 
 
 def go_on(root: Path, name: str, trials: int | None = None) -> Outcome:
     folder = SweepFolder(root / name)
-    listener = screen.Lines(loading.load(folder.spec))
+    listener = live.Lines(folder.name)
     return driver.resume(folder, listener, trials=trials, executor=Pretend(root / f"{name}.jsonl").executor)
 
 

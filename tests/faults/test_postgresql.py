@@ -13,9 +13,9 @@ import pytest
 import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 
-from sweeper.cli import screen
 from sweeper.engine import attempt, driver
 from sweeper.errors import Paused, UserError
+from sweeper.screen import live
 from sweeper.spec import loading
 from sweeper.state import database, opening
 from sweeper.state.lease import Lease
@@ -216,7 +216,7 @@ def test_a_sweep_whose_server_is_restarted_in_the_middle_ends_as_if_nothing_had_
             threading.Timer(1.0, server.start).start()
 
     spec = loading.parse(SWEEP.format(root=tmp_path, study=study, record=record))
-    outcome = driver.run(spec, screen.Lines(spec), executor=Pretend(tmp_path / "ledger", at=restart).executor)
+    outcome = driver.run(spec, live.Lines(spec.name), executor=Pretend(tmp_path / "ledger", at=restart).executor)
     assert (outcome.exit_code, outcome.notes) == (0, [])
     found = audit(tmp_path / "birds", tmp_path / "ledger", budget=4, seeds=(0, 1), study=study, record=record)
     assert found.faults == []

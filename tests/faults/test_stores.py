@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.cli import screen
 from sweeper.engine import attempt, driver
 from sweeper.engine.attempt import Outcome
 from sweeper.errors import Paused
+from sweeper.screen import live
 from sweeper.spec import loading
 from sweeper.state import database
 from sweeper.state.sweep_folder import SweepFolder
@@ -40,12 +40,12 @@ def nothing(instant: str) -> None:
 
 def begin(root: Path, *, at: Callable[[str], None] = nothing, more: str = "") -> Outcome:
     spec = loading.parse(SPEC.format(root=root / "sweeps", more=more))
-    return driver.run(spec, screen.Lines(spec), executor=Pretend(root / "ledger", at=at).executor)
+    return driver.run(spec, live.Lines(spec.name), executor=Pretend(root / "ledger", at=at).executor)
 
 
 def resume(root: Path) -> Outcome:
     folder = SweepFolder(root / "sweeps" / "birds")
-    return driver.resume(folder, screen.Lines(loading.load(folder.spec)), executor=Pretend(root / "ledger").executor)
+    return driver.resume(folder, live.Lines(folder.name), executor=Pretend(root / "ledger").executor)
 
 
 def end(study: Path) -> None:

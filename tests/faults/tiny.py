@@ -172,7 +172,7 @@ class Mute(Prompt):
         return True
 
 
-class Silent:
+class Silent(attempt.Listener):
     """A listener that keeps what it is told."""
 
     def __init__(self) -> None:

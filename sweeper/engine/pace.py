@@ -1,0 +1,211 @@
+"""How far an attempt is, how fast its fits go, and how long the rest takes at that pace.
+
+The unit is the epoch, because fits differ in length. Start-up is left out: a slot counts from the moment when a fit has
+begun to train in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sweeper.engine.planning import epochs_a_fit
+from sweeper.engine.queue import FitQueue, Out, unmeasured
+from sweeper.errors import UserError
+from sweeper.results.progress import Progress, RunningFit
+from sweeper.spec.model import SweepSpec
+from sweeper.state.sweep_folder import SweepFolder
+from sweeper.trial import Trial
+from trainables.undefined import to_nan
+
+MEMORY = (
+    1.0  # what lies at a share x of the time that has been counted has the weight x ** MEMORY: the recent counts more
+)
+MEASURED = 0.6  # epochs that it takes to measure a fit on the test split: weights are loaded, nothing is trained
+PRIOR = 2  # trials for which what the spec lets one expect of their epochs counts, beside those that were proposed
+FRESH_S, NOTED_S = 0.5, 2.0
+MOST = 500  # fits that are laid out one by one; of more than that the bulk is divided by the slots
+
+
+class Pace:
+    """Slot-seconds an epoch, from what is `noted` again and again. Times are seconds on any one clock."""
+
+    def __init__(self) -> None:
+        self._began_s: float | None = None
+        self._last_s = self._last_epochs = 0.0
+        self._busy_s = self._epochs = 0.0  # weighted
+
+    def note(self, now_s: float, epochs: float, busy: int) -> None:
+        """Until `now_s`, `epochs` were trained in all (parts of epochs count); `busy` slots train."""
+        if self._began_s is None:
+            if not busy:
+                return
+            self._began_s, self._last_s, self._last_epochs = now_s, now_s, epochs
+            return
+        age_s, passed_s = self._last_s - self._began_s, now_s - self._last_s
+        if passed_s <= 0:
+            return
+        kept = (age_s / (age_s + passed_s)) ** MEMORY
+        self._busy_s = self._busy_s * kept + busy * passed_s
+        self._epochs = self._epochs * kept + max(0.0, epochs - self._last_epochs)
+        self._last_s, self._last_epochs = now_s, epochs
+
+    @property
+    def epoch_s(self) -> float | None:
+        """Slot-seconds that an epoch takes, with what lies between fits; None until half an epoch is trained."""
+        return self._busy_s / self._epochs if self._epochs >= 0.5 else None
+
+    def left_s(self, running: Sequence[float], waiting: Sequence[float], slots: int) -> float | None:
+        """Seconds until all is trained: epochs left of each fit that runs, and of those that wait, in their order."""
+        if self.epoch_s is None:
+            return None
+        return self.epoch_s * laid_out(running, waiting, slots)
+
+
+def laid_out(running: Sequence[float], waiting: Sequence[float], slots: int) -> float:
+    """When the last slot ends, in epochs, if each fit that waits goes to the slot that is free first.
+
+    >>> laid_out([1, 3], [2, 2], slots=2)
+    5
+    """
+    bulk, single = waiting[:-MOST], waiting[-MOST:]
+    ends = [*sorted(running, reverse=True), *[0.0] * slots][: max(slots, len(running))]
+    share = sum(bulk) / len(ends)
+    ends = [end + share for end in ends]
+    heapq.heapify(ends)
+    for epochs in single:
+        heapq.heapreplace(ends, ends[0] + epochs)
+    return max(ends)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """How far a fit that is out was seen to be, and since when."""
+
+    epoch: int
+    since_s: float
+
+
+class Stock:
+    """What an attempt has done and has to do, taken again when it is asked for, at most every `FRESH_S`.
+
+    Epochs are known by what actors report, and on a disk that is shared by what fits note in their folders: that also
+    says when the first epoch begins. For any thread.
+    """
+
+    def __init__(
+        self, spec: SweepSpec, folder: SweepFolder, queue: FitQueue, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._spec, self._folder, self._queue, self._clock = spec, folder, queue, clock
+        self._began_s, self._taken_s = clock(), -FRESH_S
+        self._pace, self._lock = Pace(), threading.Lock()
+        self._seen: dict[tuple[int, int], _Seen] = {}
+        self._warm = 0  # slots in which a fit has begun to train
+        self._prior = epochs_a_fit(spec)
+        self._last = Progress("running")
+        self._ended = -1  # trials that had ended when test numbers to come were counted
+        self._to_measure = 0
+
+    def take(self, trials: Sequence[Trial], front: Sequence[int]) -> Progress:
+        """How it stands. `eta_s` has the fits to come and their measuring."""
+        with self._lock:
+            now_s = self._clock()
+            if now_s - self._taken_s >= FRESH_S:
+                self._last, self._taken_s = self._take(now_s, trials, front), now_s
+            return self._last
+
+    def _take(self, now_s: float, trials: Sequence[Trial], front: Sequence[int]) -> Progress:
+        queue, seeds, every = self._queue, len(self._spec.search.seed_list), self._queue.out
+        ended = sum(trial.state.finished for trial in trials)
+        over = ended == len(trials) >= self._spec.budget  # nothing is left but to measure
+        out = [each for each in every if each.order.kind == "fit"]
+        notes = [self._folder.fit(each.order.number, each.order.seed).in_flight() for each in out]
+        fits = [self._fit(each, note, now_s) for each, note in zip(out, notes, strict=True)]
+        self._seen = {key: seen for key, seen in self._seen.items() if key in {(f.number, f.seed) for f in fits}}
+        begun = [fit for fit in fits if fit.begun]
+        parts = {(fit.number, fit.seed): self._part(fit, now_s) for fit in begun}
+        trained = sum(queue.trained.values()) + sum(parts.values())
+        trained += sum(fit.epoch - each.begun_with for fit, each in zip(fits, out, strict=True))
+        self._warm = max(self._warm, min(len(begun), queue.slots))
+        if begun:
+            self._pace.note(now_s, trained, min(self._warm, len(out)))
+        measuring = [order for order in queue.waiting if order.kind == "held-out"]
+        to_come = self._measures(trials, front, ended)
+        measures = len(measuring) + len(every) - len(out) if over else to_come
+        running = [fit.epochs - fit.epoch - parts.get((fit.number, fit.seed), 0.0) for fit in fits]
+        waiting = [*self._waiting(trials, seeds), *[MEASURED] * measures]
+        return Progress(
+            "running",
+            running_fits=len(every),
+            elapsed_s=now_s - self._began_s,
+            eta_s=self._pace.left_s(running, waiting, queue.slots),
+            fits=tuple(sorted((self._timed(fit, parts) for fit in fits), key=lambda fit: (fit.number, fit.seed))),
+            fits_ended=ended * seeds + queue.gathered,
+            fits_total=self._spec.budget * seeds,
+            measured=max(0, to_come - measures),
+            to_measure=to_come,
+        )
+
+    def _fit(self, out: Out, note: Mapping[str, float] | None, now_s: float) -> RunningFit:
+        order = out.order
+        epoch = max(out.epoch, int((note or {}).get("epoch", 1)) - 1)
+        key = order.number, order.seed
+        begun = out.reported or note is not None
+        if begun and (key not in self._seen or self._seen[key].epoch != epoch):
+            self._seen[key] = _Seen(epoch, now_s)
+        return RunningFit(*key, epoch, int(order.params["epochs"]), begun, to_nan(out.values))
+
+    def _part(self, fit: RunningFit, now_s: float) -> float:
+        """Of the epoch that it is in, by the time that an epoch takes; most of it at most."""
+        epoch_s = self._pace.epoch_s
+        elapsed_s = now_s - self._seen[fit.number, fit.seed].since_s
+        return min(0.9, elapsed_s / epoch_s) if epoch_s and fit.epoch < fit.epochs else 0.0
+
+    def _timed(self, fit: RunningFit, parts: Mapping[tuple[int, int], float]) -> RunningFit:
+        epoch_s, part = self._pace.epoch_s, parts.get((fit.number, fit.seed))
+        return fit if epoch_s is None or part is None else replace(fit, left_s=(1 - part) * epoch_s)
+
+    def _waiting(self, trials: Sequence[Trial], seeds: int) -> list[float]:
+        """Epochs of each fit that is ordered or will be. What is not proposed yet is like what was."""
+        ordered = [float(order.params["epochs"]) for order in self._queue.waiting if order.kind == "fit"]
+        proposed = [self._epochs(trial, seeds) for trial in trials if not trial.baseline]
+        mean = (PRIOR * seeds * self._prior + sum(proposed)) / (seeds * (PRIOR + len(proposed)))
+        return ordered + [mean] * (max(0, self._spec.budget - len(trials)) * seeds)
+
+    def _epochs(self, trial: Trial, seeds: int) -> float:
+        """That a trial takes with all seeds; of one that has ended in this attempt, took."""
+        trained = self._queue.trained.get(trial.number)
+        return float(trained if trained and trial.state.finished else seeds * int(trial.params["epochs"]))
+
+    def _measures(self, trials: Sequence[Trial], front: Sequence[int], ended: int) -> int:
+        """Fits that will be measured on the test split, by the front as it is; counted when a trial has ended."""
+        if ended != self._ended:
+            lacking = unmeasured(trials, front, self._spec.objectives, self._folder, self._spec.search.seed_list)
+            self._ended, self._to_measure = ended, len(lacking)
+        return self._to_measure
+
+
+@contextlib.contextmanager
+def told_to_watchers(folder: SweepFolder, look: Callable[[], Progress]) -> Iterator[None]:
+    """Inside, a thread notes for other processes how far the attempt is, in a hundredth of its time at most."""
+    over = threading.Event()
+
+    def work() -> None:
+        pause_s = NOTED_S
+        while not over.wait(pause_s):
+            began_s = time.monotonic()
+            with contextlib.suppress(OSError, UserError):  # of what is wrong somebody else will tell
+                folder.note_progress(look().to_json())
+            pause_s = max(NOTED_S, 100 * (time.monotonic() - began_s))
+
+    thread = threading.Thread(target=work, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

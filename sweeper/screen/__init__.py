@@ -1,0 +1,1 @@
+"""What a person sees of a sweep while it runs: on a terminal, in a log, in a notebook."""
