@@ -182,9 +182,16 @@ def test_a_sweep_that_another_user_keeps_to_himself_is_named_and_does_not_hide_o
 
 def test_the_way_on_can_be_typed_also_where_the_folder_has_an_odd_name(tmp_path: Path) -> None:
     odd = tmp_path / "a b?x=1 %41#&'"
-    spec = finished.sweep(odd / "done")
+    finished.sweep(odd / "done")
     results = Results.open(SweepFolder(odd / "done"))
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        shared.show_outcome(Outcome(results, 0), spec, results.folder, argparse.Namespace(json=False))
-    words = shlex.split(printed.getvalue().splitlines()[-1].rpartition(": ")[2])
-    assert words == ["sweeper", "ui", "done", "--root", str(odd)]
+        shared.show_outcome(Outcome(results, 0), results.folder, argparse.Namespace(json=False))
+    said = printed.getvalue()
+    assert "Recommended: #2" in said
+    ways = [shlex.split(line, comments=True) for line in said.splitlines()[-3:]]
+    root = ["--root", str(odd)]
+    assert ways == [
+        ["sweeper", "report", "done", *root],
+        ["sweeper", "ui", "done", *root],
+        ["sweeper", "pull", "done@knee", "-o", "done-knee", *root],
+    ]
