@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import TypeVar
 
 log = logging.getLogger(__name__)
@@ -19,6 +22,37 @@ def until(good: Callable[[], T], within_s: float = math.inf, *, every_s: float =
     while not (answer := good()) and time.monotonic() < end_s:
         time.sleep(every_s)
     return answer
+
+
+class _ToldToEnd(BaseException):
+    """No `Exception`: nothing that expects failures takes it for one."""
+
+
+@contextlib.contextmanager
+def told_to_end() -> Iterator[None]:
+    """INT, TERM and HUP end the block, quietly; what it has opened is closed undisturbed. For the main thread.
+
+    INT counts also where it was ignored from the start, as in whatever a script puts into the background: whoever
+    sends it there means it. HUP does not: to be ignored is what `nohup` asks for.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise _ToldToEnd
+
+    kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    numbers = (signal.SIGINT, signal.SIGTERM) if kept else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number in numbers:
+            signal.signal(number, end)
+        yield
+    except _ToldToEnd:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def growing(failures: int, first_s: float, longest_s: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tomllib
@@ -185,23 +186,39 @@ def test_eight_gpus_train_eight_fits_at_a_time() -> None:
     assert machine.fits(1.0, 0.25) == 32
 
 
-def test_ui_serves_the_record_on_this_machine_only_and_prints_a_link_that_opens_it(folder: Path) -> None:
+def test_ui_serves_the_record_on_this_machine_only_prints_four_links_and_ends_where_a_script_put_it_aside(
+    folder: Path,
+) -> None:
     (words,) = [words for words in HERE if words[0] == "ui"]
     port = free_port()
     command = [sys.executable, "-m", "sweeper", *words, "--port", str(port)]
-    server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    server = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as a shell's `&` in a script
+    )
     try:
-        printed = server.stdout.readline() + server.stdout.readline()
-        (link, *_) = re.findall(rf"http://127\.0\.0\.1:{port}/\S+", printed)
-        assert "workflowType=machine_learning" in link
-        with urllib.request.urlopen(link.split("#")[0], timeout=30) as page:
-            assert page.status == 200
-        foreign = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Host": "evil.example"})
+        printed = "".join(server.stdout.readline() for _ in range(4))
+        links = dict(re.findall(rf"^(.+?): +(http://127\.0\.0\.1:{port}/#/\S+)$", printed, re.MULTILINE))
+        assert list(links) == ["the front", "the trials", "the sweep", "the models"]
+        assert all("workflowType=machine_learning" in link for link in links.values())
+        base = f"http://127.0.0.1:{port}/"
+        with urllib.request.urlopen(base, timeout=30) as page:
+            assert b"<head><script>localStorage" in page.read()  # the assistant does not open by itself
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{base}ajax-api/3.0/mlflow/assistant/config", timeout=30)
+        foreign = urllib.request.Request(base, headers={"Host": "evil.example"})
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(foreign, timeout=30)
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(timeout=60)
+        rest = server.communicate(timeout=60)
+    assert (server.returncode, *rest) == (0, "", "")
+    with socket.create_server(("127.0.0.1", port)):
+        pass  # nobody has the port any more
 
 
 def test_no_command_of_a_page_is_left_untested() -> None:

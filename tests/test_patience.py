@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import doctest
 import logging
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 
 from sweeper import patience
-from sweeper.patience import insist, until
+from sweeper.patience import insist, told_to_end, until
 
 
 class Slept(list):
@@ -78,3 +81,45 @@ def test_what_stays_is_raised(slept: Slept, fault: Exception, within_s: float, r
 
 def test_its_example_is_true() -> None:
     assert doctest.testmod(patience).failed == 0
+
+
+# --- being told to end
+
+WAITING = """
+import time
+from sweeper.patience import told_to_end
+with told_to_end():
+    try:
+        print("up", flush=True)
+        time.sleep(60)
+    finally:
+        print("closed", flush=True)
+print("after")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_int_term_and_hup_end_what_waits_for_them_quietly(number: signal.Signals, ignored: bool) -> None:
+    before = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignored else None
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=30) == ("closed\nafter\n", "")
+    assert process.returncode == 0
+
+
+def test_nohup_keeps_its_word() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with told_to_end():
+            signal.raise_signal(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            signal.raise_signal(signal.SIGTERM)
+            pytest.fail("TERM did not end it")
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)

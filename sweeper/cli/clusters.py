@@ -131,10 +131,10 @@ def _drive_there(asked: argparse.Namespace, name: str) -> int:
 
 
 def ui_there(asked: argparse.Namespace) -> int:
-    """Open a tunnel to the head's MLflow, print the links, wait for Ctrl-C."""
+    """Open a tunnel to the head's MLflow, print the links, and keep it until told to end."""
     from sweeper.cluster import file as clusterfile
     from sweeper.cluster import ray_cli, rules
-    from sweeper.patience import until
+    from sweeper.patience import told_to_end, until
     from sweeper.record.server import HOST, answers
 
     folder_of(asked, asked.sweep)
@@ -145,15 +145,15 @@ def ui_there(asked: argparse.Namespace) -> int:
         )
     if answers(asked.port):
         raise UserError(f"port {asked.port} on {HOST} is taken. Free it: the head's MLflow answers to no other.")
-    with ray_cli.opened(file, asked.port, asked.port), _cluster(asked) as cluster:
-        code = cluster.look(_same(asked.words), _say)
-        if code == 0:
-            shared = rules.kept_in(clusterfile.read(Path(file))) or "/shared"
-            print(f"user admin; its password: ray exec {file} 'cat {shared}/secrets/mlflow-admin'")
-            print("Ctrl-C closes the tunnel.", flush=True)
-            with contextlib.suppress(KeyboardInterrupt):
-                until(lambda: not answers(asked.port), every_s=1.0)
-        return code
+    with told_to_end(), ray_cli.opened(file, asked.port, asked.port):
+        with _cluster(asked) as cluster:
+            code = cluster.look(_same(asked.words), _say)
+        if code:
+            return code
+        shared = rules.kept_in(clusterfile.read(Path(file))) or "/shared"
+        print(f"user admin; its password: ray exec {file} 'cat {shared}/secrets/mlflow-admin'", flush=True)
+        until(lambda: not answers(asked.port), every_s=1.0)
+    return 0
 
 
 @contextlib.contextmanager

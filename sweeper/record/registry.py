@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sweeper.record import content
-from sweeper.record.store import TRIAL, UUID, KnownRun, Store
+from sweeper.record.store import TRIAL, UUID, KnownRun, Store, model_names, owner
 from sweeper.trial import Trial
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ class Models:
         """How many versions are registered."""
 
         def count() -> int:
-            names = [name for name in self._names if self._owner_of(name) == self._uuid]
-            found = (self._client.search_model_versions(f"name = '{name}'", max_results=10_000) for name in names)
+            found = (
+                self._client.search_model_versions(f"name = '{name}'", max_results=10_000) for name in self._ours()
+            )
             return sum(map(len, found))
 
         return self._tried(count, 0)
@@ -68,9 +69,8 @@ class Models:
             while models := self._client.search_logged_models([self._store.experiment], ours):  # a page at a time
                 for model in models:
                     self._client.delete_logged_model(model.model_id)
-            for name in self._names:
-                if self._owner_of(name) == self._uuid:
-                    self._client.delete_registered_model(name)
+            for name in self._ours():
+                self._client.delete_registered_model(name)
             self._named = False
 
         self._tried(delete, None)
@@ -90,32 +90,20 @@ class Models:
             log.warning("record: this MLflow keeps no models (%s). The adapters are artifacts of their runs.", fault)
             return otherwise
 
+    def _ours(self) -> list[str]:
+        return [name for name in model_names(self._store.name, self._uuid) if owner(self._client, name) == self._uuid]
+
     def _claim(self) -> None:
         """The sweep's registered model, made if it is missing. If the name is another sweep's, ours gets a suffix."""
         if self._named:
             return
-        for name in self._names:
-            owner = self._owner_of(name)
-            if owner is None:
+        for name in model_names(self._store.name, self._uuid):
+            found = owner(self._client, name)
+            if found is None:
                 self._client.create_registered_model(name, tags={UUID: self._uuid})
-            if owner in (None, self._uuid):
+            if found in (None, self._uuid):
                 self._name, self._named = name, True
                 return
-
-    @property
-    def _names(self) -> tuple[str, str]:
-        return self._store.name, f"{self._store.name}-{self._uuid[:8]}"
-
-    def _owner_of(self, name: str) -> str | None:
-        """The uuid of the sweep whose registered model that is; None where there is none of the name."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return str(self._client.get_registered_model(name).tags.get(UUID, ""))
-        except MlflowException as fault:
-            if fault.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-        return None
 
     def _logged(self, run: KnownRun, trial: Trial, folder: Path) -> LoggedModel:
         from mlflow.entities import LoggedModelStatus, Metric

@@ -307,8 +307,10 @@ class Store:
             log.warning("record: MLflow did not take the saved views (%s). Everything else is there.", fault)
 
 
-def whereabouts(uri: str, name: str, uuid: str) -> tuple[str, str] | None:
-    """The ids of experiment and parent run of the sweep `name` with `uuid`; None where nothing was recorded yet.
+def whereabouts(uri: str, name: str, uuid: str) -> tuple[str, str, str] | None:
+    """The ids of experiment and parent run of the sweep `name` with `uuid`, and the name of its registered model.
+
+    None where nothing was recorded yet.
 
     Raises:
         mlflow.exceptions.MlflowException: the store at `uri` does not answer.
@@ -319,4 +321,24 @@ def whereabouts(uri: str, name: str, uuid: str) -> tuple[str, str] | None:
         return None
     wanted = f"tags.`{UUID}` = '{uuid}' and tags.`{ROLE}` = 'parent'"
     parents = client.search_runs([experiment.experiment_id], wanted, order_by=["start_time"], max_results=1)
-    return (str(experiment.experiment_id), str(parents[0].info.run_id)) if parents else None
+    if not parents:
+        return None
+    model = next((model for model in model_names(name, uuid) if owner(client, model) == uuid), name)
+    return str(experiment.experiment_id), str(parents[0].info.run_id), model
+
+
+def model_names(name: str, uuid: str) -> tuple[str, str]:
+    """What the registered model of a sweep may be called: as the sweep, or, where another sweep has that, longer."""
+    return name, f"{name}-{uuid[:8]}"
+
+
+def owner(client: MlflowClient, model: str) -> str | None:
+    """The uuid of the sweep whose registered model it is; '' for somebody else's, None where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_registered_model(model).tags.get(UUID, ""))
+    except MlflowException as fault:
+        if fault.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    return None

@@ -100,6 +100,7 @@ class Study:
             raise UserError(f"the database has a study '{name}' already. Choose another name.")
         self._signed = migrations.signature(identity)
         study.set_user_attr("sweeper", rows.sealed(self._signed))
+        study.set_metric_names(list(self._spec.objectives))  # for Optuna's own tools
         return study
 
     def _load(self) -> optuna.Study:
@@ -120,10 +121,13 @@ class Study:
         self._signed = {**self._signed, "identity": {**later, **self._signed["identity"]}}
 
     def sign(self) -> None:
-        """Write down that the study is in today's schema; for whoever drives the sweep."""
+        """Write down that the study is in today's schema, and what its values are; for whoever drives the sweep."""
         if self._study.user_attrs.get("sweeper") != (signature := rows.sealed(self._signed)):
             self.guard()
             self._study.set_user_attr("sweeper", signature)
+        if self._study.metric_names is None:  # an older release began it, or a crash left it without
+            self.guard()
+            self._study.set_metric_names(list(self._spec.objectives))
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import optuna
 import pytest
 
 from sweeper.errors import UserError
@@ -53,6 +54,8 @@ def test_a_sweep_that_an_older_release_paused_goes_on_to_its_end(
     assert (folder / "trials" / "00000" / "0" / "result.json").read_bytes() == before
     assert audit(folder, tmp_path / "no-ledger", budget=3, seeds=tiny.SEEDS, record=None).faults == []
     assert signed(folder)["schema"] == migrations.SCHEMA
+    study = optuna.load_study(study_name=tiny.NAME, storage=f"sqlite:///{folder / 'study.db'}")
+    assert study.metric_names == list(outcome.results.spec.objectives)
     assert folder.joinpath("spec.yaml").read_text().startswith(f"# sweeper schema {migrations.SCHEMA}\n")
     (tmp_path / "fresh").mkdir()
     tiny.begin(tmp_path / "fresh")

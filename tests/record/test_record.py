@@ -673,12 +673,14 @@ def test_the_front_is_found_where_the_record_put_it(sweep: Sweep) -> None:
     assert runs.whereabouts(sweep.uri, sweep.name, sweep.uuid) is None
     sweep.record().refresh(sweep.results())
     parent = sweep.parent()
-    assert runs.whereabouts(sweep.uri, sweep.name, sweep.uuid) == (parent.info.experiment_id, parent.info.run_id)
+    found = parent.info.experiment_id, parent.info.run_id, sweep.name
+    assert runs.whereabouts(sweep.uri, sweep.name, sweep.uuid) == found
 
 
-def test_a_sweep_that_was_never_recorded_cannot_be_shown(sweep: Sweep) -> None:
-    with pytest.raises(UserError, match=r"no record of .* yet"):
-        server.serve(sweep.uri, sweep.name, sweep.uuid, sweep.store, 5000)
+def test_a_sweep_that_was_never_recorded_cannot_be_shown(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no record of 'x' yet"):
+        server.serve(f"sqlite:///{tmp_path / 'mlflow.db'}", "x", "uuid", tmp_path, 5000)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_port_that_is_taken_is_refused(sweep: Sweep) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 
 from sweeper.errors import UserError
@@ -267,6 +268,21 @@ def test_the_front_is_optunas(tmp_path: Path) -> None:
         accuracy, gap = rng.random(2).round(1)
         memory.complete(proposal.number, [{"accuracy": accuracy, "delta_f1": gap}])
     assert memory.front() == sorted(t.number for t in memory._study.best_trials)
+
+
+def test_optunas_own_tools_see_the_same_front_with_the_names_of_the_objectives(url: str) -> None:
+    asked = spec("random", trials=8, baselines="lora")
+    play(study(url, asked))
+    seen = optuna.load_study(study_name=asked.name, storage=url)
+    assert seen.metric_names == ["accuracy", "delta_f1"]
+    assert [sense.name for sense in seen.directions] == ["MAXIMIZE", "MINIMIZE"]
+    memory = study(url, asked, create=False)
+    assert [t.number for t in seen.best_trials] == memory.front()
+    table = seen.trials_dataframe()
+    for trial in memory.trials():
+        assert dict(table.loc[trial.number, ["values_accuracy", "values_delta_f1"]]) == {
+            f"values_{name}": value for name, value in trial.values.items()
+        }
 
 
 def test_nothing_is_written_when_the_guard_forbids(url: str) -> None:
