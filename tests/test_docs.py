@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import signal
 import socket
@@ -50,9 +51,12 @@ def commands(text: str) -> list[list[str]]:
     return [list(words) for words in dict.fromkeys(tuple(words[1:]) for words in typed(text) if words[0] == "sweeper")]
 
 
-THERE_TEXT = section("README.md", "Your cluster"), section("docs/cluster.md", "On a cluster")
+THERE_TEXT = (
+    section("README.md", "Your cluster"),
+    *(section("docs/cluster.md", title) for title in ("On a cluster", "On Kubernetes")),
+)
 THERE = commands("".join(THERE_TEXT))
-HERE = commands("".join(text.replace(THERE_TEXT[0], "").replace(THERE_TEXT[1], "") for text in PAGES.values()))
+HERE = commands(functools.reduce(lambda text, there: text.replace(there, ""), THERE_TEXT, "".join(PAGES.values())))
 ELSEWHERE = {
     "compare",  # needs a second sweep: tests/report/test_comparison.py
     "pull",  # tests/models/test_folder.py, and so predict

@@ -37,6 +37,18 @@ def test_the_dashboard_is_whole() -> None:
     assert yaml.safe_load((GRAFANA / "provider.yaml").read_text())["providers"][0]["type"] == "file"
 
 
+def test_prometheus_reads_what_ray_writes_and_grafana_reads_prometheus_and_the_dashboard() -> None:
+    from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
+
+    (job,) = yaml.safe_load((GRAFANA / "prometheus.yaml").read_text())["scrape_configs"]
+    assert job["file_sd_configs"] == [{"files": [f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"]}]
+    page = (GRAFANA.parents[1] / "docs" / "cluster.md").read_text()
+    (source,) = yaml.safe_load((GRAFANA / "datasource.yaml").read_text())["datasources"]
+    assert source["url"].removeprefix("http://") == re.search(r"--web\.listen-address=(\S+)", page)[1]
+    place = yaml.safe_load((GRAFANA / "provider.yaml").read_text())["providers"][0]["options"]["path"]
+    assert f"install -D -t {place} dashboards/grafana/sweeps.json" in page
+
+
 def test_every_gauge_of_ours_is_drawn_with_the_tags_that_it_has() -> None:
     drawn = set().union(*map(names, QUERIES))
     assert drawn >= OURS

@@ -1,0 +1,144 @@
+"""The script for Slurm begins a sweep or goes on with it, pauses it before time is over, and queues itself again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweeper.engine.attempt import EXIT_TERMINATED
+
+ROOT = Path(__file__).parents[2]
+VARIANTS = ROOT / "sweeper" / "cluster" / "variants"
+SCRIPT, BEGIN = VARIANTS / "slurm.sbatch", VARIANTS / "begin-or-resume.sh"
+
+# What a node has, as far as the scripts see it. Each says what it was asked for in a line of `said`.
+PROGRAMS = {
+    "sweeper": """
+        if [ "$1" = validate ]; then
+          grep -q ^name: "$4" || exit 2
+          echo '{"name": "s", "storage": {"root": "'"$SWEEPER_ROOT"'"}}'
+          exit
+        fi
+        echo "sweeper $* at ${RAY_ADDRESS:-nowhere}" >> "$SAID"
+        trap 'exit 143' TERM
+        [ "${LONG:-}" ] && for _ in $(seq 200); do sleep 0.05; done
+        exit "${CODE:-0}" """,
+    "srun": """echo "srun $*" >> "$SAID"; shift; exec "$@" """,
+    "ray": """
+        [ "${NO_RAY:-}" ] && exit 0  # as symmetric-run ends then
+        stat -c %a "$RAY_AUTH_TOKEN_PATH" >> "$SAID"
+        while [ "$1" != -- ]; do shift; done
+        shift
+        "$@" """,
+    "scontrol": """[ "$1" = show ] && printf 'node-1\\nnode-2\\n' || echo "scontrol $*" >> "$SAID" """,
+}
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> dict[str, str]:
+    """The environment of a job; `SAID` is what its programs were asked for."""
+    (tmp_path / "bin").mkdir()
+    for name, lines in PROGRAMS.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{lines}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    activate = tmp_path / "sweeper" / ".venv" / "bin" / "activate"
+    activate.parent.mkdir(parents=True)
+    activate.write_text("")
+    (tmp_path / "sweep.yaml").write_text("name: s\n")
+    path = f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:/usr/bin:/bin"
+    own = {"HOME": tmp_path, "SWEEPER_ROOT": tmp_path / "my sweeps", "SAID": tmp_path / "said", "PATH": path}
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node-[1-2]", "SLURM_JOB_NUM_NODES": "2"}
+    slurm |= {"SLURM_CPUS_PER_TASK": "32", "SLURM_GPUS_ON_NODE": "8"}
+    return {name: str(value) for name, value in own.items()} | slurm | {"PYTHONPATH": str(ROOT)}
+
+
+def run(node: dict[str, str], **more: str) -> tuple[int, str]:
+    """The exit code of a job, and what its programs were asked for."""
+    command = ["bash", str(SCRIPT), "sweep.yaml"]
+    done = subprocess.run(command, env=node | more, cwd=node["HOME"], capture_output=True, text=True, timeout=60)
+    return done.returncode, Path(node["SAID"]).read_text() + done.stdout
+
+
+def until(good: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not good():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("script", [SCRIPT, BEGIN], ids=lambda path: path.name)
+def test_bash_takes_the_scripts(script: Path) -> None:
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_a_job_begins_the_sweep_on_the_ray_of_its_nodes_with_a_token_of_its_own(node: dict[str, str]) -> None:
+    code, said = run(node)
+    assert code == 0
+    srun, mode, sweeper, told = said.splitlines()
+    assert srun.startswith(
+        "srun --cpus-per-task=32 ray symmetric-run --address node-1:20007 --min-nodes 2 --num-cpus=32"
+    )
+    assert " --num-gpus=8 " in srun
+    assert mode == "600"
+    assert sweeper == f"sweeper run {node['HOME']}/sweep.yaml at node-1:20007"
+    assert told.startswith("exit code 0 of the sweep (")
+    assert not Path(node["HOME"], ".sweeper", "slurm-7").exists(), "the token goes with the job"
+
+
+def test_a_job_goes_on_with_what_was_begun_and_its_code_is_the_sweeps(node: dict[str, str]) -> None:
+    begun = Path(node["SWEEPER_ROOT"], "s")
+    begun.mkdir(parents=True)
+    (begun / "spec.yaml").touch()
+    code, said = run(node, CODE="3")
+    assert code == 3
+    assert f"sweeper resume --root {begun.parent} s at node-1:20007\n" in said
+    assert "requeue" not in said, "only a pause that was asked for is"
+
+
+def test_before_its_time_is_over_the_sweep_is_paused_and_the_job_queued_again(node: dict[str, str]) -> None:
+    job = subprocess.Popen(["bash", str(SCRIPT), "sweep.yaml"], env=node | {"LONG": "yes"}, cwd=node["HOME"])
+    said = Path(node["SAID"])
+    until(lambda: said.exists() and "sweeper run" in said.read_text())
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(30) == EXIT_TERMINATED == 143
+    assert said.read_text().splitlines()[-1] == "scontrol requeue 7"
+
+
+def test_a_ray_that_did_not_start_is_no_success(node: dict[str, str]) -> None:
+    code, said = run(node, NO_RAY="yes")
+    assert code == 4
+    assert "4: it never ran" in said
+
+
+def test_a_spec_that_is_none_begins_nothing(node: dict[str, str]) -> None:
+    Path(node["HOME"], "sweep.yaml").write_text("nothing: here\n")
+    code, said = run(node)
+    assert code != 0
+    assert not re.search(r"sweeper (run|resume)", said)
+
+
+def test_the_spec_says_where_its_sweep_is_kept(tmp_path: Path) -> None:
+    """What the script reads of `sweeper validate`, from the real one."""
+    (tmp_path / "a.yaml").write_text("name: a\nstorage: {root: /somewhere else}\n")
+    words = ["validate", "--no-data", "--json", str(tmp_path / "a.yaml")]
+    bare = {name: value for name, value in os.environ.items() if name != "SWEEPER_ROOT"}
+    done = subprocess.run([sys.executable, "-m", "sweeper", *words], capture_output=True, text=True, env=bare)
+    told = json.loads(done.stdout)
+    assert (told["name"], told["storage"]["root"]) == ("a", "/somewhere else")
+
+
+def test_what_slurm_is_asked_for_is_what_the_script_counts_on() -> None:
+    asked = dict(re.findall(r"(?m)^#SBATCH --([\w-]+)=?(\S*)", SCRIPT.read_text()))
+    assert {"requeue", "exclusive"} <= asked.keys()
+    assert asked["ntasks-per-node"] == "1", "one Ray on each node"
+    assert asked["open-mode"] == "append", "what the job said before it was queued again stays"
+    assert re.fullmatch(r"B:USR1@\d+", asked["signal"]), "to this script, which knows whom to ask"
