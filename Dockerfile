@@ -2,9 +2,15 @@
 #
 #   docker build -t sweeper:0.1.0 .
 #
+# A tag may be moved to another image; a digest is one image for ever. This builds on the digest that the tag has today:
+#
+#   docker build -t sweeper:0.1.0 --build-arg BASE=python@$(docker buildx imagetools inspect \
+#     python:3.11.14-slim-bookworm --format '{{.Manifest.Digest}}') .
+#
 # Every package comes from requirements.txt, by its hash. The driver of the GPU is the machine's, and so is the mount:
 # mount in initialization_commands, give `-v /shared:/shared` in docker.run_options, and of setup_commands keep the token's.
-FROM python:3.11.14-slim-bookworm
+ARG BASE=python:3.11.14-slim-bookworm
+FROM ${BASE}
 
 # What Ray's launcher needs in a container (ssh, rsync), what the head needs (PostgreSQL), and git for the code's commit.
 RUN mkdir -p /etc/postgresql-common \
@@ -13,8 +19,9 @@ RUN mkdir -p /etc/postgresql-common \
     && apt-get install -y -qq --no-install-recommends openssh-client rsync postgresql procps git \
     && rm -rf /var/lib/apt/lists/*
 
-# PostgreSQL refuses root, and so do we.
-RUN useradd --create-home --uid 1000 --shell /bin/bash ray
+# PostgreSQL refuses root, and so do we. Ray's launcher types into a login shell, which sets its own PATH.
+RUN echo 'export PATH=/home/ray/venv/bin:/home/ray/uv/bin:$PATH' > /etc/profile.d/sweeper.sh \
+    && useradd --create-home --uid 1000 --shell /bin/bash ray
 USER ray
 WORKDIR /home/ray
 ENV PATH=/home/ray/venv/bin:/home/ray/uv/bin:$PATH \
@@ -23,7 +30,9 @@ ENV PATH=/home/ray/venv/bin:/home/ray/uv/bin:$PATH \
 
 # The packages change seldom and are large: a layer of their own, without a cache in it.
 COPY --chown=ray requirements.txt sweeper/
-RUN python -m venv uv && uv/bin/pip install -q --no-cache-dir uv==0.13.8 \
+RUN python -m venv uv \
+    && sed -n '/^uv==/,/[^\\]$/p' sweeper/requirements.txt \
+    | uv/bin/pip install -q --no-cache-dir --require-hashes --no-deps -r /dev/stdin \
     && uv venv -q --python 3.11.14 venv \
     && uv pip sync -q --no-cache --require-hashes --python venv/bin/python sweeper/requirements.txt
 

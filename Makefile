@@ -44,6 +44,7 @@ $(READY): requirements.txt pyproject.toml
 
 lock:  ## pin everything again, with hashes and no addresses
 	$(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements.txt
+	echo google-api-python-client | $(BIN)/python -m uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 -c requirements.txt - -o sweeper/cluster/variants/gcp.txt
 
 clean:
 	rm -rf $(VENV) build mutants *.egg-info

@@ -18,6 +18,8 @@ LISTS = (
     *("head_start_ray_commands", "worker_start_ray_commands"),
 )
 HEAD, WORKER = "head", "worker"
+NEEDED: tuple[tuple[str, ...], ...] = (("cluster_name",), ("provider", "type"))
+_OF_A_SWEEP = ("space", "objectives", "search")
 PLACEHOLDER = "CHANGE-ME"
 
 
@@ -98,17 +100,38 @@ def read(path: Path) -> ClusterFile:
     """The file, as written.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or is another kind of file, or lacks what every cluster file has.
         Faults: it is not plain YAML.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as fault:
         raise UserError(f"{path} cannot be read: {fault}. Give the path of a cluster.yaml.") from None
-    document = yaml.read(text, str(path))
+    document = yaml.read(text, str(path), kind="a cluster file", begin="cluster_name: my-cluster")
     if document.faults:
         raise Faults(document.faults, str(path))
-    return ClusterFile(path, document)
+    file = ClusterFile(path, document)
+    _check_that_it_is_one(file)
+    return file
+
+
+def _check_that_it_is_one(file: ClusterFile) -> None:
+    """Raises: `UserError` where Ray would fall over it, or start something else."""
+    if any(key in file.values for key in _OF_A_SWEEP):
+        raise UserError(
+            f"{file.path} is a sweep, and --cluster takes the file of the machines: "
+            f"sweeper submit {file.path} --cluster cluster.yaml"
+        )
+    if "apiVersion" in file.values:
+        raise UserError(
+            f"{file.path} is a manifest of Kubernetes ({file.get('kind')}), which Ray's launcher does not start. "
+            "Do: kubectl apply, then kubectl port-forward; --cluster takes the tunnel's URL, http://127.0.0.1:8265."
+        )
+    for keys in NEEDED:
+        if file.get(*keys) is None:
+            raise UserError(
+                f"{file.path}: {dotted(keys)} is missing. See cluster.yaml, which has all that a file needs."
+            )
 
 
 def by_ray(file: ClusterFile) -> Iterator[Finding]:

@@ -51,10 +51,13 @@ def opened(file: str, remote_port: int, port: int) -> Iterator[int]:
     """A tunnel from `port` here to `remote_port` of the head's loopback address, while the context lasts.
 
     Raises:
-        UserError: there is no such file, or the tunnel does not open.
+        UserError: there is no such file, it is no cluster file, or not filled in, or the tunnel does not open.
     """
     if not Path(file).is_file():
         raise UserError(f"there is no cluster file {file}. Give a cluster.yaml, or http://{HOST}:{DASHBOARD}.")
+    read = clusterfile.read(Path(file))
+    for finding in rules.placeholders(read):
+        raise UserError(f"{read.where(finding)} {finding.found}. {finding.mend} Then: sweeper doctor --cluster {file}")
     command = [ray(), "dashboard", file, "--port", str(port), "--remote-port", str(remote_port)]
     tunnel = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True

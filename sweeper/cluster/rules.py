@@ -102,7 +102,7 @@ def token_file(file: ClusterFile) -> Iterator[Finding]:
         yield Finding(("setup_commands",), "leaves the token readable by all", f"Add `chmod 600 {TOKEN}`.")
     local, keys = Path(str(mounts[TOKEN])).expanduser(), ("file_mounts", TOKEN)
     if not local.exists():
-        make = f"`ray get-auth-token --generate && chmod 600 {TOKEN}`"
+        make = f"`ray get-auth-token --generate > /dev/null && chmod 600 {TOKEN}`"
         yield Finding(keys, f"{local} is not there yet", f"Make it: {make}.", note=True)
     elif stat.S_IMODE(local.stat().st_mode) & 0o077:
         yield Finding(keys, f"{local} can be read by others", f"Do: chmod 600 {local}")

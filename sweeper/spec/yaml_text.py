@@ -56,15 +56,15 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def read(text: str, source: str) -> YamlMapping:
-    """The mapping that `text` holds.
+def read(text: str, source: str, *, kind: str = "a sweep", begin: str = "name: my-sweep") -> YamlMapping:
+    """The mapping that `text` holds. What should be `kind`, and is no mapping, is told how to `begin`.
 
     Raises:
         Faults: the text is not YAML, or not one mapping. Slips that leave it readable (a key given
             twice, a tag) are in `YamlMapping.faults` instead.
     """
     if len(text) > LIMIT_BYTES:
-        raise Faults([Fault((), f"the file is above {LIMIT_BYTES:,} bytes. This is not a sweep.")], source)
+        raise Faults([Fault((), f"the file is above {LIMIT_BYTES:,} bytes. This is not {kind}.")], source)
     try:
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -73,7 +73,7 @@ def read(text: str, source: str) -> YamlMapping:
         said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
         raise Faults([Fault((), f"this is not readable as YAML: {said}.")], source) from None
     if not isinstance(root, yaml.MappingNode):
-        raise Faults([Fault((), "a sweep is a mapping of `key: value` lines. Start with `name: my-sweep`.", 1)], source)
+        raise Faults([Fault((), f"{kind} is a mapping of `key: value` lines. Start with `{begin}`.", 1)], source)
     document = YamlMapping()
     document.values = _value(root, (), document)
     return document

@@ -46,6 +46,13 @@ def test_every_shipped_file_passes_ray_and_our_rules_with_notes_for_what_is_to_b
     assert {check.name for check in checks if check.verdict == "note"} == {"placeholders"}
 
 
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_prometheus_finds_every_node_at_one_port(path: Path) -> None:
+    starts = [line for line in path.read_text().splitlines() if "ray start" in line and not line.startswith("#")]
+    assert len(starts) == 2
+    assert all(" --metrics-export-port=8080 " in start for start in starts)
+
+
 # what is wrong: which words of cluster.yaml become which, and what is said of it
 BAD: dict[str, tuple[str, str, str]] = {
     "a key Ray does not know": ("max_workers: 4  ", "max_wokers: 4  ", "'max_wokers' was unexpected"),
@@ -108,7 +115,11 @@ BAD: dict[str, tuple[str, str, str]] = {
         "uv pip install https://example.org/ray-wheels/latest/ray-3.0.0.dev0.whl #",
         "installs a nightly build",
     ),
-    "another Ray": ("boto3==1.44.5", "boto3==1.44.5 'ray[default]==2.1.0'", "is of Ray 2.1.0; here"),
+    "another Ray": (
+        "sync -q --require-hashes",
+        "sync -q --require-hashes 'ray[default]==2.1.0'",
+        "is of Ray 2.1.0; here",
+    ),
     "another Python": ("--python 3.11.14 ", "--python 3.9.1 ", "is of Python 3.9.1; here it is 3.11"),
     "packages as they come": ("--require-hashes ", "", "do not install requirements.txt by its hashes"),
     "a missing mount": ("(mountpoint -q /shared || sudo mount -t", "(true || true -t", "mount no storage that all"),
@@ -177,6 +188,29 @@ def test_a_token_that_others_can_read_is_refused_and_a_missing_one_is_noted(toke
     assert "token file" in notes
 
 
+WRONG = {  # what is given as a cluster file, and what is said of it
+    "a: [": r"c\.yaml:\d: this is not readable as YAML: .*",
+    "just words": "c.yaml:1: a cluster file is a mapping of `key: value` lines. Start with `cluster_name: my-cluster`.",
+    "provider: {type: aws}": "cluster_name is missing. See cluster.yaml, which has all that a file needs.",
+    "{cluster_name: c, provider: aws}": "provider.type is missing. See cluster.yaml",
+    "{name: s, space: {rank: 4}}": r"is a sweep, and --cluster takes .*: sweeper submit \S+c\.yaml --cluster",
+    "{apiVersion: v1, kind: Pod}": r"is a manifest of Kubernetes \(Pod\).* --cluster takes the tunnel's URL",
+    "{cluster_name: CHANGE-ME, provider: {type: aws}}": "c.yaml:1: cluster_name has a CHANGE-ME",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+@pytest.mark.parametrize("words", [["doctor"], ["list"]], ids=" ".join)
+def test_what_is_no_cluster_file_is_told_so_before_anybody_waits_for_a_tunnel(
+    text: str, words: list[str], tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    assert main.main([*words, "--cluster", str(tmp_path / "c.yaml")]) == 2
+    told = "".join(capsys.readouterr())
+    assert "Traceback" not in told
+    assert re.search(WRONG[text], told), told
+
+
 def lines(path: Path) -> list[str]:
     """What Ray reads: no comments, no empty lines."""
     bare = (re.sub(r"(^|\s+)#.*", "", line).rstrip() for line in path.read_text().splitlines())
@@ -184,7 +218,7 @@ def lines(path: Path) -> list[str]:
 
 
 # how many lines of cluster.yaml a variant has otherwise, and how many of its own it has in their place
-DIFFERENCE = {"gcp": (23, 16), "own-hosts": (39, 9), "one-machine": (39, 9)}
+DIFFERENCE = {"gcp": (22, 16), "own-hosts": (38, 9), "one-machine": (38, 9)}
 
 
 @pytest.mark.parametrize("variant", DIFFERENCE)
