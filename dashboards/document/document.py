@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dashboards.ink.chart import Chart
+from dashboards.ink.explorer import Explorer
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,14 @@ class DataTable:
 class Picture:
     """A chart with its name, which is also the name of its file where one is written.
 
-    `column` is the same picture for a paper's column, where the larger one would be too small to read.
+    `column` is the same picture for a paper's column, where the larger one would be too small to read. `explorer`
+    stands in its place on a page.
     """
 
     name: str
     chart: Chart
     column: Chart | None = None
+    explorer: Explorer | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """A title, a line under it (none where it is empty), and sections."""
+    """A title, a line under it (neither, where they are empty), and sections."""
 
     title: str
     subtitle: str

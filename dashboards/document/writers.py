@@ -24,6 +24,7 @@ from dashboards.document.document import (
     Text,
     spans,
 )
+from dashboards.document.page import drawing, page
 
 
 def _address(url: str) -> str:
@@ -36,8 +37,6 @@ def _address(url: str) -> str:
 
 def to_html(document: Document) -> str:
     """One file that opens offline: style, script, data and pictures are all in it."""
-    from dashboards.document.page import page  # loads plotly, which only a page needs
-
     parts = [f"<p class='caption'>{html.escape(document.subtitle)}</p>"] if document.subtitle else []
     for section in document.sections:
         title, blocks = html.escape(section.title), [_html(block) for block in section.blocks]
@@ -59,10 +58,9 @@ def _html(block: Block) -> str:
             return f"<pre>{html.escape(text)}</pre>"
         case DataTable():
             return _html_table(block)
-        case Picture(_, chart, _):
-            from dashboards.ink import screen
-
-            return f"{screen.embedded(chart)}<p class='caption'>{html.escape(chart.caption)}</p>"
+        case Picture(_, chart, _, explorer):
+            caption = f"<p class='caption'>{html.escape(chart.caption)}</p>" if chart.caption else ""
+            return drawing(explorer or chart) + caption
         case Image(text, url):
             return f'<p><img src="{html.escape(_address(url))}" alt="{html.escape(text)}"></p>'
 
@@ -107,7 +105,7 @@ def _html_span(span: Span) -> str:
 
 def to_markdown(document: Document) -> str:
     """GitHub's Markdown, which MLflow and model hubs read too; of a picture only its caption."""
-    parts = [_md_heading(1, document.title), _md_line(document.subtitle)]
+    parts = [_md_heading(1, document.title) if document.title else "", _md_line(document.subtitle)]
     for section in document.sections:
         parts += [_md_heading(2, section.title)] if section.title else []
         parts += [_markdown(block) for block in section.blocks]
@@ -125,8 +123,8 @@ def _markdown(block: Block) -> str:
             return f"{fence}{language}\n{text}\n{fence}"
         case DataTable():
             return _markdown_table(block)
-        case Picture(name, chart, _):
-            return f"*{_md(': '.join(filter(None, [name, chart.caption])))}*"
+        case Picture(name, chart):
+            return f"*{_md(name)}: {_md(chart.caption)}*" if chart.caption else ""
         case Image(text, url):
             return f"![{_md(text)}]({_address(url)})"
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
 
-from dashboards.document.document import DataTable, Document, Picture, Section
 from dashboards.ink.chart import SCREEN, Chart, Label, Panel, ReferenceLine, Scale, Series
 from dashboards.ink.labels import Box, place
 from dashboards.ink.style import CIRCLE, CROSS, FAINT, NEUTRAL, STAR, Look, looks
@@ -61,7 +60,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class TrialPoint:
-    """One complete trial: means over its seeds, and the spread (nan where one seed ran)."""
+    """One complete trial: means over its seeds, and the spread (nan where one seed ran).
+
+    `star`: it stands for its baseline, which may have been tuned by trials of its own.
+    """
 
     number: int
     label: str
@@ -73,6 +75,7 @@ class TrialPoint:
     feasible: bool
     baseline: str | None
     on_front: bool
+    star: bool = False
 
     @property
     def name(self) -> str:
@@ -82,7 +85,7 @@ class TrialPoint:
     @property
     def strong(self) -> bool:
         """Whether it is what the picture is about."""
-        return self.on_front or self.baseline is not None
+        return self.on_front or self.star
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,12 @@ class FrontNumbers:
     canvas: tuple[float, float] = SCREEN
     knee: TrialPoint | None = None
     bounds: Bounds = field(default_factory=dict)
+    names: tuple[tuple[TrialPoint, tuple[str, ...]], ...] = ()
 
     @property
     def points(self) -> tuple[TrialPoint, ...]:
         """Every point once, in the order of drawing: the least important first."""
-        loose = tuple(p for p in self.baselines if not p.on_front and p.feasible)
+        loose = tuple(p for p in sorted(self.baselines, key=lambda p: p.star) if not p.on_front and p.feasible)
         return self.infeasible + self.dominated + loose + self.front
 
     @property
@@ -124,6 +128,7 @@ def front_numbers(
     objectives: Mapping[str, Sense],
     *,
     knee: int | None = None,
+    stars: Collection[int] | None = None,
     bounds: Bounds | None = None,
     canvas: tuple[float, float] = SCREEN,
 ) -> FrontNumbers:
@@ -132,7 +137,8 @@ def front_numbers(
     `trials` has one row per trial: number, state, label, method, feasible, baseline, on_front, and
     `<objective>`, `<objective>_std` for each objective. Only complete rows become points; the caption
     counts the others. With three objectives or more the front has no outline in the plane.
-    `knee` is a trial's number; `bounds` holds the least and the greatest value that a metric may have.
+    `knee` is a trial's number, `stars` those of the trials that stand for their baselines (None: all of them do), the
+    other trials of a baseline are faint. `bounds` holds the least and the greatest value that a metric may have.
     Names are placed on `canvas` (pixels): a smaller one has room for fewer.
 
     Raises:
@@ -141,14 +147,15 @@ def front_numbers(
     if len(objectives) < 2:
         raise ValueError(f"a front has two objectives or more, not {list(objectives)}")
     (x_name, x_sense), (y_name, y_sense) = list(objectives.items())[:2]
-    points = _points(trials, x_name, y_name)
+    points = _points(trials, x_name, y_name, stars)
     front = tuple(sorted((p for p in points if p.on_front), key=lambda p: (p.x, p.y, p.number)))
     baselines = tuple(p for p in points if p.baseline)
     loose = [p for p in points if not p.on_front]
-    main = [*front, *baselines] or points
+    main = [p for p in points if p.strong] or points
     x = Axis(x_name, x_sense, *_extent([(p.x, p.x_std) for p in main], [p.x for p in points]))
     y = Axis(y_name, y_sense, *_extent([(p.y, p.y_std) for p in main], [p.y for p in points]))
     border = outline(front, x, y) if len(objectives) == 2 else ()
+    names = _names(front, baselines, knee, points)
     return FrontNumbers(
         x=x,
         y=y,
@@ -157,21 +164,22 @@ def front_numbers(
         baselines=baselines,
         infeasible=tuple(p for p in loose if not p.feasible),
         outline=border,
-        labels=_labels(points, front, baselines, border, _Frame(x, y, canvas), knee),
+        labels=_labels(names, points, border, _Frame(x, y, canvas)),
         caption=_caption(trials, points, x, y, tuple(objectives)),
         canvas=canvas,
         knee=next((p for p in points if p.number == knee), None),
         bounds={name: ends for name, ends in (bounds or {}).items() if name in (x_name, y_name)},
+        names=names,
     )
 
 
-def _points(trials: pd.DataFrame, x: str, y: str) -> list[TrialPoint]:
+def _points(trials: pd.DataFrame, x: str, y: str, stars: Collection[int] | None) -> list[TrialPoint]:
     rows = [row for row in trials.to_dict("records") if row["state"] == "complete"]
-    return [_point(row, x, y) for row in rows if math.isfinite(row[x]) and math.isfinite(row[y])]
+    return [_point(row, x, y, stars) for row in rows if math.isfinite(row[x]) and math.isfinite(row[y])]
 
 
-def _point(row: Mapping[Any, Any], x: str, y: str) -> TrialPoint:
-    baseline = row["baseline"]
+def _point(row: Mapping[Any, Any], x: str, y: str, stars: Collection[int] | None) -> TrialPoint:
+    baseline = row["baseline"] if isinstance(row["baseline"], str) else ""
     return TrialPoint(
         number=int(row["number"]),
         label=str(row["label"]),
@@ -181,8 +189,9 @@ def _point(row: Mapping[Any, Any], x: str, y: str) -> TrialPoint:
         x_std=float(row[f"{x}_std"]),
         y_std=float(row[f"{y}_std"]),
         feasible=bool(row["feasible"]),
-        baseline=baseline if isinstance(baseline, str) and baseline else None,
+        baseline=baseline or None,
         on_front=bool(row["on_front"]),
+        star=bool(baseline) and (stars is None or int(row["number"]) in stars),
     )
 
 
@@ -230,26 +239,33 @@ class _Frame:
         return Box(min(u, s) - 1, min(v, t) - 1, max(u, s) + 1, max(v, t) + 1)
 
 
-def _labels(
-    points: Sequence[TrialPoint],
-    front: Sequence[TrialPoint],
-    baselines: Sequence[TrialPoint],
-    border: Sequence[tuple[float, float]],
-    frame: _Frame,
-    knee: int | None,
-) -> tuple[Label, ...]:
-    """Names for the knee, the baselines and the front members, the ends of the front before its middle.
+def _names(
+    front: Sequence[TrialPoint], baselines: Sequence[TrialPoint], knee: int | None, points: Sequence[TrialPoint]
+) -> tuple[tuple[TrialPoint, tuple[str, ...]], ...]:
+    """Who has a name, in the order of importance, and what it may be called, the best first.
 
-    What finds no room for its name is called by its number, or by nothing.
+    The knee, the baselines, and the front's ends before its middle.
     """
     chosen = [p for p in points if p.number == knee]
-    rest = [p for p in front if not p.baseline and p.number != knee]
-    named = [*chosen, *(p for p in baselines if p.number != knee), *rest[:1], *rest[1:][-1:], *rest[1:-1]]
+    rest = [p for p in front if not p.star and p.number != knee]
+    stars = [p for p in baselines if p.star and p.number != knee]
+    named = [*chosen, *stars, *rest[:1], *rest[1:][-1:], *rest[1:-1]]
+    return tuple((p, (f"{p.name}, the knee" if p.number == knee else p.name, p.name, f"#{p.number}")) for p in named)
+
+
+def _labels(
+    names: Sequence[tuple[TrialPoint, tuple[str, ...]]],
+    points: Sequence[TrialPoint],
+    border: Sequence[tuple[float, float]],
+    frame: _Frame,
+) -> tuple[Label, ...]:
+    """The names where they have room, a number where that alone has it."""
+    named = [p for p, _ in names]
     obstacles = [*_bars(named, frame), *(frame.between(a, b) for a, b in itertools.pairwise(border))]
     centres = [frame.pixel(p.x, p.y) for p in points]
     places = place(
         [frame.pixel(p.x, p.y) for p in named],
-        [(f"{p.name}, the knee" if p.number == knee else p.name, p.name, f"#{p.number}") for p in named],
+        [texts for _, texts in names],
         obstacles=obstacles,
         marks=[Box(u - 6, v - 6, u + 6, v + 6) for u, v in centres],
         size=frame.canvas,
@@ -295,19 +311,10 @@ def front_chart(numbers: FrontNumbers) -> Chart:
         x=Scale(numbers.x.title, numbers.x.low, numbers.x.high),
         y=Scale(numbers.y.title, numbers.y.low, numbers.y.high),
         series=(*_outline(numbers), *_keys(numbers), *_clouds(numbers)),
-        reference_lines=tuple(_bounds(numbers)),
+        reference_lines=tuple(bounds_lines(numbers)),
         labels=numbers.labels,
     )
     return Chart((panel,), numbers.caption, numbers.canvas)
-
-
-def front_page(numbers: FrontNumbers, title: str) -> Document:
-    """The picture and a table of the front."""
-    rows = tuple(
-        (str(p.number), p.name, decimal(p.x, p.x_std, digits=4), decimal(p.y, p.y_std, digits=4)) for p in numbers.front
-    )
-    table = DataTable(("trial", "configuration", numbers.x.title, numbers.y.title), rows, words=(0, 1))
-    return Document(title, "", (Section("", (Picture("front", front_chart(numbers)), table)),))
 
 
 def _outline(numbers: FrontNumbers) -> list[Series]:
@@ -343,7 +350,7 @@ def _kinds(points: Sequence[TrialPoint], look: Look) -> list[tuple[Look, list[Tr
 
 
 def _cloud(points: Sequence[TrialPoint], numbers: FrontNumbers, method: str, look: Look, is_strong: bool) -> Series:
-    baseline = look.symbol is STAR
+    is_star = look.symbol is STAR
     return Series(
         name=method,
         x=[p.x for p in points],
@@ -352,8 +359,8 @@ def _cloud(points: Sequence[TrialPoint], numbers: FrontNumbers, method: str, loo
         x_error=[p.x_std for p in points] if is_strong else (),
         error=[p.y_std for p in points] if is_strong else (),
         hover=[_hover(p, numbers) for p in points],
-        size=15 if baseline else 10 if is_strong else 8,
-        opacity=1.0 if is_strong else 0.5,
+        size=(15 if is_strong else 8) if is_star else 10 if is_strong else 8,
+        opacity=1.0 if is_strong else 0.35 if is_star else 0.5,
         ringed=points[0].on_front,
         key=False,
     )
@@ -379,7 +386,7 @@ def _keys(numbers: FrontNumbers) -> list[Series]:
     return [Series(name, (), (), look=look, size=9) for name, look in keys]
 
 
-def _bounds(numbers: FrontNumbers) -> list[ReferenceLine]:
+def bounds_lines(numbers: FrontNumbers) -> list[ReferenceLine]:
     """A line at each bound that lies in the frame."""
     lines = []
     for which, axis in (("x", numbers.x), ("y", numbers.y)):

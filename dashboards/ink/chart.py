@@ -1,7 +1,7 @@
-"""What a picture says, as plain data. Each figure makes a Chart of its numbers; the two inks draw any Chart.
+"""What a picture says, as plain data. Each figure makes a Chart of its numbers; the inks draw any Chart.
 
-`screen` draws it with plotly, `paper` with matplotlib. Coordinates are data; lengths are pixels of the
-canvas, on which labels were placed with a font of 11 pixels.
+A page's own script draws it (`script` hands it over), `screen` with plotly in a notebook, `paper` with matplotlib.
+Coordinates are data; lengths are pixels of the canvas, on which labels were placed with a font of 11 pixels.
 """
 
 from __future__ import annotations

@@ -1,42 +1,19 @@
-"""A Chart for the screen: plotly, numbers under the cursor, series switched by the legend."""
+"""A Chart as a plotly figure, for notebooks: numbers under the cursor, series switched by the legend."""
 
 from __future__ import annotations
 
 import html
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from dashboards.ink.chart import Band, Chart, Panel, ReferenceLine, Scale, Series, crowded
-from dashboards.ink.style import DARK, LIGHT, SPREAD_OPACITY, Theme
+from dashboards.ink.style import LIGHT, SPREAD_OPACITY, Theme
 
 MARGIN = {"l": 80, "r": 20, "t": 60, "b": 70}
-_CONTROLS = {
-    "displaylogo": False,
-    "responsive": True,
-    "modeBarButtons": [["zoom2d", "pan2d", "autoScale2d", "resetScale2d"]],
-}
-
-# Both themes travel with the page; the reader's preference, which may change at dusk, picks one.
-_DRAW = """
-const night = window.matchMedia("(prefers-color-scheme: dark)");
-const pictures = [...document.querySelectorAll("script.picture")].map(e => [e.nextElementSibling, JSON.parse(e.text)]);
-function draw() {
-  for (const [place, both] of pictures) {
-    if (place.closest("details:not([open])")) continue;  // what is folded has no width yet
-    const shown = both[night.matches ? "dark" : "light"];
-    Plotly.react(place, shown.data, shown.layout, both.config);
-  }
-}
-night.addEventListener("change", draw);
-for (const folded of document.querySelectorAll("details")) folded.addEventListener("toggle", draw);
-draw();
-"""
 
 
 def plotly(chart: Chart, theme: Theme = LIGHT) -> go.Figure:
@@ -177,22 +154,3 @@ def _axis(scale: Scale, theme: Theme) -> dict[str, Any]:
         names = [_text(name) for name in scale.names]
         shown |= {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": names}
     return shown
-
-
-def picture(light: go.Figure, dark: go.Figure) -> str:
-    """One figure of a page, in both themes; `script` must stand once, at the page's end."""
-    both = {"light": json.loads(light.to_json()), "dark": json.loads(dark.to_json())}
-    for shown in both.values():
-        shown["layout"].pop("template", None)
-    body = json.dumps({**both, "config": _CONTROLS}).replace("<", "\\u003c")  # no tag or comment begins in it
-    return f'<script type="application/json" class="picture">{body}</script><div class="figure"></div>'
-
-
-def embedded(chart: Chart) -> str:
-    """The chart as a part of a page."""
-    return picture(plotly(chart, LIGHT), plotly(chart, DARK))
-
-
-def script() -> str:
-    """plotly itself, and the few lines that draw every picture of the page: it asks the network for nothing."""
-    return f"<script>{get_plotlyjs()}</script><script>{_DRAW}</script>"

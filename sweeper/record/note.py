@@ -46,6 +46,10 @@ class Links:
         """A link to a trial's run, relative to the page."""
         return f"#/experiments/{self.experiment}/runs/{self.runs[number]}?workflowType=machine_learning"
 
+    def page(self, path: str) -> str:
+        """A link to where MLflow shows a file of the parent run."""
+        return f"#/experiments/{self.experiment}/runs/{self.parent}/artifacts/{path}?workflowType=machine_learning"
+
     def file(self, path: str) -> str:
         """A link to a file of the parent run."""
         return f"get-artifact?path={path}&run_uuid={self.parent}"
@@ -63,14 +67,18 @@ def write(results: Results, links: Links) -> str:
 
 def _document(results: Results, links: Links, most: int) -> Document:
     spec, choice = results.spec, results.choice()
-    head: list[Block] = [Text(question(spec)), _stands(results)]
+    head: list[Block] = []  # MLflow folds the note: its first lines are what is seen
+    if results.front and len(spec.objectives) > 1:
+        page = Span("Look around in the front", strong=True, url=links.page(pictures.FRONT))
+        head.append(Text((page, ": every trial, its settings, and the point to take.")))
+    head += [_stands(results), Text(question(spec))]
     if results.front and len(spec.objectives) > 1:
         head.append(Image("Pareto front", links.file(pictures.SMALL)))
     sections = [Section("", tuple(head)), Section("The front", tuple(_front(results, links, most)))]
     if choice is not None:
         chosen = Span(f"#{choice.number} {choice.label}", strong=True)
         sections.append(Section("Which one", (Text((chosen, f", by {choice.rule}. {choice.why}")),)))
-    return Document(spec.name, "", (*sections, Section("Read with care", (_cares(results),))))
+    return Document("", "", (*sections, Section("Read with care", (_cares(results),))))
 
 
 def _stands(results: Results) -> Text:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from dashboards.document import writers
 from dashboards.document.tables import to_csv
+from sweeper.report import front_page, sweep_report
 from sweeper.results.results import Results
 
-TABLE, REPORT, SMALL = "trials.json", "report.html", "front-small.png"
+TABLE, FRONT, REPORT, SMALL = "trials.json", "front.html", "report.html", "front-small.png"
 _SMALL_IN = 2.4  # 720 pixels: MLflow shows a note's pictures as large as they are
 
 
@@ -30,26 +32,25 @@ def write_tables(folder: Path, table: pd.DataFrame) -> None:
 
 
 def draw(folder: Path, results: Results, hypervolumes: Sequence[float]) -> None:
-    """The front (page, PNG, SVG; needs two objectives) and how it grew."""
-    from dashboards.document import writers  # load both drawing libraries
-    from dashboards.figures import front, growth
-    from dashboards.ink import paper
+    """The front (PNG, SVG; needs two objectives) and how it grew."""
+    from dashboards.figures import growth
+    from dashboards.ink import paper  # loads matplotlib
 
     grown = growth.hypervolume_chart(growth.hypervolume_numbers(hypervolumes))
     paper.save(grown, folder / "hypervolume.png")
     spec = results.spec
     if len(spec.objectives) > 1:
-        numbers = front.front_numbers(results.summary_table, spec.objectives)
-        chart = front.front_chart(numbers)
-        (folder / "front.html").write_text(writers.to_html(front.front_page(numbers, spec.name)), encoding="utf-8")
+        chart = front_page.picture(results, None, {}).chart
         for picture in ("front.png", "front.svg"):
             paper.save(chart, folder / picture)
         paper.save(chart, folder / SMALL, width_in=_SMALL_IN)
 
 
+def write_front(folder: Path, results: Results, view: str) -> None:
+    """The page that shows the front at once. It takes milliseconds, so it is never behind the tables."""
+    (folder / FRONT).write_text(writers.to_html(front_page.page(results, view)), encoding="utf-8")
+
+
 def report(results: Results) -> str:
     """The page of `sweeper report`."""
-    from dashboards.document import writers  # load both drawing libraries
-    from sweeper.report import sweep_report
-
     return writers.to_html(sweep_report.document(sweep_report.gather(results)))

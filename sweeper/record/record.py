@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeper.record import content, note, pictures, saved_views
+from sweeper.record import content, note, pictures, saved_views, server
 from sweeper.record.confirmations import ConfirmationRuns
 from sweeper.record.content import Scalar
 from sweeper.record.note import Links
@@ -153,6 +153,8 @@ class Record:
         ]
         with tempfile.TemporaryDirectory(prefix="sweeper-record-") as folder:
             pictures.write_tables(Path(folder), results.summary_table)
+            view = server.view_link("", self._store.experiment, self._store.uuid, saved_views.ALL)
+            pictures.write_front(Path(folder), results, view)
             self._store.keep_folder(parent, Path(folder))
         links = Links(self._store.experiment, parent.run_id, self._trials.ids)
         tags = {NOTE: note.write(results, links), NAMED: json.dumps(self._point(parent, results))}

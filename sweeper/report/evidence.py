@@ -169,7 +169,7 @@ def _front(results: Results, metrics: Senses) -> Chart | None:
         known = table[(table["state"] == "complete") & table["feasible"]].dropna(subset=list(metrics))
         best_T = pareto.front(known[list(metrics)].to_numpy(dtype=np.float64) * signs(metrics))
         table, knee = table.assign(on_front=table["number"].isin(known["number"][best_T])), None
-    return front_chart(front_numbers(table, metrics, knee=knee))
+    return front_chart(front_numbers(table, metrics, knee=knee, stars=results.baseline_points().values()))
 
 
 def _growth(results: Results, metrics: Senses) -> Chart | None:
@@ -188,10 +188,18 @@ def _curve(parameter: str) -> Callable[[Results, Senses], Chart | None]:
 
 
 def _chosen_groups(results: Results, metrics: Senses) -> Chart | None:
-    chosen = {number: name for name, number in reversed(results.named.items())}
+    chosen = _chosen(results)
     if not chosen:
         return None
     return bars.group_chart(bars.group_numbers(results.groups_table, chosen), _methods(results, chosen))
+
+
+def _chosen(results: Results) -> dict[int, str]:
+    """The named points, each by the first of its names, the knee first."""
+    chosen: dict[int, str] = {}
+    for name, number in results.named.items():
+        chosen.setdefault(number, name)
+    return chosen
 
 
 def _methods(results: Results, chosen: Mapping[int, str]) -> dict[str, str]:
@@ -200,7 +208,7 @@ def _methods(results: Results, chosen: Mapping[int, str]) -> dict[str, str]:
 
 
 def _reliability(results: Results, metrics: Senses) -> Chart | None:
-    chosen = {number: name for name, number in reversed(results.named.items())}
+    chosen = _chosen(results)
     bins = results.calibration_table
     if not bins["number"].isin(list(chosen)).any():  # no front, or fits from before bins were kept
         return None

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboards.document.document import CodeBlock, DataTable, Document, Line, Picture, Section, Text, code, line
-from dashboards.figures.front import front_chart, front_numbers
-from dashboards.ink.chart import COLUMN, SCREEN
 from dashboards.ink.wording import decimal, heading, interval, readable, setting
 from sweeper.errors import UserError
 from sweeper.front.recommend import Recommendation, Rule, rule
-from sweeper.report import confirmed, evidence, papers
+from sweeper.report import confirmed, evidence, front_page, papers
 from sweeper.results import confirmation, held_out, summary
 from sweeper.results.results import Results
 from sweeper.spec import loading
@@ -36,13 +34,8 @@ class ReportFacts:
 
     @property
     def named(self) -> dict[int, str]:
-        """The points that have a name, by number: `knee and fairest`."""
-        names_by_number: dict[int, list[str]] = {}
-        for name, number in self.results.named.items():
-            names_by_number.setdefault(number, []).append(name)
-        if self.advice is not None:
-            names_by_number.setdefault(self.advice.number, []).insert(0, "recommended")
-        return {number: ", ".join(dict.fromkeys(names)) for number, names in names_by_number.items()}
+        """The points that have a name, by number: `recommended, knee`."""
+        return front_page.called(self.results, self.advice)
 
 
 def gather(results: Results, bounds: Mapping[str, float] | None = None, method_rule: str | None = None) -> ReportFacts:
@@ -69,9 +62,9 @@ def document(facts: ReportFacts) -> Document:
             f"See where it stands: sweeper status {results.spec.name}"
         )
     sections = [
+        Section("", tuple(_head(facts))),  # what a reader came for, on the first screen
         Section("The question", (Text(question(results.spec)),)),
-        Section("The answer", tuple(_answer(facts))),
-        Section("The front", tuple(_front(facts))),
+        Section("How sure that is", tuple(_sure(facts))),
         Section("On the test split", tuple(_test(facts))),
         *([Section("Trained again with new seeds", tuple(again))] if (again := _confirmed(facts)) else []),
         *evidence.sections(results, facts.method_rule, facts.named, facts.baselines),
@@ -79,13 +72,7 @@ def document(facts: ReportFacts) -> Document:
         Section("Where it comes from", tuple(_provenance(facts))),
         Section("How to do it again", tuple(_again(facts))),
     ]
-    return Document(f"Sweep {results.spec.name}", _stands(facts), tuple(sections))
-
-
-def _stands(facts: ReportFacts) -> str:
-    counts = ", ".join(f"{count} {state}" for state, count in facts.results.counts.items() if count)
-    spec, state = facts.results.spec, facts.results.state
-    return f"{spec.data.name}, {spec.backbone.name}. {state}: {counts} of {spec.budget} trials."
+    return Document(f"Sweep {results.spec.name}", front_page.stands(results), tuple(sections))
 
 
 def question(spec: SweepSpec) -> Line:
@@ -110,35 +97,27 @@ def _listed(baselines: Sequence[str]) -> list[str]:
     return [name if count == 1 else f"{name} ({count} trials)" for name, count in counts.items()]
 
 
-def _answer(facts: ReportFacts) -> list[Text]:
-    advice, results = facts.advice, facts.results
-    assert advice is not None  # there is a front
-    recommended, why = str(advice).split("\n", 1)
-    cares = [summary.CAVEAT] + [summary.SMOKE] * (results.spec.data.name == "digits-on-scenes")
-    return [
-        Text(recommended, answer=True),
-        Text(why),
+def _head(facts: ReportFacts) -> list[Text | Picture]:
+    assert facts.advice is not None  # there is a front
+    results = facts.results
+    blocks: list[Text | Picture] = [
+        Text(front_page.answer(results, facts.advice), answer=True),
         Text(results.against_baseline(facts.bounds)),
-        Text(f"It was chosen among {facts.results.counts.get('complete', 0)} configurations."),
+    ]
+    if len(results.spec.objectives) > 1:
+        blocks.append(front_page.picture(results, facts.advice, facts.named, facts.bounds))
+    return blocks
+
+
+def _sure(facts: ReportFacts) -> list[Text | DataTable]:
+    assert facts.advice is not None
+    _, why = str(facts.advice).split("\n", 1)
+    cares = [summary.CAVEAT] + [summary.SMOKE] * (facts.results.spec.data.name == "digits-on-scenes")
+    return [
+        Text(f"{why} It was chosen among {facts.results.counts.get('complete', 0)} configurations."),
+        _front_table(facts),
         Text(" ".join(cares), aside=True),
     ]
-
-
-def _front(facts: ReportFacts) -> list[Picture | DataTable | Text]:
-    spec = facts.results.spec
-    bounds = {name: (bound.min, bound.max) for name, bound in spec.constraints.items()}
-    for name, end in facts.bounds.items():
-        bounds[name] = (end, None) if spec.objectives[name] == "max" else (None, end)
-    blocks: list[Picture | DataTable | Text] = [_front_table(facts)]
-    if len(spec.objectives) > 1:
-        knee = facts.results.named.get("knee")
-        table = facts.results.trials_table
-        large, small = (
-            front_chart(front_numbers(table, spec.objectives, knee=knee, bounds=bounds, canvas=size))
-            for size in (SCREEN, COLUMN)
-        )
-        blocks.insert(0, Picture("front", large, small))
-    return blocks
 
 
 def _front_table(facts: ReportFacts) -> DataTable:

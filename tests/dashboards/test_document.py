@@ -26,6 +26,7 @@ from dashboards.document.document import (
     Span,
     Text,
 )
+from dashboards.document.page import drawing
 from dashboards.document.tables import to_csv
 from dashboards.ink import paper, screen
 from dashboards.ink.chart import Chart, Label, Panel, ReferenceLine, Scale, Series
@@ -122,8 +123,16 @@ def test_a_name_is_text_in_a_picture_on_the_screen(name: str) -> None:
     assert not [text for text in drawn if "<" in text or "$" in text]
     assert not [text for text in drawn for reference in re.findall("&(?!lt;|gt;|amp;|#36;)", text) if reference]
     assert [html.unescape(text) for text in drawn].count(name) >= 9
-    embedded = screen.embedded(chart(name))
-    assert hostile.Page(embedded).tags == ["script", "div"]
+
+
+@pytest.mark.parametrize("name", hostile.NAMES)
+def test_a_name_is_text_in_a_picture_of_a_page(name: str) -> None:
+    """The page's script gives every text of the JSON to the browser as text."""
+    embedded = drawing(chart(name))
+    page = hostile.Page(embedded)
+    assert page.tags == ["script", "div"]
+    told = json.loads(embedded[embedded.index("{") : embedded.rindex("}") + 1])
+    assert strings(told).count(name) >= 9
 
 
 @pytest.mark.parametrize("name", ["$x^2$", "_$a$", "a\\$b$", "<b>"])
@@ -168,6 +177,6 @@ def test_a_number_is_written_with_its_spread_and_an_undefined_one_as_a_dash() ->
     assert percent(0.9735, 0.0017) == "97.35 ± 0.17"  # FairLoRA, Table 1, CLIP with LoRA
 
 
-def test_a_picture_is_its_caption_in_markdown() -> None:
+def test_a_picture_is_its_caption_in_markdown_and_nothing_without_one() -> None:
     made = Document("t", "", (Section("", (Picture("front", chart("x")), Picture("growth", chart("")))),))
-    assert writers.to_markdown(made) == "# t\n\n*front: x*\n\n*growth*\n"
+    assert writers.to_markdown(made) == "# t\n\n*front: x*\n"

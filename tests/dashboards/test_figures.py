@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import json
 import math
@@ -16,6 +18,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dashboards.document import writers
+from dashboards.document.document import Document, Section
 from dashboards.figures import (
     bars,
     curves,
@@ -28,10 +31,11 @@ from dashboards.figures import (
     subgroups,
     surface,
 )
+from dashboards.figures import trials as trials_figure
 from dashboards.ink import paper, screen
 from dashboards.ink.chart import COLUMN, SCREEN, Chart, Panel, ReferenceLine, Scale, Series
 from dashboards.ink.labels import CHARACTER, LINE, Box, place
-from dashboards.ink.style import DARK, LIGHT, METHOD_LOOKS, Theme, looks, mark
+from dashboards.ink.style import DARK, LIGHT, METHOD_LOOKS, STAR, Theme, looks, mark
 from dashboards.ink.wording import readable
 
 SENSES = {"accuracy": "max", "delta_f1": "min"}
@@ -146,7 +150,7 @@ def test_a_sweep_that_has_hardly_begun_can_be_drawn(trials: pd.DataFrame, tmp_pa
     numbers = front.front_numbers(trials, SENSES)
     paper.save(front.front_chart(numbers), tmp_path / "front.png")
     assert (tmp_path / "front.png").stat().st_size > 1000
-    assert "<table>" in writers.to_html(front.front_page(numbers, "a front"))
+    assert len(trials_figure.explorer(numbers, trials, ["rank"], {}, None).rows) == len(trials)
 
 
 @pytest.mark.parametrize("n", [16, 40])
@@ -184,12 +188,42 @@ def test_error_bars_are_the_spread_and_one_seed_has_none() -> None:
     assert list(cloud["error_y"]["array"]) == [0.02, 0.02]
 
 
-def test_the_page_carries_its_script_once_and_asks_the_network_for_nothing() -> None:
-    page = writers.to_html(front.front_page(front.front_numbers(five(), SENSES), "a <b> & c"))
-    assert page.count("plotly.js v") == 1
-    assert not re.search(r"<script[^>]+src=|<link|<img|@import", page)
+def page_of(trials: pd.DataFrame, title: str) -> str:
+    picture = trials_figure.front_picture(front.front_numbers(trials, SENSES), trials, ["rank"])
+    return writers.to_html(Document(title, "", (Section("", (picture,)),)))
+
+
+def test_a_page_may_run_its_own_script_alone_and_fetch_nothing() -> None:
+    page = page_of(five(), "a <b> & c")
+    assert not re.search(r"<script[^>]+src=|<link|<img|@import|https?://(?!www.w3.org/2000/svg)", page)
     assert "<h1>a &lt;b&gt; &amp; c</h1>" in page
-    assert "0.9000 ± 0.0100" in page
+    for kind in ("script", "style"):
+        (own,) = re.findall(f"<{kind}>(.*?)</{kind}>", page, re.DOTALL)
+        named = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{named}';" in page
+    assert "default-src 'none'" in page
+    assert len(page) < 60_000
+
+
+def test_all_trials_are_rows_and_say_where_they_are_drawn_the_front_first() -> None:
+    trials = table(
+        row(0, 0.8, 0.3, baseline="lora", rank=1), row(1, 0.9, 0.1, on_front=True, rank=64),
+        row(2, 0.7, 0.4, baseline="lora"), row(3, 0.6, 0.5), row(4, math.nan, math.nan, state="failed"),
+    )  # fmt: skip
+    numbers = front.front_numbers(trials, SENSES, stars=[0])
+    made = trials_figure.explorer(numbers, trials, ["rank", "method"], {1: "knee"}, 1)
+    assert [r[0] for r in made.rows] == [1, 0, 2, 3, 4]
+    assert made.places == ("front", "baseline", "tuned", "dominated", "")
+    assert made.chosen == 0
+    (rank,) = [column for column in made.columns if column.name == "rank"]
+    assert (rank.log, rank.axis, rank.whole) == (True, True, True)
+
+
+def test_of_a_tuned_baseline_the_best_is_a_star_and_the_others_are_faint() -> None:
+    trials = table(row(0, 0.9, 0.2, on_front=True), *(row(n, 0.5 + n / 100, 0.4, baseline="lora") for n in range(1, 6)))
+    series = front.front_chart(front.front_numbers(trials, SENSES, stars=[5])).panels[0].series
+    stars = [(s.size, s.opacity, len(s.x)) for s in series if s.look.symbol is STAR and len(s.x)]
+    assert stars == [(8, 0.35, 4), (15, 1.0, 1)]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
@@ -307,9 +341,9 @@ def test_a_bound_outside_the_frame_is_not_drawn() -> None:
 
 def test_a_name_that_looks_like_a_tag_stays_text_on_the_screen() -> None:
     trials = table(row(0, 0.9, 0.2, on_front=True, label="<b onclick=x>"))
-    page = writers.to_html(front.front_page(front.front_numbers(trials, SENSES), "a front"))
+    page = page_of(trials, "a front")
     assert "<b onclick" not in page
-    assert "</script><script" not in re.sub(r"</script><script>", "", page)
+    assert page.count("<script") == page.count("</script>") == 2
 
 
 def test_at_a_columns_width_the_letters_are_six_points_or_more(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from trainables.data import DataConfig, load
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.datasets.waterbirds import FOLDERS, OFFICIAL, _other_draw  # the note needs 11,788 rows, not files
 from trainables.data.examples import Example
-from trainables.data.report import describe, tell
+from trainables.data.report import _sizes, describe, tell
 from trainables.errors import UserError
 
 HEADER = ("img_id", "img_filename", "y", "split", "place", "place_filename")
@@ -223,3 +223,11 @@ def test_the_same_rows_in_a_file_with_a_byte_order_mark_are_the_same_dataset(tmp
     with (tmp_path / "metadata.csv").open("w", encoding="utf-8-sig", newline="") as file:
         csv.writer(file).writerows([HEADER, *rows()])
     assert read(tmp_path).split_hash == before
+
+
+def test_of_many_groups_a_line_tells_their_range_and_the_smallest() -> None:
+    few, many = {"a": 2, "b": 1}, {f"g{n}": 1000 + n for n in range(45)}
+    assert _sizes(few) == "a 2, b 1"
+    assert _sizes(many) == (
+        "45 groups of 1,000 to 1,044 examples; the smallest: g0 1,000, g1 1,001, g2 1,002, g3 1,003, g4 1,004"
+    )

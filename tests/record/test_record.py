@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import socket
 import subprocess
 import sys
@@ -477,22 +478,32 @@ def test_a_store_without_models_is_told_once_and_keeps_everything_else(
     assert "adapter/seed-0" in sweep.artifacts(sweep.children()[1], "adapter")
 
 
-def test_pictures_are_paced_and_the_last_ones_are_of_the_finished_sweep(sweep: Sweep) -> None:
+def test_pictures_are_paced_the_page_of_the_front_is_not_and_the_last_ones_are_of_the_finished_sweep(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "report", lambda results: f"front: {list(results.front)}")
     record = sweep.record(share=1e-9)
 
-    def shown() -> str:
-        path = sweep.client.download_artifacts(sweep.parent().info.run_id, "front.html")
+    def shown(page: str) -> str:
+        path = sweep.client.download_artifacts(sweep.parent().info.run_id, page)
         return Path(path).read_text(encoding="utf-8")
+
+    def front() -> list[int]:
+        (drawn,) = re.findall('class="explorer">(.*?)</script>', shown("front.html"))
+        told = json.loads(drawn)
+        return [row[0] for row, place in zip(told["rows"], told["place"], strict=True) if place == "front"]
 
     record.refresh(sweep.results())
     sweep.add(2)
     record.refresh(sweep.results([2]))
     record.illustrate(sweep.results([2]))
-    assert "trial 2, on the front" not in shown()  # paused: nobody is kept waiting
+    assert shown("report.html") == "front: [1]"  # paused: nobody is kept waiting
+    assert front() == [2]
+    assert f"viewStateShareKey={saved_views.key(sweep.uuid, 'all')}" in shown("front.html")
     sweep.add(3)
     record.refresh(sweep.results([2]))
     record.illustrate(sweep.results([2]))
-    assert "trial 2, on the front" in shown()
+    assert shown("report.html") == "front: [2]"
 
 
 def test_the_report_is_written_again_when_the_test_split_was_measured(

@@ -15,6 +15,7 @@ from trainables.data.contents import digests, identical
 from trainables.errors import few
 from trainables.files import write_text
 
+_MOST_GROUPS = 10  # of more, a line has the range
 COLUMNS = ("split", "id", "label", "attribute", "image", "sha256")
 
 
@@ -44,12 +45,21 @@ def tell(dataset: Dataset) -> str:
     for split in SPLITS:
         counts = _counts(dataset, split)
         groups = counts.get("cell") or counts["class"]
-        lines.append(f"  {split} {counts['n']:,}: " + ", ".join(f"{name} {n:,}" for name, n in groups.items()))
+        lines.append(f"  {split} {counts['n']:,}: {_sizes(groups)}")
     for title, dropped in (("bad records left out", True), ("doubtful records kept", False)):
         records = [f"{record.place}: {record.problem}" for record in dataset.bad if record.dropped is dropped]
         if records or dropped:
             lines += [f"  {title}: {len(records)}", *(f"    {line}" for line in few(records, 10))]
     return "\n".join(lines + [f"  note: {note}" for note in dataset.notes])
+
+
+def _sizes(groups: Mapping[str, int]) -> str:
+    """Every group with its count; of many their number, their range and the smallest."""
+    said = [f"{name} {n:,}" for name, n in sorted(groups.items(), key=lambda item: item[1])]
+    if len(groups) <= _MOST_GROUPS:
+        return ", ".join(f"{name} {n:,}" for name, n in groups.items())
+    most = f"{len(groups)} groups of {min(groups.values()):,} to {max(groups.values()):,} examples"
+    return f"{most}; the smallest: {', '.join(said[:5])}"
 
 
 def manifest(dataset: Dataset, path: Path, *, contents: bool = False) -> None:
