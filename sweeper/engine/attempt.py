@@ -67,6 +67,7 @@ class Outcome:
     results: Results
     exit_code: int
     notes: list[str] = field(default_factory=list)
+    braked: bool = False  # ended by its stop rules: too many trials have failed
 
 
 class Attempt:
@@ -136,7 +137,8 @@ class Attempt:
             self._drop_dominated(results)
         if results.finished and self._projector.whole:
             owed.note(results)
-        return Outcome(results, self._exit_code(results, short=bool(notes)), notes)
+        braked = self._queue.too_many_failures is not None
+        return Outcome(results, self._exit_code(results, short=bool(notes)), notes, braked)
 
     def _shortfalls(self, results: Results) -> list[str]:
         """What a person expects of a finished sweep and did not get."""

@@ -7,6 +7,7 @@ Write order: ask -> launch -> checkpoint -> result -> tell -> record.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -14,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweeper.engine import lost_work, machines
+from sweeper.engine import lost_work, machines, notify
 from sweeper.engine.attempt import Attempt, Confirmed, Confirming, Execute, Listener, Outcome, idle
 from sweeper.engine.queue import unmeasured
 from sweeper.engine.signals import Interrupts
@@ -26,7 +27,7 @@ from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.spec.amending import amended, anchored, extended
 from sweeper.spec.model import SweepSpec
-from sweeper.spec.sections import Resources
+from sweeper.spec.sections import Event, Resources
 from sweeper.state import migrations
 from sweeper.state.lease import Held, Lease
 from sweeper.state.mirror import SHOWN_S
@@ -34,6 +35,7 @@ from sweeper.state.opening import open_spec, study_url
 from sweeper.state.study import NoSuchSweep, Study
 from sweeper.state.sweep_folder import Fenced, FitFolder, SweepFolder
 
+log = logging.getLogger(__name__)
 RESERVED = ("mlartifacts", "mlflow.db")  # the record's, beside the sweeps
 
 Executor = Callable[[Resources], AbstractContextManager[Execute]]  # inside, the machines are ready to execute a queue
@@ -124,7 +126,25 @@ def _over(folder: SweepFolder, spec: SweepSpec) -> Results | None:
     return None if unmeasured(results.trials, results.front, spec.objectives, folder, seeds) else results
 
 
-def _attempt(
+def _attempt(spec: SweepSpec, folder: SweepFolder, *how: Any, **more: Any) -> Outcome:
+    """See `_carried_out`; and tell whom the spec names how it ended."""
+    try:
+        outcome = _carried_out(spec, folder, *how, **more)
+    except (Held, Fenced):  # another driver has the sweep
+        raise
+    except Exception as fault:
+        if (folder.path / "trials").exists():  # else it was refused before it began
+            event: Event = "paused" if isinstance(fault, Paused) else "failed"
+            for note in notify.tell(spec, event, notify.of_fault(spec, fault, event)):
+                log.warning("%s", note)
+        raise
+    if more.get("over"):  # it was told when it ended
+        return outcome
+    event, facts = notify.of_results(outcome.results, outcome.exit_code, braked=outcome.braked)
+    return replace(outcome, notes=[*outcome.notes, *notify.tell(spec, event, facts)])
+
+
+def _carried_out(
     spec: SweepSpec,
     folder: SweepFolder,
     listener: Listener,

@@ -143,7 +143,7 @@ def short(spec: SweepSpec) -> str:
     plain, said = usual.model_dump(mode="json"), {}
     for key, value in values.items():
         if key in chosen or isinstance(getattr(spec, key), Part):
-            value = {name: part for name, part in value.items() if part != plain[key].get(name, ...)}
+            value = {name: part for name, part in value.items() if part != (plain[key] or {}).get(name, ...)}
         value = {**chosen.get(key, {}), **value} if isinstance(value, Mapping) else value
         if value and value != plain[key]:
             said[key] = value

@@ -19,7 +19,7 @@ from pydantic import (
 from sweeper.spec.dimensions import Choice, Dimension, Fixed, Range, no_points, place
 from sweeper.spec.faults import Fault, Faults, dotted
 from sweeper.spec.samplers import SAMPLERS
-from sweeper.spec.sections import Bound, MetricName, Part, Resources, Search, Storage, says, true_directions
+from sweeper.spec.sections import Bound, MetricName, Notify, Part, Resources, Search, Storage, says, true_directions
 from sweeper.spec.space import Space
 from trainables.backbones import BACKBONES, BackboneConfig
 from trainables.data import DATASETS, DataConfig
@@ -79,6 +79,9 @@ class SweepSpec(Part):
     train: Annotated[TrainConfig, Field(description="how every fit is trained")] = TrainConfig()
     metrics: Annotated[MetricsConfig, Field(description="how every fit is measured")] = MetricsConfig()
     resources: Annotated[Resources, Field(description="what one fit gets")] = Resources()
+    notify: Annotated[Notify | None, Field(description="who is told when the sweep has finished, paused or failed")] = (
+        None
+    )
     storage: Annotated[Storage, Field(description="where the sweep's folder, memory and record are")] = Storage()
 
     @model_validator(mode="after")
@@ -109,8 +112,8 @@ class SweepSpec(Part):
         return self.search.trials if size is None else min(self.search.trials, size + len(self.search.baseline_list))
 
     def identity(self) -> dict[str, Any]:
-        """What makes trials comparable, as plain JSON: all but resources, storage, budget, stop rule and reference."""
-        values = self.model_dump(mode="json", exclude={"name", "resources", "storage"})
+        """What makes trials comparable, as plain JSON: all but resources, storage, budget, stop rule, ..."""
+        values = self.model_dump(mode="json", exclude={"name", "resources", "notify", "storage"})
         values["objectives"] = [f"{name}: {sense}" for name, sense in self.objectives.items()]  # their order counts
         return values | comparable(self)
 

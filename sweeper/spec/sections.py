@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -33,6 +34,7 @@ from trainables.options import Chosen
 from trainables.table import Table
 
 _BOUND = re.compile(r"^\s*(>=|<=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*$")
+_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 MOST_SEEDS = 1000
 _STORES = ("s3", "gs", "abfs", "abfss")
 
@@ -271,6 +273,67 @@ class Resources(Part):
         says("Use 'auto', or a whole number, 1 or more"),
         Field(description="of each fit. auto: as many as its CPUs"),
     ] = "auto"
+
+
+class FromEnvironment(Part):
+    """A value that is not in the spec, since it is a secret: the name of the environment variable that has it."""
+
+    env: Annotated[str, Field(pattern=_VARIABLE.pattern)]
+
+
+def _command(written: object) -> object:
+    """A text is cut into words as a shell would, but no shell runs it."""
+    return shlex.split(written) if isinstance(written, str) else written
+
+
+def _webhook(written: object) -> object:
+    """Refuse what is no URL and no name of a variable, and a URL that is a secret; no sentence shows what it was."""
+    wrong = "is no URL and no variable's name. Use https://host/path without a secret in it, or {env: NAME}"
+    if written is None or isinstance(written, FromEnvironment):
+        return written
+    if isinstance(written, dict) and set(written) == {"env"} and _VARIABLE.match(str(written["env"])):
+        return written
+    if isinstance(written, str) and urls.is_web(written):
+        if (why := urls.secret_in(written)) is None:
+            return written
+        wrong = f"has {why}, and secrets do not belong in a spec. Put the URL into an environment variable, and write "
+        wrong += "webhook: {env: ITS_NAME}"
+    raise Faults([Fault(("notify", "webhook"), f"notify.webhook {wrong}.")])
+
+
+Event = Literal["finished", "paused", "failed"]
+
+
+class Notify(Part):
+    """Who is told how a sweep ended. What goes wrong in telling is a note, and never harms the sweep."""
+
+    command: Annotated[
+        Annotated[tuple[str, ...], Field(min_length=1)] | None,
+        BeforeValidator(_command, json_schema_input_type=str | list[str] | None),
+        says("Use a program with its words, such as notify-send done, or a list of them; no shell runs it"),
+        Field(description="a program that gets the facts as JSON on its standard input; no shell runs it"),
+    ] = None
+    webhook: Annotated[
+        str | FromEnvironment | None,
+        BeforeValidator(_webhook),
+        Field(description="a URL to which the facts are posted as JSON; one that is a secret as {env: NAME}"),
+    ] = None
+    on: Annotated[
+        tuple[Event, ...],
+        says("Use a list of finished, paused and failed"),
+        Field(min_length=1, description="at which ends"),
+    ] = ("finished", "paused", "failed")
+    timeout_s: Annotated[
+        Annotated[float, Field(gt=0, le=300)],
+        says("Use seconds, above 0 and at most 300"),
+        Field(description="for the command, and for the webhook with its tries"),
+    ] = 20.0
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Notify:
+        if self.command is None and self.webhook is None:
+            raise ValueError("Give command, webhook or both")
+        return self
 
 
 class Storage(Part):

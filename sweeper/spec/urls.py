@@ -6,9 +6,17 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from sweeper.errors import TOKEN
+
 _STUDY = "Use sqlite:///study.db or postgresql://host/name"
 _TRACKING = "Use http://host:5000, https://host, sqlite:///mlflow.db or postgresql://host/name"
 _PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&]password=")
+_HOOKS = re.compile(
+    r"^(hooks\.slack\.com/|discord(app)?\.com/api/webhooks|[\w.-]*\.?office\.com/webhook|[\w.-]*webhook\.office\.com/"
+    r"|api\.telegram\.org/bot|chat\.googleapis\.com/|hooks\.zapier\.com/|maker\.ifttt\.com/)"
+)
+_SECRET_QUERY = re.compile(r"(?:^|&)[\w-]*(?:token|key|secret|sig|signature|password|code|auth)=", re.IGNORECASE)
+_LONG = re.compile(r"[\w-]{20,}")
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///")
 
 
@@ -32,6 +40,30 @@ def tracking_url(value: str) -> str:
     """Refuse what the record cannot be written to: MLflow's files are closed to writers, and Databricks names
     experiments by its own rule."""
     return _checked(value, ("http", "https", "sqlite", "postgresql", "mysql", "mssql"), _TRACKING)
+
+
+def is_web(url: str) -> bool:
+    """Whether it is the URL of something on the web."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def secret_in(url: str) -> str | None:
+    """What in a URL looks like a secret; None where nothing does."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        return "a password in it"
+    if _HOOKS.search(f"{parts.netloc}{parts.path}"):
+        return "a token in it, as all webhooks of that service"
+    if TOKEN.search(url) or _SECRET_QUERY.search(parts.query):
+        return "a token in it"
+    mixed = (word for word in parts.path.split("/") if _LONG.fullmatch(word))
+    if any(re.search("[0-9]", word) and re.search("[A-Za-z]", word) for word in mixed):
+        return "a long word of letters and digits in it, as a token"
+    return None
 
 
 def _checked(url: str, allowed: tuple[str, ...], mend: str) -> str:
