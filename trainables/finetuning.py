@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,18 @@ class FineTuning:
     >>> tuning.aim(Params.from_flat({"method": "fairlora", "lambda": 1.0}), seed=0)  # doctest: +SKIP
     >>> while not tuning.done: tuning.train_epoch()                          # doctest: +SKIP
     >>> tuning.evaluate("val").values["accuracy"]                            # doctest: +SKIP
+
+    `between_steps` is called between two steps of an epoch; it may read `state()`, or raise, to go on from there later.
     """
+
+    between_steps: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, task: Task, *, device: str = "auto", threads: int | None = None) -> None:
         self.task = task
         self.runtime = Runtime.choose(device, task.train.precision, threads)
         self._current: Fit | None = None
         self._refit: dict[str, float] = {}
+        self._began = self._spent = 0.0  # when the epoch in flight began, and what an earlier process spent on it
         self._proven: set[tuple[str, ...]] = set()  # ways of wiring an adapter that were seen to have an effect
         self._samples: dict[str, Samples] = {}
         self._content: dict[str, str] = {}
@@ -92,7 +97,11 @@ class FineTuning:
             raise UserError(
                 f"{params.method} refits one head, and {self._backbone.name} has several. Use another method."
             )
-        self._current, self._refit = None, {}  # frees the last fit's memory before the new one needs it
+        self._current, self._refit, self._spent = (
+            None,
+            {},
+            0.0,
+        )  # frees the last fit's memory before the new one needs it
         chance = self.runtime.seeded(derived(seed, 0, "weights"))
         with self.runtime.memory("building the model"), chance:
             model = copy.deepcopy(self._backbone.model)
@@ -135,11 +144,12 @@ class FineTuning:
         Raises:
             FitError: `diverged`, `dead-adapter`, `out-of-memory`, or `bad-data` of a refit.
         """
-        began = time.perf_counter()
-        logs = self._fit.train_epoch(self._train)
+        self._began = time.perf_counter() - self._spent
+        logs = self._fit.train_epoch(self._train, self.between_steps)
         if self.done:
             self._refit = refit_head(self._fit, self._backbone.head, self._split("val"))
-        return {"seconds": time.perf_counter() - began, **logs, **self._refit}
+        self._spent = 0.0
+        return {"seconds": time.perf_counter() - self._began, **logs, **self._refit}
 
     def evaluate(self, split: str = "val") -> Evaluation:
         """Every metric on `split`, and its groups by class, attribute and cell.
@@ -191,7 +201,8 @@ class FineTuning:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that is needed to go on: tensors on the CPU (weights, AdamW's moments, the method's own) and JSON."""
-        return self._fit.state(), {"epoch": self._fit.epoch, **self._identity}
+        spent = {"step": self._fit.step, "spent_s": time.perf_counter() - self._began} if self._fit.step else {}
+        return self._fit.state(), {"epoch": self._fit.epoch, **spent, **self._identity}
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Go on from `state()`, in this or another process; aim at the same params and seed first.
@@ -202,7 +213,8 @@ class FineTuning:
         wrong = [key for key, value in self._identity.items() if meta.get(key) != value]
         if wrong:
             raise ValueError(f"the state is of another fit ({', '.join(wrong)} differ). Aim at the one that saved it.")
-        self._fit.load_state(tensors, int(meta["epoch"]))
+        self._fit.load_state(tensors, int(meta["epoch"]), int(meta.get("step", 0)))
+        self._spent = float(meta.get("spent_s", 0.0))
 
     def save(self, folder: Path) -> None:
         """Write what was trained, in peft's format (or all weights, under full fine-tuning)."""

@@ -27,6 +27,11 @@ def register(add: Add) -> None:
     again.add_argument("--trials", type=int, help="a larger budget")
     again.add_argument("--with", dest="wanted", metavar="FILE", help="a spec with other resources or stop rules")
     again.add_argument("--new-code", action="store_true", help="although the code has changed since; that is noted")
+    again.add_argument(
+        "--take-over",
+        action="store_true",
+        help="although a driver on another machine has it: for one that is known to be dead; a living one is cut off",
+    )
     point = add("confirm", confirm)
     point.add_argument("point", metavar="NAME@POINT", help=POINT)
     point.add_argument("--seeds", type=int, default=5, help="how many new ones (default: 5)")
@@ -81,7 +86,14 @@ def resume(asked: argparse.Namespace) -> int:
     with live.listener(folder.name, live=not asked.json) as watching:
         with watching.step("libraries"):
             from sweeper.engine import driver
-        outcome = driver.resume(folder, watching, trials=asked.trials, wanted=wanted, new_code=asked.new_code)
+        outcome = driver.resume(
+            folder,
+            watching,
+            trials=asked.trials,
+            wanted=wanted,
+            new_code=asked.new_code,
+            take_over=asked.take_over,
+        )
     return show_outcome(outcome, folder, asked)
 
 

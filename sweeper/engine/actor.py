@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import socket
 import time
 import traceback
@@ -37,6 +38,10 @@ log = logging.getLogger(__name__)
 REPORT_EVERY_S = 1.0
 
 
+class _Stopped(Exception):
+    """The sweep was asked to stop, and the epoch in flight is kept as far as it is."""
+
+
 class FitActor(tune.Trainable):
     """Trains fits, one at a time. Tune sees the progress; the fit's folder holds the facts."""
 
@@ -59,7 +64,9 @@ class FitActor(tune.Trainable):
             spec = loading.load_kept(self._sweep.spec)
             self._shown = [f"val_{name}" for name in spec.objectives]
             self._watchdog = Watchdog(spec.resources.epoch_timeout_s, beat=self._beat, hangs=self._hang)
+            self._keep_every_s = spec.resources.checkpoint_every_s or math.inf
             self._prepared = FineTuning(spec.task(), device=self._node.device, threads=self._node.threads)
+            self._prepared.between_steps = self._between_steps
             with _importing(ImportError):  # a backbone's own packages
                 self._prepared.prepare()
         except (UserError, FitError) as fault:  # any other fault is this machine's: the actor dies, another one tries
@@ -77,6 +84,7 @@ class FitActor(tune.Trainable):
         self._fit = self._sweep.fit(self._order.number, self._order.seed)
         self._history: list[dict[str, Any]] = []
         self._seconds = self._shown_s = 0.0
+        self._began = self._kept = time.perf_counter()  # the epoch in flight; the newest checkpoint
         self._fetched = self._aimed = False
 
     def step(self) -> dict[str, Any]:
@@ -142,7 +150,7 @@ class FitActor(tune.Trainable):
         until, stopped = time.perf_counter() + REPORT_EVERY_S, False
         while not tuning.done:
             self._beat(0.0)
-            with self._watchdog.watching(self._fit.stuck):
+            with contextlib.suppress(_Stopped), self._watchdog.watching(self._fit.stuck):
                 self._one_epoch(tuning)
                 if tuning.done:
                     self._seal(tuning)
@@ -192,21 +200,34 @@ class FitActor(tune.Trainable):
         self._aimed = True
 
     def _one_epoch(self, tuning: FineTuning) -> None:
-        from trainables.training import checkpoint
-
-        began = time.perf_counter()
+        self._began = self._kept = time.perf_counter()
         row = {"epoch": tuning.epoch + 1, **tuning.train_epoch()}
         trained = time.perf_counter()
         self._evaluation = tuning.evaluate("val")
         row["evaluate_s"] = time.perf_counter() - trained
         row |= {f"val_{name}": value for name, value in self._evaluation.values.items()}
-        self._seconds += time.perf_counter() - began
+        self._seconds += time.perf_counter() - self._began
         self._history.append(to_null(row) | {"time_ms": time.time_ns() // 1_000_000})
         fit_log.FIT.info("epoch %d: %s", tuning.epoch, _shown(row))
         if not tuning.done:
-            tensors, state = tuning.state()
-            meta = {"state": state, "history": self._history, "seconds": self._seconds, "schema": migrations.SCHEMA}
-            self._fit.save_checkpoint(tuning.epoch, checkpoint.pack(tensors, meta))
+            self._keep(tuning, self._seconds)
+
+    def _between_steps(self) -> None:
+        """Keep a long epoch as far as it is, now and then. A stop of the sweep need not wait for its end then."""
+        now = time.perf_counter()
+        if now - self._kept > self._keep_every_s:
+            self._keep(self._prepared, self._seconds + now - self._began)
+            self._sweep.share(self._order.number, self._order.seed)
+            self._kept = time.perf_counter()
+            if self._sweep.stopping:
+                raise _Stopped
+
+    def _keep(self, tuning: FineTuning, seconds: float) -> None:
+        from trainables.training import checkpoint
+
+        tensors, state = tuning.state()
+        meta = {"state": state, "history": self._history, "seconds": seconds, "schema": migrations.SCHEMA}
+        self._fit.save_checkpoint(tuning.epoch, checkpoint.pack(tensors, meta), step=state.get("step", 0))
 
     def _seal(self, tuning: FineTuning) -> None:
         """Write the weights first, then the result, which holds their checksums."""
@@ -269,9 +290,10 @@ class FitActor(tune.Trainable):
         return self._give_up("timed-out", FitError("timed-out", message), trace=stack)
 
     def _beat(self, elapsed_s: float) -> None:
-        """Note how long the epoch in flight has taken: what an interruption now would cost."""
+        """Note how long it is since the newest checkpoint: what an interruption now would cost."""
         if self._order.kind == "fit":
-            self._fit.mark(len(self._history) + 1, elapsed_s, cpus=self._node.cpus, gpus=self._node.gpus)
+            lost_s = min(elapsed_s, time.perf_counter() - self._kept)
+            self._fit.mark(len(self._history) + 1, lost_s, cpus=self._node.cpus, gpus=self._node.gpus)
             if not 0 < elapsed_s - self._shown_s < SHOWN_S:
                 self._shown_s = elapsed_s
                 self._sweep.share_mark(self._order.number, self._order.seed)

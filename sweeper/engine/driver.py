@@ -91,11 +91,13 @@ def resume(
     trials: int | None = None,
     wanted: SweepSpec | None = None,
     new_code: bool = False,
+    take_over: bool = False,
     executor: Executor = ray_tune,
 ) -> Outcome:
     """Finish what is left of a sweep. `trials` is a larger budget, `wanted` a spec with other resources or rules.
 
-    `new_code` goes on with code that has changed without a new name (see `provenance.code_changes`).
+    `new_code` goes on with code that has changed without a new name (see `provenance.code_changes`); `take_over`
+    although a driver on another machine seems to live (see `Lease.acquire`).
 
     Of a finished sweep only a record that is owed is written: no machines, no scratch; if none is, nothing at all.
 
@@ -114,7 +116,8 @@ def resume(
         return idle(over, notes)
     code_changes = provenance.code_changes(folder.path, accept=new_code)
     notes = [*notes, *code_changes]
-    return _attempt(spec, folder, listener, executor, notes=notes, code_changes=code_changes, over=over is not None)
+    options = {"over": over is not None, "take_over": take_over}
+    return _attempt(spec, folder, listener, executor, notes=notes, code_changes=code_changes, **options)
 
 
 def _over(folder: SweepFolder, spec: SweepSpec) -> Results | None:
@@ -154,9 +157,13 @@ def _carried_out(
     over: bool = False,
     notes: Sequence[str] = (),
     code_changes: Sequence[str] = (),
+    take_over: bool = False,
 ) -> Outcome:
     """Take the lease, open what the sweep needs, and execute what is left of it. `over`: that is nothing."""
-    with _held(spec, folder, scratch=not over) as (folder, lease), Interrupts().caught() as interrupts:
+    with (
+        _held(spec, folder, scratch=not over, take_over=take_over) as (folder, lease),
+        Interrupts().caught() as interrupts,
+    ):
         interrupts.then(listener.interrupted)
         ready = _nothing(folder) if over else _machines_and_data(spec, folder, executor, code_changes, listener.step)
         with ready as (execute, described):
@@ -217,10 +224,12 @@ def confirm(
 
 
 @contextlib.contextmanager
-def _held(spec: SweepSpec, folder: SweepFolder, *, scratch: bool = True) -> Iterator[tuple[SweepFolder, Lease]]:
+def _held(
+    spec: SweepSpec, folder: SweepFolder, *, scratch: bool = True, take_over: bool = False
+) -> Iterator[tuple[SweepFolder, Lease]]:
     """The sweep's folder, to write to, and its lease, which is given back with the context."""
     lease = Lease(study_url(spec, folder), spec.name)
-    folder = SweepFolder(folder.path, token=lease.acquire(), store=spec.storage.fits)
+    folder = SweepFolder(folder.path, token=lease.acquire(take_over=take_over), store=spec.storage.fits)
     try:
         folder.raise_fence()
         folder.clear_scratch(make=scratch)
@@ -254,6 +263,7 @@ def _open_study(spec: SweepSpec, folder: SweepFolder, lease: Lease, data: Mappin
             + "\n  ".join(differences)
             + "\nUndo the change (split_hash, data_digest: of the data), or begin a sweep with a new name."
         )
+    study.note_budget(study.budget)
     study.sign()
     return study
 

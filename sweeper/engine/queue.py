@@ -223,18 +223,19 @@ class FitQueue:
         return bool(self._orders)
 
     def _take_up(self, proposal: Proposal) -> None:
-        """Open a trial: gather the results that are there, order the other fits."""
+        """Open a trial: gather the results that are there, then order the fits that it still needs."""
         trial = self._open[proposal.number] = _Open(proposal, set(self._seeds))
         rungs = () if self._halving is None else self._halving.rungs(int(proposal.params["epochs"]))
-        for seed in self._seeds:
-            order = Order(proposal.number, seed, proposal.params, rungs=rungs)
-            fit, result = self._folder.fit(order.number, seed), self._result(order)
-            if result is None:
-                self._orders.append(order)
-                self.notes += fit.passed_over()
-            else:
-                fit.tidy()
-                self._gather(trial, seed, result)
+        orders = [Order(proposal.number, seed, proposal.params, rungs=rungs) for seed in self._seeds]
+        for order in orders:
+            if (result := self._result(order)) is not None:
+                self._folder.fit(order.number, order.seed).tidy()
+                self._gather(trial, order.seed, result)
+        if proposal.number in self._open:  # one result may have ended it: then the other seeds are for nothing
+            for order in orders:
+                if order.seed in trial.missing:
+                    self._orders.append(order)
+                    self.notes += self._folder.fit(order.number, order.seed).passed_over()
 
     def _order_again(self, order: Order, died: bool) -> None:
         """An order came back without a result: its worker died, or its storage is at fault. Too often is a failure."""

@@ -268,6 +268,11 @@ class Resources(Part):
         says("Use seconds, above 0, or null for no limit"),
         Field(description="an epoch that takes longer hangs: its fit has failed. Default: six hours; null: no limit"),
     ] = 21_600.0
+    checkpoint_every_s: Annotated[
+        Annotated[float, Field(gt=0, allow_inf_nan=False)] | None,
+        says("Use seconds, above 0, or null for the ends of epochs alone"),
+        Field(description="of an epoch that is longer: what a kill may cost a fit. null: an epoch"),
+    ] = 60.0
     threads: Annotated[
         Literal["auto"] | Count,
         says("Use 'auto', or a whole number, 1 or more"),

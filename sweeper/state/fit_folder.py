@@ -93,10 +93,11 @@ class FitFolder:
         """Where `mark` notes."""
         return self.path / "in-flight.json"
 
-    def save_checkpoint(self, epoch: int, payload: bytes) -> None:
-        """Make `payload` the state after `epoch` epochs; keep one older as a spare."""
+    def save_checkpoint(self, epoch: int, payload: bytes, *, step: int = 0) -> None:
+        """Make `payload` the state after `epoch` epochs, and `step` steps of the next; keep one older as a spare."""
         self.check()
-        name = f"checkpoint-{epoch:06d}-{hashlib.sha256(payload).hexdigest()[:16]}.safetensors"
+        reached = f"{epoch:06d}.{step:08d}" if step else f"{epoch:06d}"  # names sort as states follow each other
+        name = f"checkpoint-{reached}-{hashlib.sha256(payload).hexdigest()[:16]}.safetensors"
         write_bytes(self.path / name, payload, permit=self.check)
         for old in self._checkpoints()[CHECKPOINTS_KEPT:]:
             old.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from sweeper.errors import UserError
+from sweeper.patience import until
 from sweeper.state import database
 from sweeper.state.processes import born, here
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 TTL_S = 60.0
 RENEW_S = 10.0
+WATCH_S = 2.5 * RENEW_S  # whoever lives renews meanwhile
 
 _METADATA = sa.MetaData()
 _LEASES = sa.Table(
@@ -57,7 +59,12 @@ class Holder:
     @property
     def alive(self) -> bool:
         """False where the holder's process is certainly gone or its time has run out."""
-        return self.seconds_left > 0 and not (self.host == here() and born(self.pid) != self.born)
+        return self.seconds_left > 0 and not (self.near and born(self.pid) != self.born)
+
+    @property
+    def near(self) -> bool:
+        """Whether its process can be looked at from here."""
+        return self.host == here()
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host.split('/')[0]}"
@@ -92,19 +99,39 @@ class Lease:
             row = connection.execute(self._row()).first()
         return None if row is None or row.host == "" else Holder(row.host, row.pid, row.born, row.expires - row.now)
 
-    def acquire(self) -> int:
+    def acquire(self, *, take_over: bool = False) -> int:
         """Take the lease and keep it renewed; gives the fencing token, one more than any before.
+
+        A lease that runs longer than any lease does was dated by a clock that has been set back since: it counts if it
+        is renewed within `WATCH_S`. `take_over` takes it from a holder on another machine, too: what that one still
+        writes is refused.
 
         Raises:
             Held: a living driver has it.
             Paused: the database does not answer.
         """
-        database.beginning(self.url, self._take)
+        held = self.holder()
+        if held is not None and not held.near and (take_over or (held.seconds_left > TTL_S and not self._renewed())):
+            database.beginning(self.url, lambda: self._take(over=held))
+        else:
+            database.beginning(self.url, self._take)
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
         return self.token
 
-    def _take(self) -> None:
+    def _renewed(self) -> bool:
+        """Whether the holder renews its lease, or gives it back, within `WATCH_S`."""
+        before = self._dated()
+        return until(lambda: self._dated() != before, WATCH_S)
+
+    @database.patient
+    def _dated(self) -> tuple[int, float] | None:
+        with self._engine.connect() as connection:
+            row = connection.execute(self._row()).first()
+        return None if row is None else (row.token, row.expires)
+
+    def _take(self, over: Holder | None = None) -> None:
+        """`over`: the holder that does not count."""
         with self._engine.begin() as connection:
             if self._engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -115,10 +142,13 @@ class Lease:
                 connection.execute(sa.insert(_LEASES).values(study=self._study, token=1, **mine))
             else:
                 held = Holder(row.host, row.pid, row.born, row.expires - row.now)
-                if row.host and held.alive:
+                discounted = over is not None and (over.host, over.pid, over.born) == (held.host, held.pid, held.born)
+                if row.host and held.alive and not discounted:
+                    gone = "" if held.near else f" If that machine is gone: sweeper resume {self._study} --take-over."
                     raise Held(
-                        f"sweep '{self._study}' is being driven by {held} (its lease runs {held.seconds_left:.0f} s "
-                        "more unless renewed). Watch it with 'sweeper status', or stop that process first."
+                        f"sweep '{self._study}' is being driven by {held} (its lease runs "
+                        f"{min(held.seconds_left, TTL_S):.0f} s more unless renewed). Watch it with 'sweeper status', "
+                        f"or stop that process first.{gone}"
                     )
                 self.token = row.token + 1
                 connection.execute(self._mine().values(token=self.token, **mine))

@@ -16,7 +16,7 @@ from typing import Any
 
 from sweeper.errors import UserError
 
-SCHEMA = 2
+SCHEMA = 3
 Signature = dict[str, Any]
 _STAMP = re.compile(r"# sweeper schema (\d+)\n")
 
@@ -29,7 +29,12 @@ def _from_1(name: str, signed: Signature) -> Signature:
     return {"uuid": derived} | signed | {"identity": identity | {"data": data}, "schema": 2}
 
 
-MIGRATIONS: Mapping[int, Callable[[str, Signature], Signature]] = {1: _from_1}
+def _from_2(name: str, signed: Signature) -> Signature:
+    """A checkpoint may lie within an epoch; a release that knows ends of epochs alone would misread it."""
+    return signed | {"schema": 3}
+
+
+MIGRATIONS: Mapping[int, Callable[[str, Signature], Signature]] = {1: _from_1, 2: _from_2}
 
 
 def signature(identity: Mapping[str, Any]) -> Signature:

@@ -98,7 +98,7 @@ class Study:
         study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
         if study.user_attrs or study.get_trials(deepcopy=False):
             raise UserError(f"the database has a study '{name}' already. Choose another name.")
-        self._signed = migrations.signature(identity)
+        self._signed = migrations.signature(identity) | {"trials": self._spec.budget}
         study.set_user_attr("sweeper", rows.sealed(self._signed))
         study.set_metric_names(list(self._spec.objectives))  # for Optuna's own tools
         return study
@@ -119,6 +119,17 @@ class Study:
     def note_identity(self, later: Mapping[str, Any]) -> None:
         """Add to the identity what it lacks, since an older release did not note it; `sign` writes it down."""
         self._signed = {**self._signed, "identity": {**later, **self._signed["identity"]}}
+
+    def note_budget(self, trials: int) -> None:
+        """Remember how many `trials` the sweep may have, baselines' included; `sign` writes it down.
+
+        Raises:
+            UserError: that is less than it had, or than it has begun.
+        """
+        had = max(self._signed.get("trials", 0), len(self._study.get_trials(deepcopy=False)))
+        if trials < had:
+            raise UserError(f"search.trials gives {trials} trials, less than the {had} the sweep has. Give more.")
+        self._signed = {**self._signed, "trials": trials}
 
     def sign(self) -> None:
         """Write down that the study is in today's schema, and what its values are; for whoever drives the sweep."""

@@ -3,7 +3,7 @@
 <root>/<name>/spec.yaml                    the question, as first asked
 <root>/<name>/study.db                     Optuna's database (unless storage.study names another)
 <root>/<name>/trials/00007/3/              the fit of trial 7 with seed 3
-    checkpoint-000012-<sha256[:16]>.safetensors   the newest two
+    checkpoint-000012-<sha256[:16]>.safetensors   the newest two; -000012.00000340- is within the epoch after it
     weights/                               what the fit learned, in peft's format
     result.json                            its numbers; once there, the fit is never run again
     in-flight.json                         the epoch that it is in, and for how long: what an interruption costs

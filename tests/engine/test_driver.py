@@ -91,6 +91,15 @@ def test_a_budget_cannot_shrink(tmp_path: Path) -> None:
         driver.resume(folder, live.Lines("birds"), trials=3)
 
 
+def test_a_budget_that_shrank_in_the_sweeps_own_file_is_refused_too(tmp_path: Path, monkeypatch) -> None:
+    tiny.make_tiny(monkeypatch.setattr, record=tiny.Mute)
+    tiny.begin(tmp_path, trials=2)
+    file = tmp_path / tiny.NAME / "spec.yaml"
+    file.write_text(file.read_text().replace("trials: 2", "trials: 1"))
+    with pytest.raises(UserError, match=r"search.trials gives 1 trials, less than the 2 the sweep has"):
+        tiny.go_on(tmp_path)
+
+
 def test_paths_are_made_absolute_because_a_resume_may_be_typed_elsewhere(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.safetensors").write_bytes(b"")

@@ -173,6 +173,21 @@ def test_a_failing_fit_fails_its_trial_with_the_reason_and_the_sweep_goes_on(ben
     assert (1, 1) not in fits(bench), "the other seeds of a failed trial are pointless"
 
 
+@pytest.mark.parametrize("end", [{"error": {"reason": "diverged", "message": "nan"}}, {"error": None, "stopped": 1}])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_kill_between_the_result_that_ends_a_trial_and_its_tell_orders_no_other_seed(
+    bench: QueueBench, end: dict, seed: int
+) -> None:
+    orders = [bench.queue().next()] if seed == 0 else [(queue := bench.queue()).next(), queue.next()]
+    order = orders[-1]
+    bench.folder.fit(order.number, order.seed).write_result(
+        {"params": dict(order.params), "values": {}, "history": []} | end
+    )
+    bench.reopen()
+    assert bench.queue().next().number == 1
+    assert bench.study.trials()[0].state is (State.FAILED if end["error"] else State.PRUNED)
+
+
 def test_a_dead_machine_fails_the_trial_after_its_retries(bench: QueueBench) -> None:
     queue = bench.queue(max_retries=2)
     for _ in range(3):

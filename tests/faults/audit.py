@@ -54,6 +54,11 @@ def read(ledger: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
 
 
+def trained(ledger: Path) -> list[tuple[int, int, int]]:
+    """Every epoch that was begun, once: (trial, seed, epoch). A kill adds none to those of an unbroken sweep."""
+    return sorted({(event["trial"], event["seed"], event["epoch"]) for event in read(ledger) if event["ev"] == "epoch"})
+
+
 def watch(ledger: Path) -> None:
     """From now on the fits of this process write `ledger`."""
     from sweeper.engine.actor import FitActor

@@ -25,14 +25,16 @@ from pathlib import Path
 from typing import Any
 
 import alembic.script.base
+import torch
 
 from sweeper.record import store
 from sweeper.state import lease as leases
 from sweeper.state.sweep_folder import SweepFolder
 from tests.faults import tiny
-from tests.faults.audit import audit, watch
+from tests.faults.audit import audit, trained, watch
 from tests.faults.crashes import EXIT, Points, install
 from tests.faults.portraits import differences, portrait
+from trainables.errors import FitError
 
 TRIALS, MORE, SEED = 3, 4, 7
 SAMPLES = 12  # of cases with a second death
@@ -80,6 +82,57 @@ def paused(root: Path) -> int:
     return tiny.begin(root, trials=TRIALS).exit_code
 
 
+def failing(root: Path) -> int:
+    """A sweep, begun or gone on with, whose trial of rank 4 diverges in its second epoch."""
+
+    def diverges(fit: Any) -> None:
+        if fit.epoch == 1:
+            raise FitError("diverged", "the loss is not finite")
+
+    return _with_one(4, diverges, root)
+
+
+def stopping(root: Path) -> int:
+    """A sweep, begun or gone on with, that stops its trial of rank 16 early: it is worse than the others."""
+
+    def falls_behind(fit: Any) -> None:
+        fit._weight_2 = fit._weight_2 + torch.tensor([5.0, 0.0])
+
+    return _with_one(16, falls_behind, root, search=", stopping: {first: 1, factor: 2}")
+
+
+def _with_one(rank: int, does: Callable[[Any], None], root: Path, **options: Any) -> int:
+    train = tiny.Tiny.train_epoch
+
+    def epoch(self: Any) -> dict[str, float]:
+        if self._params.method != "lora" and self._params.to_flat()["rank"] == rank:
+            does(self)
+        return train(self)
+
+    tiny.Tiny.train_epoch = epoch  # type: ignore[method-assign]
+    begun = SweepFolder(root / tiny.NAME).exists
+    return (tiny.go_on(root) if begun else tiny.begin(root, trials=TRIALS, **options)).exit_code
+
+
+def long(root: Path) -> int:
+    """A sweep, begun or gone on with, whose epochs are long: each step between two is kept, and noted as it begins."""
+
+    def stepped(params: Any, *place: int) -> None:
+        with (root / "steps").open("a") as file:
+            file.write(f"{params.to_flat()} {place}\n")
+
+    tiny.make_tiny(tuning=tiny.Long)
+    tiny.Long.stepped = staticmethod(stepped)
+    begun = SweepFolder(root / tiny.NAME).exists
+    return (tiny.go_on(root) if begun else tiny.begin(root, trials=TRIALS, more=tiny.EACH_STEP)).exit_code
+
+
+def steps_again(root: Path) -> int:
+    """How many steps were begun more than once."""
+    begun = (root / "steps").read_text().splitlines() if (root / "steps").exists() else []
+    return len(begun) - len(set(begun))
+
+
 def extended(root: Path) -> int:
     """A finished sweep that is given a larger budget."""
     return tiny.go_on(root, trials=MORE).exit_code
@@ -87,11 +140,13 @@ def extended(root: Path) -> int:
 
 @dataclass(frozen=True)
 class Life:
-    """What is lived, what came before it, and how many trials there are at its end."""
+    """What is lived, what came before it, what comes after a death, and what there is at its end."""
 
     live: Callable[[Path], int]
-    trials: int
+    trials: int = TRIALS
     before: Callable[[Path], int] | None = None
+    after: Callable[[Path], int] | None = None  # None: resumed
+    code: int = 0
 
 
 def sleeps() -> None:
@@ -122,7 +177,16 @@ def hanging(hang: Callable[[], None]) -> Callable[[Path], int]:
 
 
 HANGS = {"sleeps": sleeps, "holds the lock": holds_the_lock}
-LIVES = {"run": Life(run, TRIALS), "paused": Life(paused, TRIALS), "extended": Life(extended, MORE, before=run)}
+LIVES = {
+    "run": Life(run),
+    "paused": Life(paused),
+    "extended": Life(extended, MORE, before=run, after=extended),
+    "failing": Life(failing, after=failing, code=1),
+    "stopping": Life(stopping, after=stopping),
+    "long": Life(long, after=long),
+}
+ENDS = ("result.json", "commit of study.db", "removal of checkpoint")  # between a trial's last epoch and its tell
+OWN = {"failing": ENDS, "stopping": ENDS, "long": ("checkpoint", "removal of checkpoint")}  # the rest is as in a run
 
 
 def main(folder: Path, *, some: bool) -> None:
@@ -165,6 +229,8 @@ def _cases(life: str, names: list[str]) -> list[Case]:
             cases.append(Case(life, name, number, "after"))
     if life == "run":
         return cases
+    if life in OWN:
+        return [case for case in cases if case.name in OWN[life]]
     own = {"paused": "stop", "extended": "spec.yaml"}[life]  # the rest is as in a run
     return [case for case in cases if case.name == own] + random.Random(SEED).sample(cases, 3)
 
@@ -212,8 +278,8 @@ def _unbroken(folder: Path, name: str) -> dict[str, Any]:
     if name == "paused":
         assert code == 130, (folder / f"{name}.log").read_text()
         code = _live(folder, name, _resume)
-    assert code == 0, (folder / f"{name}.log").read_text()
-    return portrait(folder / name, tiny.NAME)
+    assert code == life.code, (folder / f"{name}.log").read_text()
+    return portrait(folder / name, tiny.NAME) | {"trained": trained(folder / name / "ledger.jsonl")}
 
 
 def _resume(root: Path) -> int:
@@ -229,15 +295,17 @@ def _try(folder: Path, name: str, case: Case, whole: Mapping[str, Any]) -> Verdi
     exits = [_live(folder, name, life.live, Points(root / tiny.NAME, **deaths))]
     if case.again is not None:
         exits.append(_live(folder, name, _resume, Points(root / tiny.NAME, die_before=case.again)))
-    after = _resume if case.life != "extended" else extended
-    exits.append(_live(folder, name, after))
+    exits.append(_live(folder, name, life.after or _resume))
     found = audit(
         root / tiny.NAME, root / "ledger.jsonl", budget=life.trials, seeds=tiny.SEEDS, interruptions=len(exits)
     )
-    faults = found.faults + differences(whole, portrait(root, tiny.NAME))
+    now = portrait(root, tiny.NAME) | {"trained": trained(root / "ledger.jsonl")}
+    faults = found.faults + differences(whole, now)
+    if (steps := steps_again(root)) > len(exits) - 1:
+        faults.append(f"{steps} steps were trained again after {len(exits) - 1} deaths")
     if exits[0] != EXIT:
         faults.append(f"it did not die where it should have: exit {exits[0]}")
-    if exits[-1] != 0:
+    if exits[-1] != life.code:
         faults.append(f"resume ended with exit code {exits[-1]}: " + (folder / f"{name}.log").read_text()[-3000:])
     if not faults:
         shutil.rmtree(root)
@@ -280,7 +348,7 @@ def _freeze(folder: Path, whole: Mapping[str, Any]) -> Verdict:
     os.kill(child, signal.SIGCONT)
     thawed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     found = audit(root / tiny.NAME, root / "ledger.jsonl", budget=TRIALS, seeds=tiny.SEEDS, interruptions=1)
-    faults = found.faults + differences(whole, portrait(root, tiny.NAME))
+    faults = found.faults + differences(whole, portrait(root, tiny.NAME) | {"trained": whole["trained"]})
     return Verdict(Case("frozen", name, 0, "before"), [refused, ended, thawed], faults, found.counts())
 
 

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests.faults.crash_run import LIVES
+
 pytestmark = pytest.mark.timeout(900)  # the first test pays for all: a minute and a half on two cores, slow four
 ROOT = Path(__file__).parents[2]
 MEMORY = Path("/dev/shm")  # thousands of small syncs; what a power cut takes is simulated, not left to the disk
@@ -94,6 +96,21 @@ def test_a_death_in_a_pause_or_in_an_extension_shows_nowhere(verdicts: list[dict
     assert faults(own) == []
 
 
+@pytest.mark.parametrize("life", ["failing", "stopping"])
+def test_a_death_around_the_end_of_a_failed_or_stopped_trial_trains_nothing_more(
+    verdicts: list[dict[str, Any]], life: str
+) -> None:
+    own = [v for v in verdicts if v["case"]["life"] == life]
+    assert {"result.json", "commit of study.db"} <= {v["case"]["name"] for v in own}
+    assert faults(own) == []
+
+
+def test_a_death_within_a_long_epoch_costs_a_step_and_not_the_epoch(verdicts: list[dict[str, Any]]) -> None:
+    own = [v for v in verdicts if v["case"]["life"] == "long"]
+    assert {v["case"]["name"] for v in own} == {"checkpoint", "removal of checkpoint"}
+    assert faults(own) == []
+
+
 def test_a_resume_that_dies_too_is_resumed_as_well(verdicts: list[dict[str, Any]]) -> None:
     own = [v for v in verdicts if v["case"]["again"] is not None]
     assert sum(v["exits"][1] == v["exits"][0] for v in own) > len(own) / 2, "most of the second lives died"
@@ -114,6 +131,6 @@ def test_a_driver_that_was_frozen_past_its_lease_is_refused_and_leaves_no_trace(
 
 
 def test_at_most_one_epoch_of_a_fit_is_paid_again_for_a_death(verdicts: list[dict[str, Any]]) -> None:
-    deaths = [v for v in verdicts if v["case"]["life"] in ("run", "paused", "extended")]
+    deaths = [v for v in verdicts if v["case"]["life"] in LIVES]
     assert [v for v in deaths if v["counts"]["epochs_repeated_worst_fit"] > len(v["exits"]) - 1] == []
     assert 0 < sum(v["counts"]["epochs_repeated"] for v in deaths) < len(deaths)

@@ -38,18 +38,19 @@ from trainables.metrics import Evaluation
 from trainables.params import Params
 
 NAME, SEEDS = "tiny", (0, 1)
+EACH_STEP = "resources: {checkpoint_every_s: 1.0e-9}\n"  # of a `Long` one
 DATA = {"name": "tiny", "split_hash": "tiny", "data_digest": "tiny", "root": "nowhere", "splits": {"val": {"n": 1}}}
 SPEC = """
 name: tiny
 storage: {{root: {root}}}
 space: {{method: fairlora, lambda: {{low: 0.01, high: 100, log: true}}, rank: [4, 8, 16], epochs: 2}}
-search: {{sampler: tpe, trials: {trials}, seeds: 2, baselines: [lora]}}
+search: {{sampler: tpe, trials: {trials}, seeds: 2, baselines: [lora]{search}}}
 """
 
 
-def spec(root: Path, trials: int = 3, more: str = "") -> SweepSpec:
+def spec(root: Path, trials: int = 3, more: str = "", search: str = "") -> SweepSpec:
     """Three trials of two seeds and two epochs each, unless told otherwise."""
-    return loading.parse(SPEC.format(root=root, trials=trials) + more)
+    return loading.parse(SPEC.format(root=root, trials=trials, search=search) + more)
 
 
 class Tiny:
@@ -108,6 +109,41 @@ class Tiny:
     def provenance(self) -> dict[str, Any]:
         """What made the numbers."""
         return {"device": "none", "split_hash": "tiny"}
+
+
+class Long(Tiny):
+    """A tiny fine-tuning whose epochs have three steps. `stepped` hears of each that begins."""
+
+    STEPS = 3
+    between_steps = staticmethod(lambda: None)
+    stepped: Callable[[Params, int, int, int], None] = staticmethod(lambda *place: None)
+
+    def aim(self, params: Params, seed: int) -> None:
+        """Begin at nought."""
+        super().aim(params, seed)
+        self.step = 0
+
+    def train_epoch(self) -> dict[str, float]:
+        """What is left of the three steps, and then what an epoch does."""
+        while self.step < self.STEPS:
+            self.stepped(self._params, self._seed, self.epoch, self.step)
+            chance = torch.Generator().manual_seed(1000 * self._seed + 10 * self.epoch + self.step)
+            self._weight_2 = self._weight_2 + torch.rand(2, generator=chance, dtype=torch.float64) / 10
+            self.step += 1
+            if self.step < self.STEPS:
+                self.between_steps()
+        self.step = 0
+        return super().train_epoch()
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """And the step."""
+        tensors, meta = super().state()
+        return tensors, meta | {"step": self.step}
+
+    def load_state(self, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        super().load_state(tensors, meta)
+        self.step = meta.get("step", 0)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -66,6 +69,53 @@ def test_a_silent_holder_elsewhere_keeps_its_lease_until_it_expires(url: str) ->
     gone.release()
     assert lease.held(), "a fenced holder's release must not free the lease of its successor"
     lease.release()
+
+
+@pytest.fixture
+def elsewhere(url: str) -> Iterator[Lease]:
+    """A living holder that cannot be looked at from here."""
+    holder = Lease(url, "a")
+    holder.acquire()
+    _pretend(url, host="elsewhere/boot")
+    yield holder
+    holder.release()
+
+
+def test_what_is_known_to_be_gone_can_be_taken_over_and_is_refused_from_then_on(url: str, elsewhere: Lease) -> None:
+    with pytest.raises(Held, match="If that machine is gone: sweeper resume a --take-over"):
+        Lease(url, "a").acquire()
+    lease = Lease(url, "a")
+    assert lease.acquire(take_over=True) == 2
+    with pytest.raises(Held, match="taken over"):
+        elsewhere.check()
+    lease.release()
+
+
+def test_a_living_process_of_this_machine_is_stopped_and_not_taken_over(url: str) -> None:
+    holder = Lease(url, "a")
+    holder.acquire()
+    with pytest.raises(Held, match=r"or stop that process first\.$"):
+        Lease(url, "a").acquire(take_over=True)
+    holder.release()
+
+
+@pytest.mark.parametrize("lives", [False, True])
+def test_a_lease_from_before_the_clock_was_set_back_counts_if_it_is_renewed(
+    url: str, elsewhere: Lease, monkeypatch, lives: bool
+) -> None:
+    two_days = elsewhere.holder().seconds_left + 172_800
+    monkeypatch.setattr(leases, "WATCH_S", 0.5)
+    _pretend(url, expires=time.time() + two_days)
+    if lives:
+        renewal = threading.Timer(0.2, _pretend, [url], {"expires": time.time() + 50})
+        renewal.start()
+        with pytest.raises(Held, match=r"its lease runs \d\d s more"):
+            Lease(url, "a").acquire()
+        renewal.join()
+    else:
+        lease = Lease(url, "a")
+        assert lease.acquire() == 2
+        lease.release()
 
 
 def test_a_holder_that_lost_its_lease_learns_of_it(url: str, monkeypatch) -> None:

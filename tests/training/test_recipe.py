@@ -91,10 +91,10 @@ class Loop:
             if self.flip:
                 flipped_N = np.random.default_rng(derived(SEED, epoch, "flip")).random(N) < 0.5
                 images[flipped_N] = images[flipped_N].flip(3)
-            torch.manual_seed(derived(SEED, epoch, "dropout"))
             for seen in (self.rates, self.norms, self.losses):
                 seen.append([])
-            for rows in torch.arange(N).split(BATCH):
+            for step, rows in enumerate(torch.arange(N).split(BATCH)):
+                torch.manual_seed(derived(SEED, epoch, "dropout", step))
                 loss_B = F.cross_entropy(net(images[rows]), torch.from_numpy(LABELS)[order_N[rows]], reduction="none")
                 loss = loss_B.mean() + self.penalty(loss_B, torch.from_numpy(GROUPS)[order_N[rows]])
                 optimizer.zero_grad()

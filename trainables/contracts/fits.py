@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -46,20 +46,32 @@ def moves_its_own(tuning: FineTuning, params: Params) -> None:
 
 
 def goes_on(tuning: FineTuning, params: Params) -> None:
-    """A fit that is continued from its state ends with the bits of an unbroken one."""
+    """A fit that is continued from its state, after an epoch or within one, ends with the bits of an unbroken one."""
     tuning.aim(params, seed=3)
     tuning.train_epoch()
-    tensors, meta = tuning.state()
-    _to_the_end(tuning)
+    states = [tuning.state()]
+
+    def keep() -> None:
+        if len(states) == 1:  # after the first step of the second epoch
+            states.append(tuning.state())
+
+    tuning.between_steps = keep
+    try:
+        log = _to_the_end(tuning)
+    finally:
+        del tuning.between_steps
     end, metrics = tuning.state()[0], tuning.evaluate("val").to_json()
-    tuning.aim(params, seed=3)  # the first epoch is not trained again: it comes from the state
-    tuning.load_state(tensors, json.loads(json.dumps(meta)))
-    _to_the_end(tuning)
-    again = tuning.state()[0]
-    hold(again.keys() == end.keys(), "its state has other tensors than that of an unbroken one.")
-    differing = [name for name in end if not torch.equal(again[name], end[name])]
-    hold(not differing, f"{', '.join(differing[:3])} differ: keep in state() whatever is carried from batch to batch.")
-    hold(tuning.evaluate("val").to_json() == metrics, "its metrics differ.")
+    for tensors, meta in states:
+        tuning.aim(params, seed=3)  # what is done is not trained again: it comes from the state
+        tuning.load_state(tensors, json.loads(json.dumps(meta)))
+        hold(_to_the_end(tuning) == log, "its log differs.")
+        again = tuning.state()[0]
+        hold(again.keys() == end.keys(), "its state has other tensors than that of an unbroken one.")
+        differing = [name for name in end if not torch.equal(again[name], end[name])]
+        hold(
+            not differing, f"{', '.join(differing[:3])} differ: keep in state() whatever is carried from step to step."
+        )
+        hold(tuning.evaluate("val").to_json() == metrics, "its metrics differ.")
 
 
 def repeats(tuning: FineTuning, params: Params) -> None:
@@ -67,7 +79,7 @@ def repeats(tuning: FineTuning, params: Params) -> None:
     logs = []
     for seed in (0, 0, 1):
         tuning.aim(params, seed)
-        logs.append({name: value for name, value in tuning.train_epoch().items() if name != "seconds"})
+        logs.append(_timeless(tuning.train_epoch()))
     hold(logs[0] == logs[1], "two fits with one seed differ. Draw chance from torch or from the seed that is given.")
     hold(logs[0] != logs[2], "a fit with another seed is the same.")
 
@@ -247,9 +259,16 @@ def is_repeatable(audit: str, tuning: FineTuning, params: Params) -> None:
 AUDIT: tuple[Law, ...] = (is_repeatable,)
 
 
-def _to_the_end(tuning: FineTuning) -> None:
+def _timeless(log: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in log.items() if name != "seconds"}
+
+
+def _to_the_end(tuning: FineTuning) -> dict[str, float]:
+    """Train what is left; the log of the last epoch, without times."""
+    log: dict[str, float] = {}
     while not tuning.done:
-        tuning.train_epoch()
+        log = tuning.train_epoch()
+    return _timeless(log)
 
 
 def _weights(tuning: FineTuning) -> dict[str, Tensor]:

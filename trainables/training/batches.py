@@ -17,10 +17,10 @@ Purpose = Literal["weights", "order", "dropout", "flip", "crop", "refit"]
 _PURPOSES: tuple[Purpose, ...] = ("weights", "order", "dropout", "flip", "crop", "refit")
 
 
-def derived(seed: int, epoch: int, purpose: Purpose) -> int:
-    """A seed of its own for each use of chance, so that no epoch depends on what was drawn before it."""
+def derived(seed: int, epoch: int, purpose: Purpose, *step: int) -> int:
+    """A seed of its own for each use of chance, so that no epoch, or step, depends on what was drawn before it."""
     # Two words joined to one number: torch and numpy both take seeds below 2^63.
-    words = np.random.SeedSequence([seed, epoch, _PURPOSES.index(purpose)]).generate_state(2, np.uint32)
+    words = np.random.SeedSequence([seed, epoch, _PURPOSES.index(purpose), *step]).generate_state(2, np.uint32)
     return int(words[0]) << 31 ^ int(words[1])
 
 

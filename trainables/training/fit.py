@@ -1,6 +1,6 @@
 """One fit: a model, its objective and its optimiser, trained epoch by epoch.
 
-Chance is derived from (seed, epoch), never carried: a fit stopped after any epoch and continued from
+Chance is derived from (seed, epoch, step), never carried: a fit stopped after any step and continued from
 `state()` ends with the same bits (on a CPU).
 
 Shapes: N examples, B of a batch, C classes.
@@ -34,7 +34,7 @@ FIRST_RATE, LAST_RATE = 1 / 25, 1 / 25 / 1e4  # of the one-cycle schedule, as sh
 
 
 class Fit:
-    """One training of one wrapped model. `epoch` counts the finished ones."""
+    """One training of one wrapped model. `epoch` counts the finished ones, `step` the finished steps of the next."""
 
     def __init__(
         self, model: nn.Module, objective: Objective, params: Params, seed: int, train: TrainConfig, runtime: Runtime
@@ -43,7 +43,9 @@ class Fit:
         self.objective = objective
         self.params = params
         self.seed = seed
-        self.epoch = 0
+        self.epoch = self.step = 0
+        self._losses: list[Tensor] = []  # of the epoch in flight, step by step, as are the logs
+        self._logs: list[dict[str, Tensor]] = []
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._optimizer = torch.optim.AdamW(
             self.weights.values(), lr=params.learning_rate, weight_decay=params.weight_decay, fused=True
@@ -63,8 +65,10 @@ class Fit:
         """The parameters in words, for messages."""
         return ", ".join(f"{key} {value}" for key, value in self.params.to_flat().items())
 
-    def train_epoch(self, samples: Samples) -> dict[str, float]:
-        """One pass over `samples`, with one wait for the device, at its end.
+    def train_epoch(self, samples: Samples, between_steps: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """One pass over `samples`, or what is left of it, with one wait for the device, at its end.
+
+        `between_steps` is called between two steps. It may read `state()`, or raise: the epoch then goes on from there.
 
         Returns:
             `learning_rate` of the last step, `gradient_norm` (mean, before clipping), what
@@ -76,19 +80,19 @@ class Fit:
         adapters.train(self.model)
         generator = np.random.default_rng(derived(self.seed, self.epoch, "order"))
         order_N = self._sampler(samples.groups.index_N, len(samples.groups.names), generator)
-        chance = self._runtime.seeded(derived(self.seed, self.epoch, "dropout"))
-        with self._runtime.memory(f"training {self.name}"), chance:
-            losses_N, means = self._pass(samples, torch.from_numpy(order_N))
-        loss_N: Floats = losses_N.double().cpu().numpy()
+        with self._runtime.memory(f"training {self.name}"), self._runtime.seeded(0):
+            self._pass(samples, torch.from_numpy(order_N), between_steps)
+            loss_N: Floats = torch.cat(self._losses).double().cpu().numpy()
+            means = {name: float(torch.stack([log[name] for log in self._logs]).mean()) for name in self._logs[0]}
         broken = np.flatnonzero(~np.isfinite(loss_N))
         if len(broken):
             place = f"epoch {self.epoch + 1}, step {broken[0] // self.params.batch_size + 1}"
             raise FitError("diverged", f"the loss became {loss_N[broken[0]]} in {place}. {self._mend}")
-        self.epoch += 1
+        self._begin_at(self.epoch + 1)
         return {
             "learning_rate": self._optimizer.param_groups[0]["lr"],
             **epoch_log(loss_N, samples.groups.index_N[order_N], samples.groups.names, self.params.batch_size),
-            **{name: float(value) for name, value in means.items()},
+            **means,
         }
 
     @torch.inference_mode()
@@ -113,17 +117,23 @@ class Fit:
         return log_probs_NC
 
     def state(self) -> dict[str, Tensor]:
-        """Trained weights, AdamW's moments and the method's own memory: with `epoch`, all that is needed to go on."""
+        """Trained weights, AdamW's moments, the method's own memory, and what an epoch in flight has logged.
+
+        With `epoch` and `step` that is all that is needed to go on.
+        """
         # AdamW's moments go by name: indices would change with the order of the weights.
         tensors = {f"weights.{name}": tensor for name, tensor in adapters.trainable_state(self.model).items()}
         tensors |= {f"objective.{name}": tensor for name, tensor in self.objective.state().items()}
         moments = self._optimizer.state_dict()["state"]
         for index, name in enumerate(self.weights):
             tensors |= {f"adamw.{key}.{name}": tensor for key, tensor in moments.get(index, {}).items()}
+        if self.step:
+            tensors["losses"] = torch.cat(self._losses)
+            tensors |= {f"logs.{name}": torch.stack([log[name] for log in self._logs]) for name in self._logs[0]}
         return {name: tensor.detach().clone().cpu() for name, tensor in tensors.items()}
 
-    def load_state(self, tensors: Mapping[str, Tensor], epoch: int) -> None:
-        """Go on from `state()` as it was after `epoch` epochs."""
+    def load_state(self, tensors: Mapping[str, Tensor], epoch: int, step: int = 0) -> None:
+        """Go on from `state()` as it was after `epoch` epochs and `step` steps."""
         adapters.load_trainable_state(self.model, _under("weights.", tensors))
         self.objective.load_state(_under("objective.", tensors))
         moments = {
@@ -132,19 +142,26 @@ class Fit:
             if f"adamw.step.{name}" in tensors
         }
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
-        self.epoch = epoch
+        self._begin_at(epoch, step)
+        if step:
+            self._losses = [tensors["losses"].to(self._runtime.device)]
+            logs = {name: values_T.to(self._runtime.device) for name, values_T in _under("logs.", tensors).items()}
+            self._logs = [{name: values_T[i] for name, values_T in logs.items()} for i in range(step)]
 
     # --- an epoch
 
-    def _pass(self, samples: Samples, order_N: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """All steps of an epoch: its losses, in order, and the logs' means, on the device and not yet waited for."""
+    def _begin_at(self, epoch: int, step: int = 0) -> None:
+        self.epoch, self.step, self._losses, self._logs = epoch, step, [], []
+
+    def _pass(self, samples: Samples, order_N: Tensor, between_steps: Callable[[], None]) -> None:
+        """The steps of an epoch that are left. Losses and logs stay on the device, and are not waited for."""
         N, size, device = len(order_N), self.params.batch_size, self._runtime.device
         order_on_device_N, index_N = order_N.to(device), order_N.to(samples.images_device)
         labels_N, groups_N = samples.labels_N[order_on_device_N], samples.groups_N[order_on_device_N]
         augment = Augmentation.draw(self._train, N, seed=self.seed, epoch=self.epoch, device=device)
         steps = -(-N // size)
-        losses, logs = [], []
-        for step in range(steps):
+        for step in range(self.step, steps):
+            torch.manual_seed(derived(self.seed, self.epoch, "dropout", step))
             # Of the step alone: a scheduler would have a state to save.
             rate = one_cycle(
                 self.epoch * steps + step, steps * self.params.epochs, self.params.learning_rate, self._train.warmup
@@ -152,9 +169,11 @@ class Fit:
             self._optimizer.param_groups[0]["lr"] = rate
             rows = slice(step * size, (step + 1) * size)
             loss_B, log = self._step(augment(samples.take(index_N[rows]), rows), labels_N[rows], groups_N[rows])
-            losses.append(loss_B)
-            logs.append(log)
-        return torch.cat(losses), {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
+            self._losses.append(loss_B)
+            self._logs.append(log)
+            self.step = step + 1
+            if self.step < steps:
+                between_steps()
 
     def _step(self, images_B3HW: Tensor, labels_B: Tensor, groups_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Forward, backward, update. Nothing here may wait for the device."""
