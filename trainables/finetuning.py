@@ -21,8 +21,8 @@ from trainables.data.images.transform import Transform
 from trainables.errors import UserError
 from trainables.methods import METHODS
 from trainables.methods.base import GroupInfo
-from trainables.metrics import Evaluation, Predictions, evaluate
-from trainables.metrics.on_data import measured
+from trainables.metrics import Evaluation, evaluate
+from trainables.metrics.on_data import judged, measured
 from trainables.params import Params
 from trainables.task import Task
 from trainables.training.batches import derived
@@ -120,7 +120,12 @@ class FineTuning:
                 adapters.answer_in_float32(model, self._backbone.heads)
         parts = [self._split(split).part(rows_K) for split, rows_K in (rows or {}).items()]
         self._train = functools.reduce(Samples.joined, parts) if parts else self._split("train")
-        groups = GroupInfo(self._train.groups.names, tuple(self._train.groups.counts_G.tolist()))
+        groups = GroupInfo.of(self._train.groups)
+        balanced = self.task.train.sampler != "shuffle"
+        if groups.members and (balanced or not METHODS[params.method].overlapping):
+            can = ", ".join(name for name, method in METHODS.sound.items() if method.overlapping)
+            what = "train.sampler" if balanced else params.method
+            raise UserError(f"{what} needs groups that do not overlap. Use other groups, or shuffle and one of: {can}.")
         objective = METHODS[params.method].objective.load()(
             params=params, groups=groups, reduction=self.task.train.reduction
         )
@@ -152,29 +157,18 @@ class FineTuning:
         return {"seconds": time.perf_counter() - self._began, **logs, **self._refit}
 
     def evaluate(self, split: str = "val") -> Evaluation:
-        """Every metric on `split`, and its groups by class, attribute and cell.
+        """Every metric on `split`, and its groups of every kind that the data has.
 
         Of `val` without the half that refits the last layer, where the method does that.
 
         Raises:
             FitError: `diverged` where the model's answers are not numbers.
         """
-        rows, part = self._measured(split), self._data.splits[split]
+        rows = self._measured(split)
         log_probs_NC = self._fit.log_probs(self._split(split))[rows]
-        predictions = Predictions(
-            labels_N=part.labels_N[rows],
-            predicted_N=log_probs_NC.argmax(1),
-            log_probs_NC=log_probs_NC,
-            classes=self._data.classes,
-            attributes_N=None if part.attributes_N is None else part.attributes_N[rows],
-            attributes=self._data.attributes,
-            shared_labels=self._data.shared_labels,
-            train_cell_counts=self._data.groups("train", "class" if part.attributes_N is None else "cell").counts_G,
-            penalised=self.task.groups,
-            min_group=self.task.metrics.min_group,
-            ece_bins=self.task.metrics.ece_bins,
+        return evaluate(
+            judged(self._data, split, rows, log_probs_NC, groups=self.task.groups, config=self.task.metrics)
         )
-        return evaluate(predictions)
 
     @property
     def dataset(self) -> Dataset:

@@ -54,6 +54,6 @@ class Task(_Part):
 
     data: DataConfig = Field(default_factory=DataConfig)
     backbone: BackboneConfig = Field(default_factory=BackboneConfig)
-    groups: GroupKind = "class"
+    groups: str = "class"  # class, attribute, cell, overlapping, or the name of one of several attributes
     train: TrainConfig = TrainConfig()
     metrics: MetricsConfig = MetricsConfig()

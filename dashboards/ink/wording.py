@@ -12,10 +12,10 @@ _SPELLED = {"f1": "F1", "eod": "EOD", "ece": "ECE"}
 def readable(metric: str) -> str:
     """The metric as prose.
 
-    >>> readable("delta_f1")
-    'delta F1'
+    >>> readable("delta_f1"), readable("delta_f1/skin_tone")
+    ('delta F1', 'delta F1 of skin tone')
     """
-    return " ".join(_SPELLED.get(word, word) for word in metric.split("_"))
+    return " ".join(_SPELLED.get(word, word) for word in metric.replace("/", "_of_", 1).split("_"))
 
 
 def direction(metric: str, sense: str) -> str:

@@ -13,7 +13,7 @@ from sweeper.spec import on_data, yaml_text
 from sweeper.spec.model import SweepSpec
 from trainables import data
 from trainables.data import DataConfig, contents
-from trainables.data.base import SPLITS, BadRecord, Dataset
+from trainables.data.base import OVERLAPPING, SPLITS, BadRecord, Dataset
 from trainables.data.contents import Contents
 from trainables.data.datasets import layout
 from trainables.data.examples import check_classes
@@ -78,6 +78,7 @@ class CheckedDataset:
             "columns": list(self.columns),
             "undefined": list(self.undefined),
             "small": list(self.small),
+            "doubtful_cells": list(_doubtful_cells(self.dataset)),
             "block": self.block,
         }
 
@@ -128,11 +129,13 @@ def report(checked: CheckedDataset) -> str:
     dataset = checked.dataset
     lines = [*checked.columns, *[""] * bool(checked.columns)]
     lines += [f"{dataset.name} in {dataset.root}", f"split hash {dataset.split_hash}, licence: {dataset.licence}", ""]
-    lines += [*_table(dataset), ""]
+    lines += _tables(dataset)
     dropped = [f"{record.place}: {record.problem}" for record in dataset.bad if record.dropped]
     kept = [f"{record.place}: {record.problem}" for record in dataset.bad if not record.dropped]
     lines += _listed("bad records, left out", dropped)
     lines += _listed("records repaired or doubtful, kept", kept)
+    if doubtful := list(_doubtful_cells(dataset)):
+        lines += _listed("doubtful cells", doubtful)
     lines += _listed("images that cannot be read", [f"{r.place}: {r.problem}" for r in checked.unreadable])
     lines += _listed("images of several frames, of which the first is used", checked.several_frames)
     lines += _listed("images in more than one split", checked.leaks)
@@ -162,7 +165,7 @@ def write_sheet(checked: CheckedDataset, path: Path) -> None:
     dataset = checked.dataset
     broken = {record.place for record in checked.unreadable}
     with _writing(path):
-        rows = list(sheet.cells(dataset, _kind(dataset), broken))
+        rows = list(sheet.cells(dataset, dataset.finest, broken))
         contact_sheet(rows, path, title=f"{dataset.name}, split hash {dataset.split_hash}")
 
 
@@ -256,14 +259,39 @@ def _listed(title: str, entries: list[str] | tuple[str, ...]) -> list[str]:
 
 
 def _kind(dataset: Dataset) -> str:
-    return "cell" if dataset.attributes else "class"
+    """The groups that a first look at it is for."""
+    return OVERLAPPING if dataset.overlapping and not dataset.attributes else dataset.finest
 
 
-def _table(dataset: Dataset) -> Iterator[str]:
-    groups = [dataset.groups(split, _kind(dataset)) for split in SPLITS]
-    rows = [(name, [int(g.counts_G[i]) for g in groups]) for i, name in enumerate(groups[0].names)]
-    rows.append(("all", [len(dataset.splits[split]) for split in SPLITS]))
-    width = max(len(name) for name in (_kind(dataset), *(name for name, _ in rows)))
-    yield " ".join([f"{_kind(dataset):{width}}", *(f"{split:>8}" for split in SPLITS)])
-    for name, counts in rows:
-        yield " ".join([f"{name:{width}}", *(f"{count:8,}" for count in counts)])
+def _tables(dataset: Dataset) -> Iterator[str]:
+    """The cells (or classes) with their counts; so each of several attributes, and groups that overlap."""
+    several = [facet.name for facet in dataset.facets] + [OVERLAPPING] * bool(dataset.overlapping)
+    counted = {kind: _counts(dataset, kind) for kind in (dataset.finest, *several)}
+    width = max(len(name) for kind, counts in counted.items() for name in (kind, "all", *counts))
+    for kind, counts in counted.items():
+        yield " ".join([f"{kind:{width}}", *(f"{split:>8}" for split in SPLITS)])
+        if kind == dataset.finest:
+            counts = counts | {"all": [len(dataset.splits[split]) for split in SPLITS]}
+        for name, by_split in counts.items():
+            yield " ".join([f"{name:{width}}", *(f"{count:8,}" for count in by_split)])
+        yield ""
+
+
+def _counts(dataset: Dataset, kind: str) -> dict[str, list[int]]:
+    """By name of the group its examples in each split."""
+    groups = [dataset.groups(split, kind) for split in SPLITS]
+    return {name: [int(g.counts_G[i]) for g in groups] for i, name in enumerate(groups[0].names)}
+
+
+def _doubtful_cells(dataset: Dataset) -> Iterator[str]:
+    """Cells that a split lacks, or that have one example, in words; those without any are counted in one line."""
+    empty = 0
+    for name, counts in _counts(dataset, "cell").items() if dataset.attributes else ():
+        lacking = ", ".join(split for split, count in zip(SPLITS, counts, strict=True) if not count)
+        if not sum(counts):
+            empty += 1
+        elif lacking:
+            one = sum(counts) == 1
+            yield f"{name} has {'one example' if one else f'{sum(counts):,} examples'}, and none in {lacking}"
+    if empty:
+        yield f"{empty:,} of the cells have no example at all"

@@ -13,7 +13,7 @@ from sweeper.spec import loading, on_data, yaml_text
 from sweeper.spec.model import SweepSpec
 from trainables import data
 from trainables.data import DataConfig
-from trainables.data.base import SPLITS, Dataset
+from trainables.data.base import OVERLAPPING, SPLITS, Dataset
 from trainables.data.datasets import layout
 from trainables.data.report import tell
 from trainables.errors import UserError
@@ -53,7 +53,7 @@ def write(path: Path, columns: Mapping[str, str], name: str | None, output: Path
 def _asked(path: Path, config: DataConfig, dataset: Dataset) -> SweepSpec:
     """The question: with the groups that there are, and a least group that leaves the objectives defined."""
     stem = re.sub(r"[^a-z0-9._-]+", "-", path.expanduser().resolve().stem.lower()).strip("._-")[:50]
-    groups = "cell" if dataset.attributes else "class"
+    groups = OVERLAPPING if dataset.overlapping and not dataset.attributes else dataset.finest
     values = {"name": stem or "my-sweep", "data": config, "groups": groups}
     spec = SweepSpec.model_validate(values)
     if on_data.undefined(spec, dataset):

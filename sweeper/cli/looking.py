@@ -10,7 +10,7 @@ from pathlib import Path
 from sweeper.cli.shared import Add, folder_of
 from trainables.errors import UserError
 
-_COLUMNS = "what the columns of a table are, such as image=file,label=gender,attribute=race"
+_COLUMNS = "what the columns of a table are, such as image=file,label=gender,attribute=race (race+age: both)"
 
 
 def _columns(text: str) -> dict[str, str]:

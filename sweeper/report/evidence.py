@@ -99,8 +99,8 @@ def _shared_variances(answers: Sequence[Answers | None]) -> dict[tuple[str, str]
     right_SN, variances = np.array([each.correct_N for each in asked]), {}
     for kind in asked[0].kinds:
         groups = asked[0].groups(kind)
-        for g in np.flatnonzero(groups.counts_G > 1):
-            variances[kind, groups.names[g]] = shared_variance(right_SN[:, groups.index_N == g])
+        for g in np.flatnonzero(groups.counts_G > 1).tolist():
+            variances[kind, groups.names[g]] = shared_variance(right_SN[:, np.flatnonzero(groups.member_N(g))])
     return variances
 
 

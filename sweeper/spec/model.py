@@ -23,9 +23,12 @@ from sweeper.spec.sections import Bound, MetricName, Notify, Part, Resources, Se
 from sweeper.spec.space import Space
 from trainables.backbones import BACKBONES, BackboneConfig
 from trainables.data import DATASETS, DataConfig
+from trainables.data.base import KINDS, OVERLAPPING
+from trainables.errors import hint, nearest
+from trainables.methods import METHODS
 from trainables.metrics import ALIASES
 from trainables.table import Table
-from trainables.task import GroupKind, MetricsConfig, Task, TrainConfig
+from trainables.task import MetricsConfig, Task, TrainConfig
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 _NAME_RULE = "Use 1 to 63 of a-z, 0-9, '.', '_', '-', the first a letter or a digit."
@@ -54,7 +57,11 @@ class SweepSpec(Part):
         BackboneConfig, Field(default_factory=BackboneConfig, description="the pre-trained model that is adapted")
     ]
     groups: Annotated[
-        GroupKind, Field(description="whose losses the penalty compares: classes, attribute values, or cells of both")
+        str,
+        Field(
+            description="whose losses the penalty compares: class, attribute (its values), cell (of both), the name of "
+            "one of several attributes, or overlapping (the groups of data.columns.groups)"
+        ),
     ] = "class"
     space: Annotated[
         Space,
@@ -141,12 +148,72 @@ def _name(section: str, name: str, table: Table[Any]) -> Iterator[Fault]:
         yield Fault((section, "name"), f"{section}.name is '{name}'. {table.hint(name)}")
 
 
+def _kinds(data: DataConfig) -> tuple[str, ...]:
+    """What groups may be called, as far as it is known without a look at the data."""
+    named, overlapping = data.named or (), _overlapping_names(data)
+    return (*KINDS, *(name for name in named if name not in overlapping), *((OVERLAPPING,) if overlapping else ()))
+
+
+def _overlapping_names(data: DataConfig) -> tuple[str, ...]:
+    return getattr(getattr(data, "columns", None), "groups", None) or ()
+
+
+def _slip(spec: SweepSpec) -> Iterator[Fault]:
+    """A kind misspelt: told even where the data section is bad, so that nobody knows what else there is."""
+    known = _kinds(spec.data)
+    if spec.groups not in known and (close := nearest(spec.groups, known, 0.8)):
+        *others, last = (f"'{kind}'" for kind in known)
+        text = f"groups is '{spec.groups}'. Did you mean '{close}'? Use {', '.join(others)} or {last}."
+        yield Fault(("groups",), text)
+
+
 def _groups(spec: SweepSpec) -> Iterator[Fault]:
-    name = spec.data.name
-    if spec.groups != "class" and name in DATASETS and not DATASETS[name].attribute:
+    name, named, known = spec.data.name, spec.data.named, _kinds(spec.data)
+    if named is not None and spec.groups not in known and not nearest(spec.groups, known, 0.8):
+        text = f"Use one of: {', '.join(known)}."
+        if spec.groups in named:
+            text = f"It is one of several that may overlap: use '{OVERLAPPING}', for all of them."
+        elif spec.groups == OVERLAPPING:
+            text = "None are named that may overlap: name their 0/1 columns in data.columns.groups."
+        elif spec.groups == getattr(getattr(spec.data, "columns", None), "attribute", None):
+            text = "It is the only attribute: use 'attribute'."
+        yield Fault(("groups",), f"groups is '{spec.groups}'. {text}")
+    elif spec.groups != "class" and name in DATASETS and not DATASETS[name].attribute:
         having = ", ".join(other for other, entry in DATASETS.items() if entry.attribute)
         text = f"groups is '{spec.groups}', and {name} has no attribute. Use 'class', or data with one: {having}."
         yield Fault(("groups",), text)
+
+
+def _sides(spec: SweepSpec) -> Iterator[Fault]:
+    """METRIC/ATTRIBUTE of an attribute that the data does not name."""
+    named = spec.data.named
+    known = (*(named or ()), *((OVERLAPPING,) if _overlapping_names(spec.data) else ()))
+    for section in ("objectives", "constraints") if named is not None else ():
+        for name in getattr(spec, section):
+            metric, slash, side = name.partition("/")
+            if slash and side not in known:
+                text = f"{section}.{name}: the data names no attribute '{side}'. "
+                if known:
+                    text += hint(side, known)
+                else:
+                    text += f"Of its only attribute, if it has one, use {metric}."
+                yield Fault((section, name), text)
+
+
+def _overlapping(spec: SweepSpec) -> Iterator[Fault]:
+    """Some methods draw batches by their groups, or weigh examples by them: each example must be in one."""
+    if spec.groups != OVERLAPPING:
+        return
+    listed = dict.fromkeys((*spec.space.methods, *spec.search.baseline_list))
+    wrong = [method for method in listed if method in METHODS and not METHODS[method].overlapping]
+    can = ", ".join(name for name, method in METHODS.sound.items() if method.overlapping)
+    if wrong:
+        need = f"{', '.join(wrong)} need{'s' * (len(wrong) == 1)} groups that do not overlap"
+        text = f"groups is '{OVERLAPPING}', and {need}."
+        yield Fault(("groups",), f"{text} Use other groups, or one of: {can}.")
+    if spec.train.sampler == "group-balanced":
+        text = f"train.sampler is 'group-balanced', and groups is '{OVERLAPPING}'. Use 'shuffle', or other groups."
+        yield Fault(("train", "sampler"), text)
 
 
 def _repeated(spec: SweepSpec) -> Iterator[Fault]:
@@ -251,7 +318,10 @@ def _twice(spec: SweepSpec) -> Iterator[Fault]:
 
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Fault]]], ...] = (
     (("data",), lambda spec: _name("data", spec.data.name, DATASETS)),
+    (("groups",), _slip),
     (("data", "groups"), _groups),
+    (("data", "objectives", "constraints"), _sides),
+    (("groups", "space", "search", "train"), _overlapping),
     (("backbone",), lambda spec: _name("backbone", spec.backbone.name, BACKBONES)),
     (("search",), _repeated),
     (("search",), _budget),

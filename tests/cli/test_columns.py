@@ -85,7 +85,8 @@ def test_what_is_said_of_columns_overrules_a_guess(tmp_path: Path, capsys) -> No
     [
         (
             "lable=age",
-            "--columns lable=age: lable is unknown. Did you mean 'label'? Known: attribute, image, label, split.",
+            "--columns lable=age: lable is unknown. Did you mean 'label'? "
+            "Known: attribute, groups, image, label, split.",
         ),
         ("label=agee", "--columns label=agee: fairface_label_train.csv has no such column. Did you mean 'age'?"),
     ],

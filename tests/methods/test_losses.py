@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from trainables.data.base import Groups, partition
+from trainables.methods.base import GroupInfo
 from trainables.methods.losses import group_means, variance_penalty
+from trainables.methods.variance import objective
+from trainables.params import Params
+from trainables.training.batches import epoch_log
 
 G = 5
 LOSSES = st.floats(0, 20, allow_nan=False, width=32)
@@ -115,3 +120,49 @@ def test_a_nan_in_one_group_leaves_the_others_their_means() -> None:
     mean_G, _ = group_means(torch.tensor([math.nan, 2.0, 4.0]), torch.tensor([0, 1, 1]), 2)
     assert np.isnan(mean_G[0].item())
     assert mean_G[1].item() == 3.0
+
+
+# --- groups that overlap
+
+
+def test_an_example_counts_in_each_group_that_it_is_in() -> None:
+    # Patterns: in a alone, in a and b, in none; c has nobody.
+    member_GP = torch.tensor([[True, True, False], [False, True, False], [False, False, False]])
+    loss_N, pattern_N = torch.tensor([1.0, 5.0, 9.0]), torch.tensor([0, 1, 2])
+    mean_G, count_G = group_means(loss_N, pattern_N, 3, member_GP)
+    assert mean_G.tolist() == [3.0, 5.0, 0.0]  # a: (1 + 5) / 2, b: 5
+    assert count_G.tolist() == [2, 1, 0]
+    assert variance_penalty(loss_N, pattern_N, 3, member_GP=member_GP).item() == 2.0  # (3-4)^2 + (5-4)^2
+
+
+MEMBERS = st.lists(st.tuples(LOSSES, st.tuples(*[st.booleans()] * 3)), min_size=1, max_size=30)
+
+
+@given(MEMBERS)
+def test_the_penalty_of_a_training_whose_groups_overlap_is_the_sum_by_hand(rows: list[tuple[float, tuple[bool, ...]]]):
+    members_NG = np.array([members for _, members in rows])
+    groups = partition("overlapping", ("x",), np.zeros(len(rows), np.int64), (), None, (), ("a", "b", "c"), members_NG)
+    info = GroupInfo.of(groups)
+    assert info.counts == tuple(members_NG.sum(0).tolist())
+    loss_N = torch.tensor([loss for loss, _ in rows], dtype=torch.float64)
+    params = Params.from_flat({"method": "fairlora", "lambda": 3.0})
+    found, _ = objective(params=params, groups=info, reduction="sum")(loss_N, torch.from_numpy(groups.index_N))
+    own = [[loss for loss, members in rows if members[g]] for g in range(3)]
+    means = [sum(losses) / len(losses) for losses in own if losses]
+    centre = sum(means) / max(1, len(means))
+    by_hand = sum(loss for loss, _ in rows) / len(rows) + 3 * sum((mean - centre) ** 2 for mean in means)
+    assert found.item() == pytest.approx(by_hand, rel=1e-9, abs=1e-9)
+    log = epoch_log(loss_N.numpy(), groups, batch_size=len(rows))
+    assert log["penalty"] == pytest.approx(sum((mean - centre) ** 2 for mean in means), rel=1e-6, abs=1e-6)
+    assert log["groups_present"] == len(means)
+
+
+def test_two_parts_of_groups_that_overlap_are_joined_though_their_patterns_differ() -> None:
+    def groups(*members: tuple[bool, bool]) -> Groups:
+        members_NG, labels_N = np.array(members), np.zeros(len(members), np.int64)
+        return partition("overlapping", ("x",), labels_N, (), None, (), ("a", "b"), members_NG)
+
+    whole = groups((True, False), (True, True)).joined(groups((False, False), (False, True), (True, True)))
+    assert whole.counts_G.tolist() == [3, 3]
+    assert whole.member_N(1).tolist() == [False, True, False, True, True]
+    assert whole.part(np.array([3, 0])).counts_G.tolist() == [1, 1]

@@ -143,11 +143,13 @@ def test_all_slips_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> Non
         ("objectives: {}", "objectives is {}. Give 1 or more."),
         ("data: {max_bad: 3}", "data.max_bad is 3. Use 1 or less."),
         ("data: {nmae: x}", "data.nmae is unknown. Did you mean 'name'? "
-         "Known: columns, crop_banner, exif, images, limit, max_bad, name, on_bad, partition, root, task, validation."),
+         "Known: attributes, columns, crop_banner, exif, images, limit, max_bad, name, "
+         "on_bad, partition, root, task, validation."),
         ("data: {'[key]': x}", "data.[key] is unknown. "
-         "Known: columns, crop_banner, exif, images, limit, max_bad, name, on_bad, partition, root, task, validation."),
+         "Known: attributes, columns, crop_banner, exif, images, limit, max_bad, name, "
+         "on_bad, partition, root, task, validation."),
         ("data: {name: csv, columns: {imge: x}}", "data.columns.imge is unknown. Did you mean 'image'? "
-         "Known: attribute, image, label, split."),
+         "Known: attribute, groups, image, label, split."),
         ("data: {name: csv, partition: 3}", "data.partition is 3. Use a path."),
         ("data: {name: csv, task: age}", "data.task is for utkface, and data.name is 'csv'. Remove it."),
         ("data: {name: utkface, task: aeg}", "data.task is 'aeg'. Did you mean 'age'? Use 'gender' or 'age'."),

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainables.data.base import Groups
 from trainables.methods.losses import variance_penalty
 from trainables.training.batches import BATCH_SAMPLERS, derived, epoch_log, group_balanced, shuffle
 
@@ -77,7 +78,7 @@ def test_a_fit_begun_by_another_release_goes_on_with_the_chance_it_had(purpose: 
 
 
 def test_the_log_of_two_batches_by_hand() -> None:
-    log = epoch_log(np.array([1.0, 3.0, 2.0]), np.array([0, 1, 0]), ("a", "b", "never"), batch_size=2)
+    log = epoch_log(np.array([1.0, 3.0, 2.0]), Groups("class", ("a", "b", "never"), np.array([0, 1, 0])), batch_size=2)
     assert log["train_loss"] == 2
     assert log["penalty"] == (2 + 0) / 2  # (1-2)^2 + (3-2)^2, then one group alone
     assert log["groups_present"] == (2 + 1) / 2
@@ -92,4 +93,5 @@ def test_the_logged_penalty_is_the_one_of_the_objective(rows: list[tuple[float, 
     loss_N, groups_N = (np.array(column) for column in zip(*rows, strict=True))
     batches = zip(torch.tensor(loss_N).double().split(size), torch.tensor(groups_N).split(size), strict=True)
     expected = np.mean([variance_penalty(loss_B, groups_B, 5).item() for loss_B, groups_B in batches])
-    assert epoch_log(loss_N.astype(float), groups_N, "abcde", size)["penalty"] == pytest.approx(expected, abs=1e-9)
+    log = epoch_log(loss_N.astype(float), Groups("class", tuple("abcde"), groups_N), size)
+    assert log["penalty"] == pytest.approx(expected, abs=1e-9)

@@ -19,6 +19,7 @@ import numpy as np
 from trainables.arrays import Floats, Ints
 from trainables.audits import Target
 from trainables.audits.membership import Scores, lira_scores, log_odds, loss_scores
+from trainables.data.base import Groups
 from trainables.errors import FitError, UserError, unknown
 from trainables.finetuning import FineTuning
 from trainables.params import Params, exists
@@ -143,7 +144,7 @@ class Asked:
     left: Ints
     rest: Ints
     labels_N: Ints
-    groups: Mapping[str, tuple[tuple[str, ...], Ints]]
+    groups: Mapping[str, Groups]
 
     @classmethod
     def draw(cls, tuning: FineTuning, protocol: Protocol) -> Asked:
@@ -162,12 +163,11 @@ class Asked:
             sizes = " and ".join(f"{len(data.splits[split])} in {split}" for split in ("train", "test"))
             raise UserError(f"{data.name} has {sizes}: too few examples to ask about any. Use more data.")
 
-        kinds = ("class", "attribute", "cell") if data.attributes else ("class",)
-        groups = {}
-        for kind in kinds:
-            train, test = data.groups("train", kind), data.groups("test", kind)
-            groups[kind] = (train.names, np.concatenate([train.index_N[members], test.index_N[others]]))
-        return cls(members, others, left, rest, groups["class"][1], groups)
+        groups = {
+            kind: data.groups("train", kind).part(members).joined(data.groups("test", kind).part(others))
+            for kind in data.kinds
+        }
+        return cls(members, others, left, rest, groups["class"].index_N, groups)
 
     @property
     def pool(self) -> int:
@@ -206,15 +206,15 @@ class Asked:
         return {"members": float(right_TN[:, :cut].mean()), "others": float(right_TN[:, cut:].mean())}
 
     def judged(self, scores: Scores, first: Scores | None) -> dict[str, Any]:
-        """Over everybody, and by class, attribute and cell as far as the data has them."""
+        """Over everybody, and by each kind of groups that the data has."""
         member_N = np.arange(len(self.labels_N)) < len(self.members)
         found = scores.judged(member_N, ~member_N, first)
         found["groups"] = {
             kind: [
-                {"name": name} | scores.judged(member_N & (index_N == g), ~member_N & (index_N == g), first)
-                for g, name in enumerate(names)
+                {"name": name} | scores.judged(member_N & groups.member_N(g), ~member_N & groups.member_N(g), first)
+                for g, name in enumerate(groups.names)
             ]
-            for kind, (names, index_N) in self.groups.items()
+            for kind, groups in self.groups.items()
         }
         return found
 

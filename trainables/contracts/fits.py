@@ -166,19 +166,30 @@ def remembers(method: str) -> None:
     hold(torch.equal(one, other), f"the next loss is {one:g}, and {other:g} from its state.")
 
 
+def takes_groups_that_overlap(method: str) -> None:
+    """If it says that groups may overlap: where none do, its loss is that of the partition."""
+    if not METHODS[method].overlapping:
+        return
+    members = tuple(tuple(g == p for g in range(4)) for p in range(4))
+    for name, loss_N, groups_N in _batches():
+        one, other = _objective(method)(loss_N, groups_N)[0], _objective(method, members=members)(loss_N, groups_N)[0]
+        hold(torch.equal(one, other), f"on {name} the loss is {one:g}, and {other:g} of groups that could overlap.")
+
+
 METHOD: tuple[Law, ...] = (
     declares_what_it_reads,
     weighs_any_batch,
     does_not_mind_the_order,
     does_not_mind_the_names,
     remembers,
+    takes_groups_that_overlap,
 )
 _COUNTS = (40, 30, 20, 10)
 
 
-def _objective(method: str, rename: Tensor | None = None) -> Objective:
+def _objective(method: str, rename: Tensor | None = None, members: tuple[tuple[bool, ...], ...] = ()) -> Objective:
     counts = _COUNTS if rename is None else tuple(_COUNTS[int(i)] for i in rename.argsort())
-    groups = GroupInfo(("a", "b", "c", "d"), counts)
+    groups = GroupInfo(("a", "b", "c", "d"), counts, members)
     made: Objective = METHODS[method].objective.load()(params=Params(method=method), groups=groups, reduction="sum")
     return made
 
@@ -214,6 +225,12 @@ def is_whole(dataset: Dataset, again: Dataset) -> None:
             hold(values <= set(range(len(dataset.attributes))), f"an attribute of {name} has no name.")
         sizes = {len(part.labels_N), len(part.paths), len(part.ids or part.paths)}
         hold(len(sizes) == 1, f"{name} has {sorted(sizes)} labels, paths and ids.")
+        members = None if part.members_NG is None else part.members_NG.shape
+        wanted = (len(part), len(dataset.overlapping)) if dataset.overlapping else None
+        hold(members == wanted, f"the members of the overlapping groups in {name} are {members}, not {wanted}.")
+    for facet in dataset.facets:
+        whole = len(facet.of_joint) == len(dataset.attributes) and set(facet.of_joint) <= set(range(len(facet.values)))
+        hold(whole, f"the attribute '{facet.name}' does not have a value for each joint one.")
     untrained = set(range(len(dataset.classes))) - set(dataset.splits["train"].labels_N.tolist())
     hold(not untrained, f"nobody trains on {', '.join(dataset.classes[i] for i in sorted(untrained))}.")
     hold(len(set(dataset.classes)) == len(dataset.classes) >= 2, f"the classes are {dataset.classes}.")

@@ -6,11 +6,12 @@ itself reads nothing, so that a spec can be checked in milliseconds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from trainables.options import Chosen, Option
 from trainables.table import Code, Entry, Table
@@ -32,6 +33,34 @@ class DatasetEntry(Entry):
     fits: Code | None = None
 
 
+_RESERVED = ("class", "attribute", "cell", "overlapping", "all", "split", "id", "label", "image", "sha256")
+
+
+def check_names(names: Sequence[str], taken: Sequence[str] = ()) -> None:
+    """Refuse names of attributes and groups that mean something else already.
+
+    Raises:
+        ValueError: says which, and the mend.
+    """
+    for name in names:
+        if name in taken or names.count(name) > 1:
+            raise ValueError(f"'{name}' is used twice: use each column once")
+        if name in _RESERVED:
+            raise ValueError(f"'{name}' is what sweeper calls something else: rename that column")
+
+
+def _alone(value: object) -> object:
+    """A list of one attribute is that attribute."""
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+_Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+
+
 class Columns(BaseModel):
     """Which column of a user's table (`data.name: csv`) holds what. Others are not used."""
 
@@ -40,12 +69,41 @@ class Columns(BaseModel):
     image: Annotated[str, Field(min_length=1, description="the image's path, relative to the table's folder")] = "image"
     label: Annotated[str, Field(min_length=1, description="the class, any text")] = "label"
     attribute: Annotated[
-        str | None, Field(min_length=1, description="the sensitive attribute; none: 'attribute', if the table has it")
+        Annotated[str, Field(min_length=1)] | _Names | None,
+        BeforeValidator(_alone),
+        Field(description="the sensitive attribute, or a list of several; none: 'attribute', if the table has it"),
+    ] = None
+    groups: Annotated[
+        _Names | None,
+        BeforeValidator(_listed),
+        Field(description="0/1 columns of groups that an example may be in several of, or none"),
     ] = None
     split: Annotated[
         str | None,
         Field(min_length=1, description="train, val or test, or 0, 1, 2; none: 'split', if the table has it"),
     ] = None
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Columns:
+        taken = [self.image, self.label, *([self.split] if self.split else []), *self.attributes]
+        check_names(self.named, taken=taken if len(self.attributes) < 2 else taken[: -len(self.attributes)])
+        return self
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The columns of attributes."""
+        return self.attribute if isinstance(self.attribute, tuple) else (self.attribute,) if self.attribute else ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """What may be asked for by its name: several attributes, and groups that overlap."""
+        return (*(self.attributes if len(self.attributes) > 1 else ()), *(self.groups or ()))
+
+    @property
+    def used(self) -> list[str]:
+        """The names of all columns that are used."""
+        columns = (self.image, self.label, *self.attributes, *(self.groups or ()), self.split)
+        return [column for column in columns if column]
 
 
 class DataConfig(Chosen):
@@ -63,6 +121,15 @@ class DataConfig(Chosen):
     @classmethod
     def table(cls) -> Table[DatasetEntry]:
         return DATASETS
+
+    @property
+    def named(self) -> tuple[str, ...] | None:
+        """The names that its `groups` may have beside the kinds; None: only a look at the data says it."""
+        if self.name not in DATASETS.built_in:
+            return None
+        options = {option.name for option in self.options(vars(self)) or ()}
+        several = (self.attributes or ()) if "attributes" in options else ()
+        return self.columns.named if "columns" in options else several if len(several) > 1 else ()
 
 
 _FILES = "trainables.data.datasets"
@@ -141,7 +208,15 @@ DATASETS = Table(
             f"{_FILES}.utkface:load",
             "faces: gender or age; the attribute is race",
             "Zhang et al. 2017",
-            (Option("task", Literal["gender", "age"] | None, None, "what is learnt (none: gender)"),),
+            (
+                Option("task", Literal["gender", "age"] | None, None, "what is learnt (none: gender)"),
+                Option(
+                    "attributes",
+                    Annotated[tuple[Literal["race", "gender", "age"], ...], Field(min_length=1)] | None,
+                    None,
+                    "one or several, other than the task (none: race)",
+                ),
+            ),
             fits=Code(f"{_FILES}.utkface:fits"),
         ),
         "waterbirds": DatasetEntry(

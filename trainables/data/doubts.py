@@ -12,18 +12,22 @@ from trainables.data.base import SPLITS, BadRecord
 from trainables.data.examples import Example, alike
 
 
-def doubts(examples: Sequence[Example]) -> list[BadRecord]:
+def doubts(examples: Sequence[Example], attributes: Sequence[str] = (), groups: Sequence[str] = ()) -> list[BadRecord]:
     """A record for each name that is another's twin, and for each class and attribute value that a split lacks.
 
-    `examples` have their splits, and are in the order in which they were written.
+    So for each of several `attributes`, and for the overlapping `groups`. `examples` have their splits, and are in the
+    order in which they were written.
     """
     kinds = {"label": [example.label for example in examples]}
-    if any(example.attribute is not None for example in examples):
+    kinds |= {name: [example.values[f] for example in examples] for f, name in enumerate(attributes)}
+    if not attributes and any(example.attribute is not None for example in examples):
         kinds["attribute"] = [example.attribute or "" for example in examples]
+    members = {name: [example for example in examples if example.members[g]] for g, name in enumerate(groups)}
     return [
         *_twins("image", examples, [example.id for example in examples]),
         *(record for what, values in kinds.items() for record in _twins(what, examples, values)),
         *(record for what, values in kinds.items() for record in _lacking(what, examples, values)),
+        *(record for name, own in members.items() for record in _lacking("group", own, [name] * len(own))),
     ]
 
 

@@ -21,7 +21,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Example:
-    """One image: `place` is where a person finds it (`index.csv:12`), `id` its name within the dataset."""
+    """One image: `place` is where a person finds it (`index.csv:12`), `id` its name within the dataset.
+
+    Where there are several attributes it has a value of each, and their `joint` as its attribute. `members` says which
+    of the overlapping groups it is in.
+    """
 
     place: str
     id: str
@@ -29,6 +33,8 @@ class Example:
     label: str
     attribute: str | None = None
     split: str | None = None
+    values: tuple[str, ...] = ()
+    members: tuple[bool, ...] = ()
 
 
 def find_root(
@@ -240,6 +246,7 @@ def conflicts(examples: Sequence[Example], digests: Sequence[str | None]) -> lis
     for positions in identical(digests):
         copies = sorted((examples[i] for i in positions), key=lambda example: example.id)
         given = {"label": {e.label for e in copies}, "attribute": {str(e.attribute) for e in copies}}
+        given["groups"] = {"".join(map(str, map(int, e.members))) for e in copies}
         differing = [f"{what} ({', '.join(sorted(values))})" for what, values in given.items() if len(values) > 1]
         if differing:
             others, facts = ", ".join(few(copy.id for copy in copies[1:])), " and ".join(differing)
@@ -256,4 +263,5 @@ def _split(name: str, part: list[Example], label_of: dict[str, int], attribute_o
         labels_N=np.array([label_of[example.label] for example in part], dtype=np.int64),
         attributes_N=None if attributes is None else np.array(attributes, dtype=np.int64),
         ids=tuple(example.id for example in part),
+        members_NG=np.array([example.members for example in part], dtype=np.bool_) if part[0].members else None,
     )

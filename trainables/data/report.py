@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trainables.data.base import SPLITS, Dataset
+from trainables.data.base import OVERLAPPING, SPLITS, Dataset
 from trainables.data.contents import digests, identical
 from trainables.errors import few
 from trainables.files import write_text
@@ -30,6 +30,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "split_hash": dataset.split_hash,
         "classes": list(dataset.classes),
         "attributes": list(dataset.attributes),
+        **_several(dataset),
         "splits": {split: _counts(dataset, split) for split in SPLITS},
         "bad": [asdict(record) for record in dataset.bad],
         "notes": list(dataset.notes),
@@ -39,6 +40,12 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def _several(dataset: Dataset) -> dict[str, Any]:
+    """The names of several attributes and of overlapping groups, where there are such."""
+    several = {"facets": {facet.name: list(facet.values) for facet in dataset.facets}} if dataset.facets else {}
+    return several | ({"overlapping": list(dataset.overlapping)} if dataset.overlapping else {})
+
+
 def tell(dataset: Dataset) -> str:
     """The same for people: a few lines."""
     lines = [f"{dataset.name}: {len(dataset.classes)} classes, split hash {dataset.split_hash}"]
@@ -46,6 +53,8 @@ def tell(dataset: Dataset) -> str:
         counts = _counts(dataset, split)
         groups = counts.get("cell") or counts["class"]
         lines.append(f"  {split} {counts['n']:,}: {_sizes(groups)}")
+        named = [*(facet.name for facet in dataset.facets), *([OVERLAPPING] if dataset.overlapping else [])]
+        lines += [f"    {kind}: {_sizes(counts[kind])}" for kind in named]
     for title, dropped in (("bad records left out", True), ("doubtful records kept", False)):
         records = [f"{record.place}: {record.problem}" for record in dataset.bad if record.dropped is dropped]
         if records or dropped:
@@ -65,12 +74,13 @@ def _sizes(groups: Mapping[str, int]) -> str:
 def manifest(dataset: Dataset, path: Path, *, contents: bool = False) -> None:
     """Writes one line per example, for anybody to check or to train on (`data.name: csv`).
 
+    Each of several attributes, and each overlapping group, has a column more, at the end, under its name.
     `image` is the path below the dataset's root, `sha256` the first 32 digits of the file's hash, or
     empty where `contents` is not asked for: that reads every file once on this machine.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
+    table.writerow([*COLUMNS, *(facet.name for facet in dataset.facets), *dataset.overlapping])
     table.writerows(_rows(dataset, contents))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text.getvalue())
@@ -137,7 +147,7 @@ def leak_note(dataset: Dataset) -> str | None:
 
 def _counts(dataset: Dataset, split: str) -> dict[str, Any]:
     counts: dict[str, Any] = {"n": len(dataset.splits[split])}
-    for kind in ("class", "attribute", "cell") if dataset.attributes else ("class",):
+    for kind in dataset.kinds:
         groups = dataset.groups(split, kind)
         counts[kind] = dict(zip(groups.names, groups.counts_G.tolist(), strict=True))
     return counts
@@ -152,5 +162,13 @@ def _rows(dataset: Dataset, contents: bool) -> Iterator[tuple[str, ...]]:
         attributes = [""] * len(part)
         if part.attributes_N is not None:
             attributes = [dataset.attributes[i] for i in part.attributes_N]
-        for row in zip(dataset.ids(split), labels, attributes, images, hashes, strict=True):
-            yield split, *row[:-1], row[-1] or ""
+        more = [dataset.groups(split, facet.name) for facet in dataset.facets]
+        values = [[groups.names[g] for g in groups.index_N] for groups in more]
+        members = [] if part.members_NG is None else part.members_NG.astype(int).astype(str).T.tolist()
+        hashed = [digest or "" for digest in hashes]
+        yield from zip(
+            *([split] * len(part), dataset.ids(split), labels, attributes, images, hashed),
+            *values,
+            *members,
+            strict=True,
+        )

@@ -88,7 +88,7 @@ def limited(dataset: Dataset, limit: int) -> Dataset:
     Raises:
         UserError: there are more cells than that.
     """
-    kind = "cell" if dataset.attributes else "class"
+    kind = dataset.finest
     names = {split: dataset.ids(split) for split in SPLITS}
     members: dict[tuple[str, int], list[tuple[float, str, int]]] = defaultdict(list)
     for split in SPLITS:

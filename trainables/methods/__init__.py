@@ -78,9 +78,13 @@ _BALANCED: Literal["group-balanced"] = "group-balanced"
 
 @dataclass(frozen=True)
 class Component(Code):
-    """A function that a method is made of, and the parameters of its own that it reads, with their usual ranges."""
+    """A function that a method is made of, and the parameters of its own that it reads, with their usual ranges.
+
+    `overlapping`: its groups may overlap (see `base.GroupInfo`).
+    """
 
     params: tuple[Param, ...] = ()
+    overlapping: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,11 @@ class Method:
     def own(self) -> tuple[Param, ...]:
         """Those of its objective and of its refit."""
         return (*self.objective.params, *(self.refit.params if self.refit else ()))
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether the groups may overlap: no batch is balanced by them, and no layer refitted on a balance of them."""
+        return self.objective.overlapping and self.sampler is None and self.refit is None
 
     @property
     def fair(self) -> bool:
@@ -147,8 +156,8 @@ L1 = Param(
     high=100,
     log=True,
 )
-ERM = Component("trainables.methods.erm:objective")
-VARIANCE = Component("trainables.methods.variance:objective", (LAMBDA,))
+ERM = Component("trainables.methods.erm:objective", overlapping=True)
+VARIANCE = Component("trainables.methods.variance:objective", (LAMBDA,), overlapping=True)
 GROUP_DRO = Component("trainables.methods.groupdro:objective", (ETA,))
 REWEIGHT = Component("trainables.methods.reweight:objective")
 DFR = Component("trainables.methods.dfr:refit", (L1,))

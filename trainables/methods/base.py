@@ -12,18 +12,30 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from trainables.arrays import Floats
+from trainables.data.base import Groups
 
 
 @dataclass(frozen=True)
 class GroupInfo:
-    """The groups whose losses a method may weigh, and how many training examples each has (0 is allowed)."""
+    """The groups whose losses a method may weigh, and how many training examples each has (0 is allowed).
+
+    `members` is empty where they are a partition: then `groups_N` of a batch are groups. Where they overlap `groups_N`
+    are rows of `members`, which say of each group whether such an example is in it.
+    """
 
     names: tuple[str, ...]
     counts: tuple[int, ...]
+    members: tuple[tuple[bool, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.counts):
             raise ValueError(f"{len(self.names)} names, {len(self.counts)} counts. Give one count for each group.")
+
+    @classmethod
+    def of(cls, groups: Groups) -> GroupInfo:
+        """Those of a training split."""
+        members = () if groups.members_PG is None else tuple(map(tuple, groups.members_PG.tolist()))
+        return cls(groups.names, tuple(groups.counts_G.tolist()), members)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from trainables.data.base import OVERLAPPING
+from trainables.errors import hint
 from trainables.metrics import calibration, classwise, groupwise, overall, parity
 from trainables.metrics.answers import Answers
 from trainables.metrics.base import Metric, Predictions, Row, Value
-from trainables.table import Table
+from trainables.table import Table, UnknownName
 from trainables.undefined import to_nan, to_null
 
 __all__ = [
@@ -35,10 +37,41 @@ ALIASES = {  # the literature's names, and those of older releases, which do not
     "adjusted_accuracy": "adjusted_accuracy_by_cell",
     "worst_group_ece": "worst_ece_by_attribute",
 }
-METRICS = Table(
+
+
+class _Metrics(Table[Metric]):
+    """Beside the lines NAME/ATTRIBUTE: that metric of one of several attributes, or of an overlapping group.
+
+    NAME/overlapping is the worst of all overlapping groups. A slash, since a key of MLflow may have one, and a name
+    between braces in YAML.
+    """
+
+    def __getitem__(self, name: str) -> Metric:
+        base, slash, side = name.partition("/")
+        if not slash:
+            return super().__getitem__(name)
+        if name not in self:
+            raise UnknownName(f"{self.place} '{name}' is unknown. {self.hint(name)}")
+        return super().__getitem__(base).side(side)
+
+    def __contains__(self, name: object) -> bool:
+        base, slash, side = name.partition("/") if isinstance(name, str) else ("", "", "")
+        if not slash:
+            return super().__contains__(name)
+        return bool(side) and super().__contains__(base) and super().__getitem__(base).of_one is not None
+
+    def hint(self, name: str) -> str:
+        _, slash, side = name.partition("/")
+        if not slash:
+            return super().hint(name)
+        return hint(name, [f"{line}/{side or 'ATTRIBUTE'}" for line, metric in self.sound.items() if metric.of_one])
+
+
+METRICS: Table[Metric] = _Metrics(
     "metrics",
     Metric,
-    _LINES | {old: replace(_LINES[new], doc=f"= {new}: {_LINES[new].doc}") for old, new in ALIASES.items()},
+    _LINES
+    | {old: replace(_LINES[new], doc=f"= {new}: {_LINES[new].doc}", of_one=None) for old, new in ALIASES.items()},
     place="metric",
 )
 T = TypeVar("T")
@@ -89,8 +122,12 @@ class Evaluation:
 
 
 def evaluate(predictions: Predictions) -> Evaluation:
-    """All metrics that can be loaded, and the groups of every kind that the data has."""
+    """All metrics that can be loaded, also of each of several attributes, and the groups of every kind there is."""
     found = {name: metric(predictions) for name, metric in METRICS.sound.items()}
+    for side in (*predictions.sides, *((OVERLAPPING,) if predictions.overlapping else ())):
+        found |= {
+            f"{name}/{side}": metric.side(side)(predictions) for name, metric in METRICS.sound.items() if metric.of_one
+        }
     return Evaluation(
         values={name: value.value for name, value in found.items()},
         reasons={name: value.reason for name, value in found.items() if value.reason is not None},

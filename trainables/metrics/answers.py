@@ -16,13 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from trainables.arrays import Ints
+from trainables.arrays import Ints, Mask
+from trainables.data.base import Facet
+from trainables.errors import UserError
 from trainables.metrics.base import Predictions
+
+SCHEMA = 2  # 1: one attribute at most, and no groups that overlap
 
 
 @dataclass(frozen=True)
 class Answers:
-    """True class, answer and attribute of each example (indices), and what the indices mean."""
+    """True class, answer and attribute of each example (indices), and what the indices mean.
+
+    `members_NG` says who is in which of the `overlapping` groups.
+    """
 
     labels_N: Ints
     predicted_N: Ints
@@ -31,6 +38,9 @@ class Answers:
     attributes: tuple[str, ...] = ()
     shared_labels: bool = False
     train_cell_counts: tuple[int, ...] | None = None
+    facets: tuple[Facet, ...] = ()
+    overlapping: tuple[str, ...] = ()
+    members_NG: Mask | None = None
 
     @classmethod
     def of(cls, predictions: Predictions) -> Answers:
@@ -44,6 +54,9 @@ class Answers:
             attributes=predictions.attributes,
             shared_labels=predictions.shared_labels,
             train_cell_counts=None if counts is None else tuple(int(n) for n in counts),
+            facets=predictions.facets,
+            overlapping=predictions.overlapping,
+            members_NG=predictions.members_NG,
         )
 
     def __len__(self) -> int:
@@ -64,10 +77,16 @@ class Answers:
             attributes=self.attributes,
             shared_labels=self.shared_labels,
             train_cell_counts=None if counts is None else np.asarray(counts),
+            facets=self.facets,
+            overlapping=self.overlapping,
+            members_NG=None if self.members_NG is None else self.members_NG[rows_K],
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Strict JSON: the indices as compressed text."""
+        """Strict JSON: the indices as compressed text.
+
+        Of one attribute it is of the first schema, which older releases read too.
+        """
         packed = {"labels": self.labels_N, "predicted": self.predicted_N, "attribute_values": self.attributes_N}
         return {
             **{name: None if index_N is None else _packed(index_N) for name, index_N in packed.items()},
@@ -75,12 +94,32 @@ class Answers:
             "attributes": list(self.attributes),
             "shared_labels": self.shared_labels,
             "train_cell_counts": None if self.train_cell_counts is None else list(self.train_cell_counts),
+            **self._several(),
+        }
+
+    def _several(self) -> dict[str, Any]:
+        if not self.facets and self.members_NG is None:
+            return {}
+        members = None if self.members_NG is None else _packed(self.members_NG.reshape(-1).astype(np.int64))
+        return {
+            "schema": SCHEMA,
+            "facets": [{"name": f.name, "values": list(f.values), "of_joint": list(f.of_joint)} for f in self.facets],
+            "overlapping": list(self.overlapping),
+            "members": members,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Answers:
-        """What `to_json` wrote."""
-        counts = data["train_cell_counts"]
+        """What `to_json` wrote, in this release or an older one.
+
+        Raises:
+            UserError: a newer release wrote it.
+        """
+        if data.get("schema", 1) > SCHEMA:
+            raise UserError(
+                f"answers of schema {data['schema']}, and this release reads up to {SCHEMA}. Install a newer sweeper."
+            )
+        counts, overlapping, members = data["train_cell_counts"], data.get("overlapping", ()), data.get("members")
         return cls(
             labels_N=_unpacked(data["labels"]),
             predicted_N=_unpacked(data["predicted"]),
@@ -89,6 +128,9 @@ class Answers:
             attributes=tuple(data["attributes"]),
             shared_labels=data["shared_labels"],
             train_cell_counts=None if counts is None else tuple(counts),
+            facets=tuple(Facet(f["name"], tuple(f["values"]), tuple(f["of_joint"])) for f in data.get("facets", ())),
+            overlapping=tuple(overlapping),
+            members_NG=None if members is None else _unpacked(members).reshape(-1, len(overlapping)).astype(np.bool_),
         )
 
 

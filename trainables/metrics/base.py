@@ -5,10 +5,11 @@ Shapes: N examples, C classes, S values of the sensitive attribute, G groups.
 
 from __future__ import annotations
 
+import functools
 import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.arrays import Floats, Ints, Mask
-from trainables.data.base import Groups, partition
+from trainables.data.base import OVERLAPPING, Facet, Groups, kinds, partition
 
 Row = dict[str, Any]
 NO_ATTRIBUTE = "the data has no sensitive attribute"
@@ -27,7 +28,8 @@ NO_ATTRIBUTE = "the data has no sensitive attribute"
 class Predictions:
     """A model's answers on one split, with all that is needed to judge them.
 
-    `log_probs_NC` are natural logarithms. `attributes_N` is None where the data has no sensitive
+    Of several attributes, `facets`, `attributes` are the joint values. `members_NG` says who is in which of the
+    `overlapping` groups. `log_probs_NC` are natural logarithms. `attributes_N` is None where the data has no sensitive
     attribute. `shared_labels` says that class i and attribute value i mean the same.
     `train_cell_counts` are the training examples of each finest group (cell, else class).
     `penalised` is the partition that training looks at; by default the finest there is.
@@ -48,11 +50,16 @@ class Predictions:
     penalised: str | None = None
     min_group: int = 1
     ece_bins: int = 15
+    facets: tuple[Facet, ...] = ()
+    overlapping: tuple[str, ...] = ()
+    members_NG: Mask | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.labels_N), len(self.predicted_N), len(self.log_probs_NC)}
         if self.attributes_N is not None:
             lengths.add(len(self.attributes_N))
+        if self.members_NG is not None:
+            lengths.add(len(self.members_NG))
         if len(lengths) > 1:
             raise ValueError(f"arrays of {sorted(lengths)} examples. All must describe the same ones.")
         _named("labels_N", self.labels_N, self.classes)
@@ -65,12 +72,64 @@ class Predictions:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The partitions that exist here, the finest last."""
-        return ("class",) if self.attributes_N is None else ("class", "attribute", "cell")
+        """The kinds of groups that exist here, the finest partition last if there is an attribute."""
+        return kinds(() if self.attributes_N is None else self.attributes, self.facets, self.overlapping)
+
+    @property
+    def finest(self) -> str:
+        """The finest partition: by cell, or by class where there is no attribute."""
+        return "class" if self.attributes_N is None else "cell"
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """What `of` takes: the names of several attributes and of overlapping groups."""
+        return (*(facet.name for facet in self.facets), *self.overlapping)
 
     def groups(self, kind: str) -> Groups:
-        """The examples by class, attribute or cell."""
-        return partition(kind, self.classes, self.labels_N, self.attributes, self.attributes_N)
+        """The examples by class, attribute, cell, one attribute of several, or in groups that overlap."""
+        return partition(
+            kind,
+            self.classes,
+            self.labels_N,
+            self.attributes,
+            self.attributes_N,
+            self.facets,
+            self.overlapping,
+            self.members_NG,
+        )
+
+    def of(self, name: str) -> Predictions:
+        """The same answers with one attribute alone: one of several, or whether an example is in an overlapping group.
+
+        So a group is compared with its complement, all others: `not NAME` is index 0, NAME is index 1.
+
+        Raises:
+            ValueError: there is no such attribute or group; says which there are.
+        """
+        if name in self.overlapping and self.members_NG is not None:
+            codes_N, counts = self.members_NG[:, self.overlapping.index(name)].astype(np.int64), None
+            values: tuple[str, ...] = (f"not {name}", name)
+        else:
+            facet = next((facet for facet in self.facets if facet.name == name), None)
+            if facet is None or self.attributes_N is None:
+                there = ", ".join(self.sides) or "one attribute, which needs no name" * bool(self.attributes) or "none"
+                raise ValueError(f"the data has no attribute or group '{name}'; there is: {there}")
+            of_joint_S, values = np.asarray(facet.of_joint, np.int64), facet.values
+            codes_N, counts = of_joint_S[self.attributes_N], self.train_cell_counts
+            if counts is not None:
+                summed_CA = np.zeros((len(self.classes), len(values)), np.int64)
+                np.add.at(summed_CA.T, of_joint_S, counts.reshape(len(self.classes), -1).T)
+                counts = summed_CA.reshape(-1)
+        return replace(
+            self,
+            attributes_N=codes_N,
+            attributes=values,
+            shared_labels=False,
+            train_cell_counts=counts,
+            facets=(),
+            overlapping=(),
+            members_NG=None,
+        )
 
     @cached_property
     def correct_N(self) -> Mask:
@@ -111,6 +170,8 @@ class Metric:
 
     `about` decides what the best point of a front is called: the most accurate, the fairest, the best calibrated.
     What is about performance in another way than accuracy (a loss) has no such name.
+    `of_one` is what NAME/ATTRIBUTE gives: it is called with the predictions `Predictions.of` that attribute, one of
+    several, or of that overlapping group and its complement. None: the metric has no such form.
     """
 
     direction: Literal["max", "min"]
@@ -119,6 +180,18 @@ class Metric:
     doc: str
     source: str
     unit: str = "fraction"
+    of_one: Callable[[Predictions], Value] | None = None
+
+    def side(self, name: str) -> Metric:
+        """NAME/ATTRIBUTE of this metric; `name` is of an attribute, an overlapping group, or `overlapping`.
+
+        Raises:
+            ValueError: the metric has no such form.
+        """
+        if self.of_one is None:
+            raise ValueError("it is not of an attribute")
+        fn = functools.partial(_worst, self.of_one, self.direction) if name == OVERLAPPING else None
+        return replace(self, fn=fn or functools.partial(_of_one, self.of_one, name), of_one=None)
 
     def __call__(self, predictions: Predictions) -> Value:
         """The value; undefined where the function raises: the other metrics of a trained model still count."""
@@ -128,6 +201,32 @@ class Metric:
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(place.filename).name}:{place.lineno}"
             return undefined(f"it raised {type(error).__name__}: {error} ({where})")
+
+
+def _of_one(fn: Callable[[Predictions], Value], name: str, predictions: Predictions) -> Value:
+    try:
+        one = predictions.of(name)
+    except ValueError as error:
+        return undefined(str(error))
+    return fn(one)
+
+
+def _worst(fn: Callable[[Predictions], Value], direction: Literal["max", "min"], predictions: Predictions) -> Value:
+    """The worst of the overlapping groups, each against its complement.
+
+    worst over g of M(g, not g), over the groups that have both members and others.
+    """
+    if predictions.members_NG is None:
+        return undefined("the data has no overlapping groups")
+    counts_G, values_G = predictions.members_NG.sum(0), np.full(len(predictions.overlapping), np.nan)
+    for g in np.flatnonzero((counts_G > 0) & (counts_G < len(predictions))):
+        name = predictions.overlapping[g]
+        if (value := fn(predictions.of(name))).reason is not None:
+            return undefined(f"{name}: {value.reason}")
+        values_G[g] = value.value
+    parts = rows(predictions.overlapping, {"n": counts_G}, values_G)
+    what = "overlapping group with members and others"
+    return summary(values_G, np.max if direction == "min" else np.min, parts, what=what, least=1)
 
 
 def undefined(reason: str, groups: Sequence[Row] = ()) -> Value:

@@ -11,6 +11,7 @@ Shapes: N examples, G groups, B bins.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -38,8 +39,9 @@ def ece_G(confidence_N: Floats, hit_N: Mask, groups: Groups, bins: int) -> Float
 def table(predictions: Predictions) -> list[Row]:
     """What reliability diagrams and confidence histograms are drawn from: one row for each bin with examples.
 
-    `of` is `answer`, and `positive` too where there are two classes; `kind` and `name` say whose (all, or a value of
-    the attribute); `bin` counts from 0; `n` examples, `hits` among them, the sum of their confidences.
+    `of` is `answer`, and `positive` too where there are two classes; `kind` and `name` say whose: all, a value of the
+    attribute, of one of several, or who is in an overlapping group and who is not. `bin` counts from 0; `n` examples,
+    `hits` among them, the sum of their confidences.
     """
     looked_at = {"answer": _answer(predictions)}
     if len(predictions.classes) == 2:
@@ -48,7 +50,7 @@ def table(predictions: Predictions) -> list[Row]:
         {"of": of, "kind": groups.kind, "name": groups.names[g], "bin": b, "n": n, **sums}
         for of, (confidence_N, hit_N) in looked_at.items()
         if np.isfinite(confidence_N).all()
-        for groups in _groups(predictions)
+        for groups in [*_groups(predictions), *_sides(predictions)]
         for g, b, n, sums in _filled(confidence_N, hit_N, groups, predictions.ece_bins)
     ]
 
@@ -68,6 +70,10 @@ def _filled(confidence_N: Floats, hit_N: Mask, groups: Groups, bins: int) -> Ite
 def _groups(predictions: Predictions) -> list[Groups]:
     together = Groups("all", ("all",), np.zeros(len(predictions), dtype=np.int64))
     return [together] if predictions.attributes_N is None else [together, predictions.groups("attribute")]
+
+
+def _sides(predictions: Predictions) -> list[Groups]:
+    return [replace(predictions.of(name).groups("attribute"), kind=name) for name in predictions.sides]
 
 
 def _answer(predictions: Predictions) -> tuple[Floats, Mask]:
@@ -120,6 +126,6 @@ METRICS: dict[str, Metric] = {
         "min", "calibration", ece_positive, "expected calibration error of the positive class", _PAPER
     ),
     "worst_ece_by_attribute": Metric(
-        "min", "groups", worst_ece, "highest ece of a value of the sensitive attribute", _PAPER
+        "min", "groups", worst_ece, "highest ece of a value of the sensitive attribute", _PAPER, of_one=worst_ece
     ),
 }

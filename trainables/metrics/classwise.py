@@ -1,6 +1,11 @@
 """F1 and recall of each class, and their least, median and widest difference. FairLoRA, section 5.
 
 A class without examples is listed with n = 0 and not scored: nobody can say how well it would do.
+
+NAME/ATTRIBUTE compares the values of one attribute instead of the classes: the score of a value s is the mean, over the
+classes with examples among those of s, of their F1 (or recall) on the examples of s alone.
+
+Shapes: C classes, S values of the attribute.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trainables.arrays import Floats
+from trainables.arrays import Floats, Ints
 from trainables.metrics.base import Metric, Predictions, Value, ratio, rows, summary
 
 
@@ -26,6 +31,14 @@ def f1_C(predictions: Predictions) -> Floats:
     support_C = counts_CC.sum(1)
     scores_C = ratio(2 * counts_CC.diagonal(), support_C + counts_CC.sum(0))
     return np.where(support_C > 0, scores_C, np.nan)
+
+
+def _scores_SC(counts_SCC: Ints, name: str) -> Floats:
+    """F1 or recall of each class on the examples of each value; nan without such examples."""
+    hits_SC, n_SC = counts_SCC.diagonal(axis1=1, axis2=2), counts_SCC.sum(2)
+    if name == "recall":
+        return ratio(hits_SC, n_SC)
+    return np.where(n_SC > 0, ratio(2 * hits_SC, n_SC + counts_SCC.sum(1)), np.nan)
 
 
 SCORES: dict[str, Callable[[Predictions], Floats]] = {"f1": f1_C, "recall": recall_C}
@@ -49,9 +62,26 @@ def _metric(score: Callable[[Predictions], Floats], how: Callable[[Floats], Any]
     return compute
 
 
+def _by_value(name: str, how: Callable[[Floats], Any], least: int) -> Any:
+    def compute(predictions: Predictions) -> Value:
+        counts_SCC = predictions.counts_SCC
+        scores_SC = _scores_SC(counts_SCC, name)
+        values_S = ratio(np.nansum(scores_SC, 1), (~np.isnan(scores_SC)).sum(1))
+        parts = rows(predictions.attributes, {"n": counts_SCC.sum((1, 2))}, values_S)
+        what = f"value{'s' * (least > 1)} of the attribute with examples"
+        return summary(values_S, how, parts, what=what, least=least, min_group=predictions.min_group)
+
+    return compute
+
+
 METRICS: dict[str, Metric] = {
     f"{short}_{name}": Metric(
-        direction, about, _metric(score, how, least, about), doc.format(name), "FairLoRA, section 5"
+        direction,
+        about,
+        _metric(score, how, least, about),
+        doc.format(name),
+        "FairLoRA, section 5",
+        of_one=_by_value(name, how, least) if about == "groups" else None,
     )
     for name, score in SCORES.items()
     for short, (how, direction, about, least, doc) in SUMMARIES.items()

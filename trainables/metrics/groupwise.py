@@ -1,7 +1,9 @@
 """Accuracy and loss of the groups, and what is left of them: the worst, the spread, the variance, the re-weighted mean.
 
 Each metric has the kind of its groups in its name: the values of the sensitive attribute, the classes, or the cells of
-both. Where the data has no attribute a cell is a class. Only `loss_variance` follows the groups of the training.
+both. Where the data has no attribute a cell is a class. Of several attributes these are the joint values and the cells
+of all of them; NAME/ATTRIBUTE has those of one. Only `loss_variance` follows the groups of the training; where those
+overlap, a group's loss is the mean over its members, L_g = sum over i in g of L_i / n_g.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from trainables.arrays import Floats
-from trainables.data.base import Groups
+from trainables.data.base import OVERLAPPING, Groups
 from trainables.metrics.base import (
     NO_ATTRIBUTE,
     Metric,
@@ -33,7 +35,7 @@ KINDS = {"attribute": "a value of the sensitive attribute", "class": "a class", 
 
 
 def _mean_G(values_N: Floats, groups: Groups) -> Floats:
-    return ratio(np.bincount(groups.index_N, values_N, len(groups.names)), groups.counts_G)
+    return ratio(groups.sums_G(values_N), groups.counts_G)
 
 
 def _of_groups(
@@ -50,7 +52,7 @@ def _of_groups(
 
 
 def _groups(predictions: Predictions, kind: str) -> Groups:
-    return predictions.groups(predictions.kinds[-1] if kind == "cell" else kind)
+    return predictions.groups(predictions.finest if kind == "cell" else kind)
 
 
 def worst_accuracy(predictions: Predictions, *, by: str) -> Value:
@@ -91,8 +93,14 @@ def adjusted_accuracy(predictions: Predictions) -> Value:
 def table(predictions: Predictions, kind: str) -> list[Row]:
     """One row for each group of `kind`: name, n, accuracy, loss; of a class also recall and F1.
 
-    Of a value of the attribute, where there are two classes, also what `parity.odds_S` gives.
+    Of a value of the attribute, where there are two classes, also what `parity.odds_S` gives. Of an overlapping group
+    the mean over its members, its `rest_accuracy`, of all others, and what tells these two apart.
     """
+    if kind in (facet.name for facet in predictions.facets):
+        return [row | {"kind": kind} for row in table(predictions.of(kind), "attribute")]
+    if kind == OVERLAPPING:
+        sides = [table(predictions.of(name), "attribute") for name in predictions.overlapping]
+        return [own | {"kind": kind, "rest_accuracy": rest["accuracy"]} for rest, own in sides]
     groups = predictions.groups(kind)
     columns = {
         "accuracy": _mean_G(predictions.correct_N.astype(np.float64), groups),
@@ -123,7 +131,13 @@ _LINES: dict[str, Line] = {
 
 METRICS: dict[str, Metric] = {
     f"{name}_by_{kind}": Metric(
-        direction, "groups", functools.partial(function, by=kind), doc.format(what), source, unit
+        direction,
+        "groups",
+        functools.partial(function, by=kind),
+        doc.format(what),
+        source,
+        unit,
+        None if kind == "class" else functools.partial(function, by=kind),
     )
     for name, (function, direction, doc, source, unit) in _LINES.items()
     for kind, what in KINDS.items()
@@ -142,5 +156,6 @@ METRICS: dict[str, Metric] = {
         adjusted_accuracy,
         "accuracy with the cells of class and attribute in the shares of training",
         "Group DRO, section 3",
+        of_one=adjusted_accuracy,
     ),
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from trainables.arrays import Ints
+from trainables.arrays import Floats, Ints
 from trainables.data.base import Dataset, Groups
 from trainables.data.splitting import half_of_each_cell
 from trainables.methods import METHODS
@@ -21,6 +21,29 @@ def measured(method: str, split: str, labels_N: Ints, groups: Groups) -> Ints:
     return np.flatnonzero(~half_of_each_cell(labels_N, groups.index_N))
 
 
+def judged(
+    dataset: Dataset, split: str, rows_K: Ints, log_probs_KC: Floats, *, groups: str, config: MetricsConfig
+) -> Predictions:
+    """The predictions, ready to be measured, that say this of these rows of a split; `groups` are the training's."""
+    part = dataset.splits[split]
+    return Predictions(
+        labels_N=part.labels_N[rows_K],
+        predicted_N=log_probs_KC.argmax(1),
+        log_probs_NC=log_probs_KC,
+        classes=dataset.classes,
+        attributes_N=None if part.attributes_N is None else part.attributes_N[rows_K],
+        attributes=dataset.attributes,
+        shared_labels=dataset.shared_labels,
+        train_cell_counts=dataset.groups("train", dataset.finest).counts_G,
+        penalised=groups,
+        min_group=config.min_group,
+        ece_bins=config.ece_bins,
+        facets=dataset.facets,
+        overlapping=dataset.overlapping,
+        members_NG=None if part.members_NG is None else part.members_NG[rows_K],
+    )
+
+
 def undefined_on(
     dataset: Dataset, names: Iterable[str], *, method: str, groups: str, config: MetricsConfig
 ) -> dict[str, str]:
@@ -30,19 +53,7 @@ def undefined_on(
     """
     part = dataset.splits["val"]
     rows = measured(method, "val", part.labels_N, dataset.groups("val", groups))
-    labels_N = part.labels_N[rows]
-    right = Predictions(
-        labels_N=labels_N,
-        predicted_N=labels_N,
-        log_probs_NC=np.where(labels_N[:, None] == np.arange(len(dataset.classes)), 0.0, -np.inf),
-        classes=dataset.classes,
-        attributes_N=None if part.attributes_N is None else part.attributes_N[rows],
-        attributes=dataset.attributes,
-        shared_labels=dataset.shared_labels,
-        train_cell_counts=dataset.groups("train", "class" if part.attributes_N is None else "cell").counts_G,
-        penalised=groups,
-        min_group=config.min_group,
-        ece_bins=config.ece_bins,
-    )
+    all_right_KC = np.where(part.labels_N[rows, None] == np.arange(len(dataset.classes)), 0.0, -np.inf)
+    right = judged(dataset, "val", rows, all_right_KC, groups=groups, config=config)
     reasons = {name: METRICS[name](right).reason for name in names}
     return {name: reason for name, reason in reasons.items() if reason is not None}

@@ -7,11 +7,15 @@ on two classes the three are the same number.
 A value of the attribute without positives has no true-positive rate: it is listed with n = 0 and left
 out, and a gap needs two values that have one. (fairlearn counts such a rate as 0.) The groups that must not be
 too small are those whose rates are compared: the examples of a scored class on one value of the attribute.
+
+Of several attributes the values are the joint ones, and NAME/ATTRIBUTE has those of one. Of an overlapping group g the
+two values are g and its complement: NAME/g compares P(. | i in g) with P(. | i not in g).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -158,7 +162,7 @@ def _odds(name: str, n_C: Ints, rates_C: Floats) -> Row:
 
 
 _LORA = "FairLoRA, section 5"
-METRICS: dict[str, Metric] = {
+_LINES: dict[str, Metric] = {
     "eod": Metric("min", "groups", eod, "difference of the true-positive rates of two groups", _LORA),
     "eod_max_macro": Metric("min", "groups", eod_max_macro, "EOD_max, mean over classes", _LORA),
     "eod_max_pooled": Metric("min", "groups", eod_max_pooled, "EOD_max, classes pooled", _LORA),
@@ -171,3 +175,4 @@ METRICS: dict[str, Metric] = {
         "On Fairness of LoRA, section 2.2",
     ),
 }
+METRICS: dict[str, Metric] = {name: replace(metric, of_one=metric.fn) for name, metric in _LINES.items()}

@@ -91,7 +91,7 @@ class Fit:
         self._begin_at(self.epoch + 1)
         return {
             "learning_rate": self._optimizer.param_groups[0]["lr"],
-            **epoch_log(loss_N, samples.groups.index_N[order_N], samples.groups.names, self.params.batch_size),
+            **epoch_log(loss_N, samples.groups.part(order_N), self.params.batch_size),
             **means,
         }
 

@@ -51,7 +51,7 @@ class Samples:
         part = copy.copy(self)
         rows = torch.from_numpy(np.ascontiguousarray(rows_K))
         part._rows_N = rows.to(self.images_device) if self._rows_N is None else self._rows_N[rows]
-        part.groups = Groups(self.groups.kind, self.groups.names, self.groups.index_N[rows_K])
+        part.groups = self.groups.part(rows_K)
         part.labels_N, part.groups_N = self.labels_N[rows], self.groups_N[rows]
         return part
 
@@ -59,10 +59,9 @@ class Samples:
         """These examples and after them those of `more`, another split of the same data; the images are shared."""
         both = copy.copy(self)
         both._rows_N, both._joined = None, (self, more)
-        index_N = np.concatenate([self.groups.index_N, more.groups.index_N])
-        both.groups = Groups(self.groups.kind, self.groups.names, index_N)
+        both.groups = self.groups.joined(more.groups)
         both.labels_N = torch.cat([self.labels_N, more.labels_N])
-        both.groups_N = torch.cat([self.groups_N, more.groups_N])
+        both.groups_N = torch.from_numpy(both.groups.index_N).to(self._device)
         return both
 
     def __len__(self) -> int:

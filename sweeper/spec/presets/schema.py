@@ -71,7 +71,15 @@ def _by_metric(section: Schema) -> Schema:
     value = section.pop("additionalProperties")
     names = {name: {"description": f"{metric.doc} ({metric.direction})"} for name, metric in METRICS.sound.items()}
     properties = {name: {**names[name], **_directed(value, METRICS[name].direction)} for name in names}
-    return {**section, "properties": properties, "additionalProperties": False}
+    of_one = {name: metric.direction for name, metric in METRICS.sound.items() if metric.of_one}
+    sides: Schema = {
+        f"^({'|'.join(name for name in of_one if of_one[name] == direction)})/.+": {
+            "description": f"of one of several attributes, or of an overlapping group ({direction})"
+        }
+        | _directed(value, direction)
+        for direction in sorted(set(of_one.values()))
+    }
+    return {**section, "properties": properties, "patternProperties": sides, "additionalProperties": False}
 
 
 def _directed(value: Schema, direction: str) -> Schema:

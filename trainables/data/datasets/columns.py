@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from trainables.data import Columns
 from trainables.data.datasets.tree import folders
@@ -48,31 +51,37 @@ class Guess:
 
 
 def guess(table: Path, given: Mapping[str, str]) -> Guess:
-    """What the columns of `table` are; `given` says it of some (`{"label": "gender"}`).
+    """What the columns of `table` are; `given` says it of some (`{"label": "gender", "attribute": "race+age"}`).
 
     Raises:
         UserError: `given` names what is not there, or no column looks like names of images, or like a class.
     """
     found = profile(table)
     names = [column.name for column in found]
-    for role, name in given.items():
-        if role not in Columns.model_fields:
-            raise UserError(f"--columns {role}={name}: {role} is unknown. {hint(role, Columns.model_fields)}")
-        if name not in names:
-            raise UserError(
-                f"--columns {role}={name}: {table.name} has no such column. {hint(name, filter(None, names))}"
-            )
+    several = {role: _split(role, text, names) for role, text in given.items()}
+    for role, own in several.items():
+        for name in own:
+            if name not in names:
+                which = "no such column" if len(own) == 1 else f"no column '{name}'"
+                raise UserError(
+                    f"--columns {role}={given[role]}: {table.name} has {which}. {hint(name, filter(None, names))}"
+                )
     by_name = {column.name: column for column in reversed(found)}
-    usual = {role for role in Columns.model_fields if role in names}
-    roles = {role: role for role in usual} | dict(given)
+    usual = {role for role in Columns.model_fields if role in names and role != "groups"}
+    more = {role: own for role, own in several.items() if len(own) > 1 or role == "groups"}
+    one = {role: own[0] for role, own in several.items() if role not in more}
+    roles = {role: role for role in usual if role not in more} | one
+    taken = {name for own in several.values() for name in own}
     roles.setdefault("image", _image(table, found))
     partition = None
     if "split" not in roles:
         partition = _partition(table)
         split = next(_named_split(found), None) if partition is None else None
         roles |= {"split": split} if split else {}
-    left = [column for column in found if column.name and column.name not in roles.values() and column.categories]
-    if "attribute" not in roles and not {"image", "label"} <= usual:  # the table was made for others
+    taken |= set(roles.values())
+    left = [column for column in found if column.name and column.name not in taken and column.categories]
+    made_for_others = not {"image", "label"} <= usual
+    if made_for_others and "attribute" not in roles.keys() | more.keys():
         attribute = _first(left, _ATTRIBUTES)
         if attribute and ("label" in roles or len(left) > 1):
             roles["attribute"] = attribute
@@ -86,14 +95,26 @@ def guess(table: Path, given: Mapping[str, str]) -> Guess:
             )
         roles["label"] = label
     images = _images(table, by_name[roles["image"]])
-    chosen = {role: name for role, name in roles.items() if role not in usual or name != role}
+    chosen: dict[str, Any] = {role: name for role, name in roles.items() if role not in usual or name != role} | more
+    roles_of: dict[str, tuple[str, ...]] = {role: (name,) for role, name in roles.items()}
+    roles_of |= more
     lines = (
         f"columns of {table.name}, {found[0].rows:,} rows:",
-        *_told(found, roles, guessed=roles.keys() - given.keys() - usual),
+        *_told(found, roles_of, guessed=roles.keys() - given.keys() - usual),
         *([f"  images are in {images}"] if images else []),
         *([f"  splits are in {partition}"] if partition else []),
     )
-    return Guess(Columns(**chosen), images, partition, lines)
+    try:
+        return Guess(Columns(**chosen), images, partition, lines)
+    except ValidationError as error:
+        raise UserError(f"--columns: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
+
+
+def _split(role: str, text: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The columns that `--columns ROLE=A+B` names; a column may have a + in its own name."""
+    if role not in Columns.model_fields:
+        raise UserError(f"--columns {role}={text}: {role} is unknown. {hint(role, Columns.model_fields)}")
+    return (text,) if text in names or role not in ("attribute", "groups") else tuple(text.split("+"))
 
 
 def tables(folder: Path) -> list[Path]:
@@ -176,13 +197,14 @@ def _first(columns: Sequence[Column], known: Sequence[str]) -> str | None:
     return None
 
 
-def _told(found: Sequence[Column], roles: Mapping[str, str], guessed: set[str]) -> Iterator[str]:
-    role_of = {name: role for role, name in roles.items()}
+def _told(found: Sequence[Column], roles: Mapping[str, Sequence[str]], guessed: set[str]) -> Iterator[str]:
+    role_of = {name: role for role, own in roles.items() for name in own}
     order = {role: i for i, role in enumerate(Columns.model_fields)}
     width = max(len(column.name) for column in found)
     for column in sorted(found, key=lambda column: order.get(role_of.get(column.name, ""), len(order))):
         role = role_of.get(column.name, "not used")
         mark = " (a guess)" if role in guessed else ""
+        role = "group" if role == "groups" else role
         yield f"  {role:10} {column.name or '(unnamed)':{width}}  {_contents(column)}{mark}"
 
 

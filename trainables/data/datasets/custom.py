@@ -2,7 +2,8 @@
 
 `csv`: `data.root` is the table, or a folder with one, or with one for each split (`faces_train.csv`, `faces_val.csv`).
 Paths are relative to `data.images`, or else to the table's folder.
-Columns: image, label, and, where there are such, attribute and split (`data.columns` renames them).
+Columns: image, label, and, where there are such, attribute and split (`data.columns` renames them). Several attributes
+make joint values and cells of all of them; columns of 0 and 1 make groups that may overlap.
 
 `folder`: `root/CLASS/**/image.jpg`, or `root/{train,val,test}/CLASS/**/image.jpg`.
 
@@ -19,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from trainables.data import Columns, DataConfig
-from trainables.data.base import SPLITS, BadRecord, Dataset
+from trainables.data.base import SPLITS, BadRecord, Dataset, Facet, crossed, joint
 from trainables.data.datasets.columns import guess
 from trainables.data.datasets.tree import Tree, folders
 from trainables.data.doubts import doubts
@@ -28,6 +29,8 @@ from trainables.data.splitting import SHARES, SPELLINGS, by_content
 from trainables.data.tables import header, profile, quoted, read_table
 from trainables.errors import DataAway, UserError, few
 
+# As tables write who is in a group; CelebA has 1 and -1.
+_MEMBER = dict.fromkeys(("1", "1.0", "true", "yes"), True) | dict.fromkeys(("0", "0.0", "-1", "false", "no"), False)
 _CODES = dict(zip("012", SPLITS, strict=True))
 _SPLIT_OF = {spelling: split for split, spellings in SPELLINGS.items() for spelling in spellings}
 
@@ -44,16 +47,13 @@ def load_table(config: DataConfig) -> Dataset:
     columns = _columns(source, config)
     root = source.parent if config.images is None else _folder(source.parent / config.images.expanduser())
     listed = _partition(source.parent / config.partition.expanduser()) if config.partition else None
-    wanted = [name for name in (columns.image, columns.label, columns.attribute, columns.split) if name]
-    rows = ((place, (row, split)) for path, split in tables.items() for place, row in read_table(path, wanted))
+    rows = ((place, (row, split)) for path, split in tables.items() for place, row in read_table(path, columns.used))
     examples, bad = parsed(rows, partial(_example, root, columns, listed))
     if not examples and not bad:
         raise UserError(f"{source} has no rows.")
     known, uncoded, notes = _decoded(source if listed is None else config.partition, examples)
     unused = [note for path in tables for note in _unused(path, columns)]
-    return _dataset(
-        config, root, source, known, [*bad, *uncoded], has_attribute=columns.attribute is not None, notes=notes + unused
-    )
+    return _dataset(config, root, source, known, [*bad, *uncoded], columns=columns, notes=notes + unused)
 
 
 def load_folder(config: DataConfig) -> Dataset:
@@ -76,7 +76,7 @@ def load_folder(config: DataConfig) -> Dataset:
                 examples.append(Example(name, name, path, folder.name, split=split))
     stray = [path for folder in (root, *level.values()) for path in tree.images(folder, deep=False)]
     bad = [BadRecord(path.relative_to(root).as_posix(), "lies in no class's folder") for path in stray]
-    return _dataset(config, root, root, examples, [*bad, *tree.bad], classes, has_attribute=False, notes=tree.notes())
+    return _dataset(config, root, root, examples, [*bad, *tree.bad], classes, notes=tree.notes())
 
 
 def split_level(root: Path) -> dict[str, Path]:
@@ -103,7 +103,7 @@ def _dataset(
     bad: list[BadRecord],
     classes: Iterable[str] = (),
     *,
-    has_attribute: bool,
+    columns: Columns | None = None,
     notes: Sequence[str] = (),
 ) -> Dataset:
     there, all_bad = present(examples, bad, config, source)
@@ -114,9 +114,17 @@ def _dataset(
     if len(classes) < 2:
         problem = f"there is only {len(classes)} class in it" if classes else "no image in it can be used"
         raise UserError(f"{source}: {problem}. At least two classes are needed.{left_out(all_bad)}")
-    attributes = _sorted({str(example.attribute) for example in examples}) if has_attribute else ()
-    if len(attributes) == 1:
-        notes = (*notes, f"every attribute is '{attributes[0]}': there are no two groups to compare")
+    names, overlapping = (columns.attributes, columns.groups or ()) if columns else ((), ())
+    attributes, facets = _attributes(names, examples)
+    sides = {facet.name: facet.values for facet in facets} or {"attribute": attributes}
+    members = {name: {example.members[g] for example in examples} for g, name in enumerate(overlapping)}
+    one = {name: own[0] for name, own in sides.items() if len(own) == 1}
+    alone = [f"every {name} is '{value}': there are no two groups to compare" for name, value in one.items()]
+    for name, found in members.items():
+        if len(found) == 1:
+            alone.append(
+                f"{'everybody' if True in found else 'nobody'} is in the group '{name}': it cannot be compared"
+            )
     complete, clashes, cut = _completed(root, there)
     return Dataset(
         name=config.name,
@@ -124,11 +132,21 @@ def _dataset(
         classes=classes,
         attributes=attributes,
         splits=splits(source, complete, classes, attributes, bad=all_bad),
-        bad=(*all_bad, *clashes, *doubts(complete)),
-        notes=(*cut, *notes),
+        bad=(*all_bad, *clashes, *doubts(complete, names if facets else (), overlapping)),
+        notes=(*cut, *notes, *alone),
         licence="the user's own",
         upright=config.exif != "ignore",
+        facets=facets,
+        overlapping=overlapping,
     )
+
+
+def _attributes(names: Sequence[str], examples: Sequence[Example]) -> tuple[tuple[str, ...], tuple[Facet, ...]]:
+    """The values of the attribute; of several the joint ones that occur, and each attribute."""
+    if len(names) < 2:
+        return (_sorted({str(example.attribute) for example in examples}) if names else ()), ()
+    values = {name: _sorted({example.values[f] for example in examples}) for f, name in enumerate(names)}
+    return crossed(values, (example.values for example in examples))
 
 
 def _completed(root: Path, examples: list[Example]) -> tuple[list[Example], list[BadRecord], tuple[str, ...]]:
@@ -210,9 +228,10 @@ def _example(
 ) -> Example:
     record, split = found
     path = inside(root, record[columns.image])
-    for column in (columns.label, columns.attribute):
-        if column and not record[column]:
+    for column in (columns.label, *columns.attributes, *(columns.groups or ())):
+        if not record[column]:
             raise ValueError(f"{column} is empty")
+    values = tuple(record[column] for column in columns.attributes)
     if listed is not None:
         if record[columns.image] not in listed:
             raise ValueError(f"{record[columns.image]} is not in data.partition")
@@ -226,9 +245,17 @@ def _example(
         id=path.relative_to(root).as_posix(),
         path=path,
         label=record[columns.label],
-        attribute=record[columns.attribute] if columns.attribute else None,
+        attribute=joint(values) if len(values) > 1 else next(iter(values), None),
         split=None if split is None else _SPLIT_OF.get(split.casefold(), split),
+        values=values if len(values) > 1 else (),
+        members=tuple(_member(column, record[column]) for column in columns.groups or ()),
     )
+
+
+def _member(column: str, text: str) -> bool:
+    if text.casefold() not in _MEMBER:
+        raise ValueError(f"{column} is '{text}', and says who is in a group. Use 1 or 0")
+    return _MEMBER[text.casefold()]
 
 
 def _partition(table: Path) -> dict[str, str]:
@@ -265,7 +292,7 @@ def _decoded(source: object, examples: list[Example]) -> tuple[list[Example], li
 
 def _unused(table: Path, columns: Columns) -> list[str]:
     """A note on the columns that nothing is done with, and on how to use those that could be groups."""
-    left = [column for column in profile(table, 1000) if column.name not in columns.model_dump().values()]
+    left = [column for column in profile(table, 1000) if column.name not in columns.used]
     if not left:
         return []
     could = [quoted(column.name) for column in left if column.name and column.categories]

@@ -50,6 +50,9 @@ def configure(
     """
     name = name or recognise(path)
     settings: dict[str, Any] = {"name": name, "root": path} | ({"task": task} if task else {})
+    options = {option.name for option in DATASETS[name].options} if name in DATASETS else set()
+    if "attributes" in options and given.keys() == {"attribute"}:
+        return _config(settings | {"attributes": given["attribute"].split("+")}), ()
     if name != "csv":
         if given:
             raise UserError(f"--columns is for tables, and this is {name}. Name the table itself.")
