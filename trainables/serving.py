@@ -37,10 +37,15 @@ _RESIZE = {"squash": "({side}, {side})", "shorter": "{side}"}
 
 @dataclass(frozen=True)
 class Packed:
-    """What a model card says of a folder: code that loads it, its base, its numbers of weights."""
+    """What a model card says of a folder: code that loads it, with which library, its base, its numbers of weights.
+
+    `repository` is the hub's name of the base, '' where the hub has none.
+    """
 
     code: str
+    library: str
     base: str
+    repository: str
     trained: int
     total: int
 
@@ -90,7 +95,10 @@ def pack(
     for name, body in {"fit": fit, "labels": list(labels), "preprocessing": images}.items():
         text = json.dumps(body, indent=2, ensure_ascii=False) + "\n"
         (out / f"{name}.json").write_text(text, encoding="utf-8")
-    return Packed(_code(built, out, images, base), built.source, trained, total)
+    adapted = (out / "adapter_config.json").exists()
+    family = "open_clip" if built.name.startswith("open_clip:") else "timm"
+    code, library = _code(built, out, images, base), "peft" if adapted else family
+    return Packed(code, library, built.source, built.repository, trained, total)
 
 
 @dataclass(frozen=True)
@@ -193,9 +201,11 @@ def _read(path: Path) -> Any:
 
 def _code(built: Backbone, out: Path, images: dict[str, Any], base: str) -> str:
     """Python with plain libraries: build, load, prepare an image, answer."""
+    recipe = built.recipe
     if (out / "adapter_config.json").exists():
         load = "model = peft.PeftModel.from_pretrained(model, FOLDER).eval()"
     else:
+        recipe = recipe.replace("import peft, ", "import ").replace(" peft,", "")
         (file,) = (file.name for file in out.glob("*.safetensors") if file.name != base)
         strict = "" if file == WHOLE else ", strict=False"
         load = f'model.load_state_dict(safetensors.torch.load_file(FOLDER + "/{file}"){strict})\nmodel.eval()'
@@ -206,7 +216,7 @@ def _code(built: Backbone, out: Path, images: dict[str, Any], base: str) -> str:
         opened = f"ImageOps.exif_transpose({opened})"
     cut = f"image = image.crop((0, 0, image.width, image.height - {crop}))\n" if crop else ""
     return (
-        f'FOLDER = "."\n{built.recipe}\n{load}\n\n'
+        f'FOLDER = "."\n{recipe}\n{load}\n\n'
         "import json\nfrom PIL import Image, ImageOps\nfrom torchvision import transforms\n"
         "prepare = transforms.Compose([\n"
         f"    transforms.Resize({_RESIZE[images['resize']].format(side=side)}, "

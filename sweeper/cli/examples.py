@@ -44,7 +44,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "head down": ("sweeper head down /shared", "sweeper head down /shared --port 5001"),
     "head status": ("sweeper head status /shared", "sweeper head status /shared --json"),
     "head run": ("sweeper head run /shared", "sweeper head run /shared --port 5001"),
-    "pull": ("sweeper pull my-birds@knee -o knee --merge", "sweeper pull my-birds@17 -o best"),
+    "pull": ("sweeper pull my-birds@knee -o knee --merge", "sweeper pull my-birds@17 -o best --push me/my-birds"),
     "predict": ("sweeper predict knee a.png photos/", "sweeper predict knee photos/ --csv"),
     "audit": ("sweeper audit my-birds@knee", "sweeper audit my-birds --matched lora fft"),
     "plugins": ("sweeper plugins", "sweeper plugins test brier"),

@@ -22,6 +22,8 @@ def register(add: Add) -> None:
     asked.add_argument("point", metavar="NAME@POINT", help=POINT)
     asked.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="a new folder")
     asked.add_argument("--merge", action="store_true", help="all weights in one file, the adapter merged in")
+    asked.add_argument("--push", metavar="OWNER/REPO", help="upload it to a model hub too, as a private repository")
+    asked.add_argument("--public", action="store_true", help="with --push: a repository that everybody sees")
     asked = add("predict", predict)
     asked.add_argument("folder", type=Path, metavar="DIR", help="what 'sweeper pull' wrote")
     asked.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files, and folders of them, to look at")
@@ -50,12 +52,22 @@ def register(add: Add) -> None:
 
 def pull(asked: argparse.Namespace) -> int:
     """Write a point of the front to a folder that plain peft, timm and open_clip load, with a model card."""
-    from sweeper.models import folder
+    from sweeper.models import folder, hub
 
+    if asked.public and not asked.push:
+        raise UserError("--public is for --push OWNER/REPO. Say both.")
     name, which = point_of(asked)
+    if asked.push:
+        hub.check_name(asked.push)
     made = folder.pull(folder_of(asked, name), which, asked.out, merge=asked.merge)
-    told = {"folder": str(made), "files": sorted(file.name for file in made.iterdir())}
-    print(json.dumps(told, indent=2) if asked.json else f"{made}: {', '.join(told['files'])}. Read its README.md.")
+    files = sorted(file.name for file in made.iterdir())
+    if not asked.json:
+        print(f"{made}: {', '.join(files)}. Read its README.md.", flush=True)
+    pushed = hub.push(made, asked.push, public=asked.public) if asked.push else None
+    if asked.json:
+        print(json.dumps({"folder": str(made), "files": files, "pushed": pushed}, indent=2))
+    elif pushed:
+        print(f"pushed to {pushed} ({'public' if asked.public else 'private'})")
     return 0
 
 

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards.document import writers
-from dashboards.document.document import Block, Bullets, CodeBlock, DataTable, Document, Section, Text, code, line
+from dashboards.document.document import (
+    Block,
+    Bullets,
+    CodeBlock,
+    DataTable,
+    Document,
+    Image,
+    Section,
+    Text,
+    code,
+    line,
+)
 from dashboards.ink.wording import decimal, interval, setting
 from sweeper.errors import few
 from sweeper.front.intervals import wilson
@@ -19,6 +30,9 @@ from sweeper.results import summary
 from sweeper.spec.model import SweepSpec
 from sweeper.trial import Trial
 
+LICENCE, FRONT = "LICENSE.md", "front.png"  # files beside the card
+HUB_METRICS = ("accuracy",)  # of ours, those that hubs know by this name
+_FRONT = "the Pareto front of the sweep, of which this is a point"
 MOST_CLASSES = 20  # more are counted only
 
 
@@ -33,7 +47,9 @@ class SplitMetrics:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """All that a card tells. `asked` is the point as it was asked for, `code` loads the folder."""
+    """All that a card tells. `asked` is the point as it was asked for, `code` loads the folder with `library`.
+
+    `repository` is the hub's name of the base, or ''; `pictured` says that the front's picture is beside the card."""
 
     spec: SweepSpec
     trial: Trial
@@ -42,12 +58,15 @@ class CardFacts:
     tried: int
     merged: bool
     code: str
+    library: str
     base: str
+    repository: str
     weights: tuple[int, int]
     dataset: Mapping[str, Any]
     provenance: Mapping[str, Any]
     commit: str | None
     splits: Sequence[SplitMetrics]
+    pictured: bool = False
 
 
 def write(facts: CardFacts) -> str:
@@ -67,18 +86,35 @@ def _metadata(facts: CardFacts) -> str:
         if value is not None and math.isfinite(value)
     ]
     data = ModelCardData(
-        library_name="timm" if facts.merged else "peft",
+        library_name=facts.library,
         pipeline_tag=task,
-        base_model=spec.backbone.name,
-        datasets=[spec.data.name],
+        # These are the hub's names. Data is not of the hub: it is named with the results.
+        base_model=facts.repository or None,
+        base_model_relation=("adapter" if facts.library == "peft" else "finetune") if facts.repository else None,
         tags=["fairness", str(facts.trial.params["method"])],
-        metrics=list(spec.objectives),
+        metrics=[name for name in spec.objectives if name in HUB_METRICS] or None,
         license="other",
-        license_name=f"data: {facts.dataset.get('licence', 'unknown')}; base model: see its own",
+        license_name="data-and-base-model",
+        license_link=LICENCE,
         model_name=f"{spec.name}, trial {facts.trial.number}",
         eval_results=results or None,
     )
     return str(data.to_yaml())
+
+
+def licence(facts: CardFacts) -> str:
+    """Under whose terms the model stands: hubs ask for a file of its own."""
+    base = facts.repository or facts.base
+    texts = (
+        Text(line("Whose terms count: those of the data that it was trained on, and those of its base model.")),
+        Bullets(
+            (
+                line("data: {}; licence: {}", code(facts.spec.data.name), str(facts.dataset.get("licence", "unknown"))),
+                line("base model: {}; its licence stands on its own card", code(base)),
+            )
+        ),
+    )
+    return writers.to_markdown(Document("Licence", "", (Section("", texts),)))
 
 
 def document(facts: CardFacts) -> Document:
@@ -92,7 +128,7 @@ def document(facts: CardFacts) -> Document:
             Section("Use", tuple(_use(facts))),
             Section("Results", tuple(_overall(facts))),
             *(Section(f"By group, {measured.split}", (_groups(measured),)) for measured in facts.splits),
-            Section("How it was chosen", (_chosen(facts),)),
+            Section("How it was chosen", (_chosen(facts), *[Image(_FRONT, FRONT)] * facts.pictured)),
             Section("Intended use", (_intended(facts),)),
             Section("Limits", (_limits(facts),)),
             Section("Origin", (_origin(facts),)),

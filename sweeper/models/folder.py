@@ -59,11 +59,12 @@ def pull(folder: SweepFolder, which: str, out: Path, *, merge: bool = False) -> 
     Raises:
         UserError: there is no such point, its weights were not kept, or `out` holds something.
     """
-    chosen = find(Results.open(folder), which)
+    results = Results.open(folder)
+    chosen = find(results, which)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} holds something already. Give the name of a new folder.")
     with whole_folder(out) as draft:
-        _write(draft, folder, chosen, asked=which, merge=merge)
+        _write(draft, results, chosen, asked=which, merge=merge)
     return out
 
 
@@ -87,10 +88,22 @@ def _result(fit: FitFolder) -> dict[str, Any]:
     return found
 
 
-def _write(out: Path, folder: SweepFolder, point: Point, *, asked: str, merge: bool) -> None:
+def _draw_front(results: Results, file: Path) -> bool:
+    """The front's picture; whether there is one to draw."""
+    from dashboards.figures import front  # loads matplotlib
+    from dashboards.ink import paper
+
+    objectives = results.spec.objectives
+    if len(objectives) < 2 or not results.front:
+        return False
+    paper.save(front.front_chart(front.front_numbers(results.summary_table, objectives)), file)
+    return True
+
+
+def _write(out: Path, results: Results, point: Point, *, asked: str, merge: bool) -> None:
     from trainables import serving  # loads torch
 
-    spec, trial, seed, fit = point.spec, point.trial, point.seed, point.fit
+    spec, trial, seed, fit, folder = point.spec, point.trial, point.seed, point.fit, results.folder
     described = provenance.kept(spec, folder.path)
     dataset: Mapping[str, Any] = described["dataset"]
     packed = serving.pack(
@@ -111,14 +124,18 @@ def _write(out: Path, folder: SweepFolder, point: Point, *, asked: str, merge: b
         tried=point.tried,
         merged=(out / serving.WHOLE).exists(),
         code=packed.code,
+        library=packed.library,
         base=packed.base,
+        repository=packed.repository,
         weights=(packed.trained, packed.total),
         dataset=dataset,
         provenance=_result(fit)["provenance"],
         commit=described.get("commit"),
         splits=_splits(folder, trial, seed, fit),
+        pictured=_draw_front(results, out / card.FRONT),
     )
     (out / "README.md").write_text(card.write(facts), encoding="utf-8")
+    (out / card.LICENCE).write_text(card.licence(facts), encoding="utf-8")
     (out / "sweep.yaml").write_text(loading.dump(_portable(spec)), encoding="utf-8")
     (out / "results.json").write_text(_results(facts), encoding="utf-8")
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, constants
 from PIL import Image
 
 from sweeper.cli import main
@@ -34,9 +34,10 @@ from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial
 from tests import finished, hostile
-from trainables import serving
+from tests.models import fake_hub
+from trainables import backbones, serving
 from trainables.audits import AUDITS, Target
-from trainables.backbones import BackboneConfig
+from trainables.backbones import BackboneConfig, weights
 from trainables.data.images.transform import Transform
 from trainables.finetuning import FineTuning
 from trainables.params import Params
@@ -154,7 +155,16 @@ def test_predict_says_what_the_fit_said_of_exactly_the_files_there_must_be(
     sweep: Sweep, pulled: dict[str, Path], name: str
 ) -> None:
     _, number, _, files = PULLED[name]
-    always = {"README.md", "fit.json", "labels.json", "preprocessing.json", "results.json", "sweep.yaml"}
+    always = {
+        "README.md",
+        "LICENSE.md",
+        "front.png",
+        "fit.json",
+        "labels.json",
+        "preprocessing.json",
+        "results.json",
+        "sweep.yaml",
+    }
     assert {file.name for file in pulled[name].iterdir()} == always | files
     said = [list(answer.probabilities.values()) for answer in serving.predict(pulled[name], sweep.images)]
     torch.testing.assert_close(torch.tensor(said), sweep.logits[number].softmax(1), rtol=1e-4, atol=1e-5)
@@ -189,10 +199,15 @@ def test_a_card_without_test_numbers_says_so(sweep: Sweep, tmp_path: Path) -> No
 
 def card_of(name: str) -> str:
     """A card with the name wherever one comes from outside."""
+    return card.write(facts_of(name))
+
+
+def facts_of(name: str, repository: str = "") -> card.CardFacts:
+    """Facts with the name wherever one comes from outside."""
     values = {"accuracy": 0.8, "delta_f1": None, "eod": math.nan}
     groups = [{"kind": "class", "name": name, "n": 60, "accuracy": 0.8, "f1": 0.7}]
     dataset = {"licence": name, "classes": [name, "b"], "split_hash": name, "splits": {"val": {"n": 60}}}
-    facts = card.CardFacts(
+    return card.CardFacts(
         spec=loading.parse(SPEC),
         trial=Trial(0, State.COMPLETE, {"method": "lora", "alpha": name}),
         seed=0,
@@ -200,19 +215,22 @@ def card_of(name: str) -> str:
         tried=3,
         merged=False,
         code="model = load(FOLDER)",
+        library="peft",
         base=name,
+        repository=repository,
         weights=(1, 2),
         dataset=dataset,
         provenance={"device": name, "precision": name, "versions": {"torch": name}},
         commit=name,
         splits=[card.SplitMetrics("validation", values, groups), card.SplitMetrics("test", {"accuracy": 0.7}, [])],
     )
-    return card.write(facts)
 
 
 def test_a_hub_reads_the_cards_metadata_with_the_metrics_of_both_splits() -> None:
     data = ModelCard(card_of("name")).data
-    assert (data.library_name, data.base_model, data.tags) == ("peft", "small-vit", ["fairness", "lora"])
+    assert (data.library_name, data.base_model, data.tags) == ("peft", None, ["fairness", "lora"])  # of no hub
+    assert (data.license, data.license_name, data.license_link) == ("other", "data-and-base-model", "LICENSE.md")
+    assert (data.metrics, data.datasets) == (["accuracy"], None)
     assert data.model_name == "tiny, trial 0"
     results = [(row.dataset_split, row.metric_type, row.metric_value) for row in data.eval_results]
     assert results == [("validation", "accuracy", 0.8), ("test", "accuracy", 0.7)]  # what is undefined has no number
@@ -224,10 +242,35 @@ def test_a_hub_reads_the_cards_metadata_with_the_metrics_of_both_splits() -> Non
 def test_a_name_is_text_in_the_card_and_in_its_metadata(name: str) -> None:
     harmless, hub = hostile.rendered(ModelCard(card_of("name")).text), ModelCard(card_of(name))
     page = hostile.rendered(hub.text)
-    assert hub.data.license_name == f"data: {name}; base model: see its own"
+    assert set(hub.data.to_dict()) == set(ModelCard(card_of("name")).data.to_dict())
     assert page.tags == harmless.tags
     assert page.addresses == harmless.addresses
     assert " ".join(page.text.split()) == " ".join(harmless.text.split()).replace("name", " ".join(name.split()))
+
+
+def test_a_card_names_the_hubs_own_base_and_what_loads_it(
+    pulled: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libraries = {}
+    for name, place in pulled.items():
+        hub = ModelCard.load(place / "README.md")
+        libraries[name] = hub.data.library_name
+        assert ("peft" in hub.text.split("```python")[1].split("```")[0]) == (name == "lora")
+        assert "![the Pareto front of the sweep, of which this is a point](front.png)" in hub.text
+        assert Image.open(place / "front.png").size[0] > 800
+        assert "licence: scikit-learn" in (place / "LICENSE.md").read_text()
+    assert libraries == {"lora": "peft", "lora-merged": "timm", "fft": "timm", "probe": "timm"}
+    monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *_: None)
+    named = {
+        "timm:vit_base_patch16_224.augreg_in21k": "timm/vit_base_patch16_224.augreg_in21k",
+        "open_clip:ViT-B-32/laion2b_s34b_b79k": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+    }
+    for name, repository in named.items():
+        with pytest.raises(UserError, match=f"of {re.escape(repository)} is not in the hub cache"):
+            backbones.load(BackboneConfig(name=name), classes=2)
+        facts = facts_of(name, repository=repository)
+        data = ModelCard(card.write(facts)).data
+        assert (data.base_model, data.to_dict()["base_model_relation"]) == (repository, "adapter")
 
 
 @pytest.mark.parametrize(
@@ -265,6 +308,25 @@ def test_pull_and_predict_from_the_command_line(
     (answer,) = json.loads(capsys.readouterr().out)
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
+
+
+def test_a_point_is_pulled_and_pushed_and_nothing_is_written_where_it_could_not_be(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["pull", "tiny@fairest", "-o", str(tmp_path / "out"), "--root", str(sweep.folder.path.parent)]
+    assert main.main([*words, "--public"]) == 2
+    assert main.main([*words, "--push", "nobody"]) == 2
+    assert not (tmp_path / "out").exists()
+    with fake_hub.running("hf_of_mine") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", "hf_of_mine")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        capsys.readouterr()
+        assert main.main([*words, "--push", "me/tiny", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["pushed"] == f"{hub.url}/me/tiny"
+    assert hub.private == {"me/tiny": True}
+    assert hub.files["me/tiny"] == {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
 
 
 def test_predict_takes_folders_and_counts_and_names_what_is_no_image(
@@ -432,7 +494,7 @@ def test_a_photo_is_turned_for_a_prediction_as_it_was_for_training(tmp_path: Pat
 @pytest.mark.slow
 def test_the_families_leave_home_too(name: str, tmp_path: Path) -> None:
     config, params = BackboneConfig(name=name, weights="none"), Params.from_flat({"method": "lora", "rank": 4})
-    from trainables import adapters, backbones
+    from trainables import adapters
 
     built = backbones.load(config, classes=3)
     model = adapters.wrap(built.model, built, params)

@@ -73,8 +73,8 @@ class Backbone:
     `targets` maps each `layers` option (qkv, attention, attention+mlp) to peft's `target_modules`: a list of
     name endings, or one regular expression. `mean` and `std` refer to pixels in [0, 1].
     `parameters` counts the model without its head. `recipe` is code that rebuilds `model` without this package;
-    `file` is where its weights were read here. `more_heads` are those of a distilled model, which answers with
-    the mean of them all.
+    `file` is where its weights were read here, `repository` the hub's that has them ('' where none has). `more_heads`
+    are those of a distilled model, which answers with the mean of them all.
     """
 
     name: str
@@ -91,6 +91,7 @@ class Backbone:
     source: str
     recipe: str = ""
     file: Path | None = None
+    repository: str = ""
     more_heads: tuple[str, ...] = ()
 
     @property

@@ -59,6 +59,7 @@ def load(config: BackboneConfig, *, classes: int, class_names: Sequence[str] = (
         source=f"open_clip {name}, {origin(path, repository, config.weights)}",
         recipe=_recipe(name, card, path, tag if config.weights == "pretrained" else "", head, size_of(config)),
         file=path,
+        repository=(repository or "") if config.weights == "pretrained" else "",
     )
 
 

@@ -73,6 +73,7 @@ def load(config: BackboneConfig, *, classes: int) -> Backbone:
         source=f"timm {name}, {origin(path, repository, config.weights)}",
         recipe=_recipe(name, classes, config.weights, path, size),
         file=path,
+        repository=(repository or "") if config.weights == "pretrained" else "",
         more_heads=heads[1:],
     )
 
