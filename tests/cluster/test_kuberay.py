@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from configparser import ConfigParser
 from glob import glob
@@ -20,8 +24,11 @@ import yaml
 
 from sweeper.cluster.head import Head
 from sweeper.cluster.jobs import STOPPED_GENTLY
+from sweeper.cluster.ray_cli import free_port
 from sweeper.engine import machines
+from sweeper.patience import until
 from sweeper.record import server
+from tests.faults.postgres import PASSWORD, serving
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "sweeper" / "cluster" / "variants" / "kuberay"
@@ -221,6 +228,59 @@ def test_mlflow_is_started_as_on_any_head_but_for_its_place(tmp_path: Path) -> N
     here.read(head.own / "basic_auth.ini")
     there.read_string(SETTINGS["basic_auth.ini"])
     assert {**here["mlflow"], "database_uri": f"{database}/mlflow_auth"} == dict(there["mlflow"])
+
+
+@pytest.mark.slow
+def test_mlflow_over_that_postgresql_answers_those_who_know_the_password_and_is_healthy_to_all(tmp_path: Path) -> None:
+    """The commands of the manifests, on this machine: other addresses, nothing else."""
+    secret, port = "s" * 48, free_port()
+    with serving() as database, contextlib.ExitStack() as ends:
+        with database.connect() as connection:
+            for line in SETTINGS["databases.sql"].splitlines():
+                connection.execute(line)
+
+        def here(text: str) -> str:
+            for there, place in (
+                ("sweeper-postgres:5432", f"127.0.0.1:{database.port}"),
+                ("0.0.0.0", "127.0.0.1"),
+                ("=5000", f"={port}"),
+                ("/shared/", f"{tmp_path}/"),
+                ("/etc/sweeper/", f"{tmp_path}/"),
+                ("sweeper-postgres/password", PASSWORD),
+            ):
+                text = text.replace(there, place)
+            return re.sub("sweeper-mlflow/(password|key)", secret, text)
+
+        (tmp_path / "basic_auth.ini").write_text(here(SETTINGS["basic_auth.ini"]))
+        os.environ.pop("PGPASSFILE")  # which `serving` sets, and puts back
+        _, *module = container("mlflow")["command"]
+        served = subprocess.Popen(
+            [sys.executable, *module, *map(here, container("mlflow")["args"])],
+            env=os.environ | {name: here(value) for name, value in values("mlflow").items()},
+            stdout=(tmp_path / "log").open("w"),
+            stderr=subprocess.STDOUT,
+            cwd=tmp_path,
+        )
+        ends.callback(served.wait)
+        ends.callback(served.terminate)
+
+        def answer(path: str, host: str = "sweeper-mlflow:5000", **more: str) -> int:
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Host": host, **more})
+            try:
+                return int(urllib.request.urlopen(request, timeout=30).status)
+            except urllib.error.HTTPError as fault:
+                return fault.code
+            except OSError:
+                return 0
+
+        runs = "/api/2.0/mlflow/experiments/search?max_results=1"
+        signed = base64.b64encode(f"{values('head')['MLFLOW_TRACKING_USERNAME']}:{secret}".encode()).decode()
+        assert until(lambda: answer("/health", host="10.1.2.3:5000") == 200, 240), (tmp_path / "log").read_text()[
+            -3000:
+        ]
+        assert answer(runs) == 401
+        assert answer(runs, Authorization=f"Basic {signed}") == 200
+        assert answer(runs, Authorization=f"Basic {signed}", host="evil.example") == 403
 
 
 def test_a_stopped_job_is_paused_and_a_lost_one_is_gone_on_with() -> None:

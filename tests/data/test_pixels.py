@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from pathlib import Path
@@ -231,6 +234,52 @@ def test_so_many_pixels_are_decoded_at_a_time_and_no_more(monkeypatch: pytest.Mo
         for thread in threads:
             thread.join()
     assert met == [True, True]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_transparent_image_of_many_strips_is_composed_as_a_whole(mode: str) -> None:
+    alpha = Image.fromarray(np.arange(3 * 700, dtype=np.uint16).astype(np.uint8).reshape(700, 3))
+    image = Image.merge(
+        "RGBA", [alpha.point(lambda value, part=part: 255 - value // part) for part in (1, 2, 3)] + [alpha]
+    )
+    file = written(image.convert(mode), "PNG", **({"transparency": 3} if mode == "P" else {}))
+    with Image.open(file) as opened:
+        rgba = np.asarray(opened.convert("RGBA")).astype(float)
+    file.seek(0)
+    share = rgba[:, :, 3:] / 255
+    expected = rgba[:, :, :3] * share + 255 * (1 - share)
+    assert np.abs(read(file) - expected).max() <= 1
+
+
+PEAK = """
+import resource, sys
+from sweeper.cli import main
+code = main.main(["data", "check", sys.argv[1]])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+def test_data_check_of_huge_images_needs_less_than_a_gigabyte(tmp_path: Path) -> None:
+    """As large as they may be, of the kinds that need most; without a bound on threads and copies it was twice that."""
+    side = int(pixels.MOST_PIXELS**0.5)
+    for label in "ab":
+        (tmp_path / "data" / label).mkdir(parents=True)
+        Image.new("LA", (side, side), (9, 9)).save(tmp_path / "data" / label / "grey.png", compress_level=1)
+        Image.new("CMYK", (side, side), (9, 9, 9, 9)).save(tmp_path / "data" / label / "print.jpg", exif=turned(6))
+        for i in range(10):
+            Image.new("RGB", (8, 8), (i, ord(label), 0)).save(tmp_path / "data" / label / f"{i}.png")
+    environment = os.environ | {"SWEEPER_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "data")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "images that cannot be read: 0" in done.stdout, done.stderr
+    assert float(done.stderr.split()[-1]) < 1000
+
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return exif
 
 
 def test_a_strip_that_scaling_would_blow_up_is_refused() -> None:
