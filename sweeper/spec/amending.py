@@ -48,7 +48,8 @@ def amended(spec: SweepSpec, wanted: SweepSpec) -> tuple[SweepSpec, list[str]]:
         UserError: trials of before and after would not be comparable, or the budget would shrink.
     """
     kept: dict[str, Any] = {} if "metrics" in wanted.model_fields_set else {"metrics": spec.metrics.model_dump()}
-    kept |= {f"data.{name}": getattr(spec.data, name, None) for name in wanted.data.unsaid()}
+    for part in loading.CHOSEN:
+        kept |= {f"{part}.{name}": getattr(getattr(spec, part), name, None) for name in getattr(wanted, part).unsaid()}
     wanted = anchored(wanted)
     if wanted.storage.study not in (None, spec.storage.study):
         raise UserError(f"storage.study is {spec.storage.study}, and cannot change: the sweep's memory is there.")

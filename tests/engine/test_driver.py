@@ -75,6 +75,23 @@ def test_a_sweep_that_began_before_photos_were_turned_goes_on_without(tmp_path: 
     assert amending.amended(kept, loading.parse(older))[0].data.exif == "ignore"
 
 
+def test_a_sweep_that_began_with_weights_of_this_machine_goes_on_with_them(tmp_path: Path) -> None:
+    mine = spec(tmp_path)
+    text = loading.dump(mine)
+    assert mine.identity()["backbone"]["edition"] == 2
+    older = text.replace(", edition: 2", "")
+    assert older != text
+    (tmp_path / "spec.yaml").write_text(older)
+    kept = loading.load_kept(tmp_path / "spec.yaml")
+    assert kept.backbone.edition == 1
+    began = mine.identity()
+    del began["backbone"]["edition"]
+    assert loading.difference(loading.completed(began), kept.identity()) == []
+    assert amending.amended(kept, loading.parse(older))[0].backbone.edition == 1
+    with pytest.raises(UserError, match=r"backbone.edition: was 1, is now 2"):
+        amending.amended(kept, spec(tmp_path, "backbone: {edition: 2}\n"))
+
+
 def test_fits_without_their_study_are_never_taken_for_a_fresh_start(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path / "birds")
     write_bytes(folder.spec, loading.dump(spec(tmp_path)).encode())

@@ -43,7 +43,7 @@ class BackboneConfig(Chosen):
         str, AfterValidator(_not_an_address), Field(description="a name of the BACKBONES table, e.g. small-vit")
     ] = "small-vit"
     weights: Annotated[
-        str, Field(description="'pretrained' (hub cache or built here), 'none', or a path to a safetensors file")
+        str, Field(description="'pretrained' (hub cache, or shipped), 'none', or a path to a safetensors file")
     ] = "pretrained"
     head: Annotated[
         Literal["random", "zero-shot"],
@@ -116,13 +116,22 @@ _SIZE = (
         "side of the images in pixels, where the architecture can have another than its own (none: its own)",
     ),
 )
+_EDITION = (
+    Option(
+        "edition",
+        Literal[1, 2],
+        2,
+        "2: the weights that come with the package; 1: made on each machine, as older sweeps began",
+        before=1,
+    ),
+)
 _TIMM_FAMILY = BackboneEntry(_TIMM, "timm:NAME, or NAME alone: any transformer of timm", "Wightman 2019", options=_SIZE)
 BACKBONES = Table(
     "backbones",
     BackboneEntry,
     {
         "small-vit": BackboneEntry(
-            _SMALL, "a ViT of 164,000 weights, pre-trained here on digits; offline", "timm, built here"
+            _SMALL, "a ViT of 164,000 weights, pre-trained on digits and shipped; offline", "timm", options=_EDITION
         ),
         "vit_base_patch16_224.dino": BackboneEntry(_TIMM, "DINO-b16 of FairLoRA", "Caron et al. 2021", options=_SIZE),
         "vit_base_patch16_224.augreg2_in21k_ft_in1k": BackboneEntry(

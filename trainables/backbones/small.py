@@ -1,7 +1,8 @@
-"""small-vit: a vision transformer for 32 x 32 images, pre-trained here, once per machine, without a network.
+"""small-vit: a vision transformer for 32 x 32 images, without a network. timm's `VisionTransformer`; 164,000 weights.
 
-It learns the ten digits of `trainables.data.datasets.digits.pretraining_set`, none of which any split holds, so that
-a fine-tuning has something to adapt. timm's `VisionTransformer`; 164,000 weights.
+It knows ten digits, in hands that no split of digits-on-scenes holds, so that a fine-tuning has something to adapt. Its
+weights come with the package; `pretraining` made them. Sweeps that began before go on with edition 1: each machine made
+that for itself, of digits that stood still on flat colours.
 """
 
 from __future__ import annotations
@@ -27,17 +28,20 @@ from trainables.backbones import Backbone, BackboneConfig, within
 from trainables.backbones.timm_family import linear_targets
 from trainables.backbones.weights import fill, fixed_draw, locate, origin, read
 from trainables.data.datasets import digits
+from trainables.errors import UserError
 from trainables.files import cache_root, whole
 
 _LOG = logging.getLogger(__name__)
-_MEAN, _STD = 0.5, 0.25
+SHIPPED = Path(__file__).with_name("small-vit-2.safetensors")
+SHIPPED_DIGEST = "c96f6f5e8ee478cb"  # the beginning of its SHA-256
+MEAN, STD = 0.5, 0.25
 _FLOOR = 0.9  # accuracy on the pre-training digits; below it the model has learnt nothing worth adapting
 _ARCHITECTURE: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 3, "num_heads": 4}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides the pre-trained weights on a given machine. Its hash is in their file's name."""
+    """All that decides the weights of edition 1 on a given machine. Its hash is in their file's name."""
 
     data: str = digits.VERSION
     learning_rate: float = 1e-3
@@ -48,7 +52,7 @@ class Recipe:
     @property
     def hash(self) -> str:
         """10 hex digits."""
-        text = json.dumps([asdict(self), _ARCHITECTURE, _MEAN, _STD], sort_keys=True)
+        text = json.dumps([asdict(self), _ARCHITECTURE, MEAN, STD], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -56,27 +60,30 @@ _RECIPE = Recipe()
 
 
 def load(config: BackboneConfig, *, classes: int) -> Backbone:
-    """The small ViT with a fresh head; its first use on a machine pre-trains it (about 15 s).
+    """The small ViT with a fresh head; the first use of edition 1 on a machine pre-trains it (about 15 s).
 
     Raises:
-        UserError: `config.weights` names a file that is not there or does not fit.
+        UserError: `config.weights` names a file that is not there or does not fit; the shipped one is damaged.
         RuntimeError: pre-training did not reach an accuracy of 0.9.
     """
-    path = pretrained() if config.weights == "pretrained" else locate(config.weights, None, (), name=config.name)
+    if config.weights == "pretrained":
+        path: Path | None = shipped() if config.edition == 2 else pretrained()
+    else:
+        path = locate(config.weights, None, (), name=config.name)
     with fixed_draw():
-        model = _untrained(classes)
+        model = untrained(classes)
     source = origin(path, None, config.weights)
     if path is not None:
         fill(model, read(path), path, ["head"], name="small-vit")
-        source += f", SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+        source += f", SHA-256 {file_digest(path)}"
     return Backbone(
         name=config.name,
         model=model,
         head="head",
         targets=linear_targets(model),
         size=32,
-        mean=(_MEAN,) * 3,
-        std=(_STD,) * 3,
+        mean=(MEAN,) * 3,
+        std=(STD,) * 3,
         interpolation="bicubic",
         crop_pct=1.0,
         resize="squash",
@@ -87,8 +94,24 @@ def load(config: BackboneConfig, *, classes: int) -> Backbone:
     )
 
 
+def shipped() -> Path:
+    """The file of edition 2: the same on every machine.
+
+    Raises:
+        UserError: it is gone, or is another one.
+    """
+    if not SHIPPED.is_file() or file_digest(SHIPPED) != SHIPPED_DIGEST:
+        raise UserError(f"{SHIPPED} is not the file that sweeper ships (SHA-256 {SHIPPED_DIGEST}). Install it again.")
+    return SHIPPED
+
+
+def file_digest(path: Path) -> str:
+    """16 hex digits of the file's SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
 def pretrained(recipe: Recipe = _RECIPE) -> Path:
-    """The weights' file, made now if this machine has none; of several processes that ask at once, one makes it."""
+    """The file of edition 1, made now if this machine has none; of several processes that ask at once, one makes it."""
     path = cache_root() / "backbones" / f"small-vit-{recipe.hash}.safetensors"
     if _sound(path):
         return path
@@ -114,9 +137,9 @@ def pretrain(recipe: Recipe) -> tuple[VisionTransformer, float]:
         RuntimeError: the accuracy is not above 0.9.
     """
     images, labels = digits.pretraining_set()
-    images_NCHW, labels_N = (torch.from_numpy(images).float() / 255 - _MEAN) / _STD, torch.from_numpy(labels)
-    with _one_thread(), fixed_draw(recipe.seed):
-        model = _untrained(10)
+    images_NCHW, labels_N = (torch.from_numpy(images).float() / 255 - MEAN) / STD, torch.from_numpy(labels)
+    with one_thread(), fixed_draw(recipe.seed):
+        model = untrained(10)
         _fit(model, images_NCHW, labels_N, recipe)
         with torch.no_grad():
             accuracy = float((model.eval()(images_NCHW).argmax(1) == labels_N).float().mean())
@@ -136,7 +159,8 @@ def _fit(model: nn.Module, images_NCHW: Tensor, labels_N: Tensor, recipe: Recipe
             optimizer.step()
 
 
-def _untrained(classes: int) -> VisionTransformer:
+def untrained(classes: int) -> VisionTransformer:
+    """The architecture with weights as drawn."""
     return VisionTransformer(**_ARCHITECTURE, num_classes=classes)
 
 
@@ -150,7 +174,8 @@ def _sound(path: Path) -> bool:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Sums come in one order inside, whatever the caller has set."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -116,6 +116,17 @@ def pretraining_set() -> tuple[Pixels, Ints]:
     return np.stack(images).transpose(0, 3, 1, 2).copy(), targets[list(chosen)]
 
 
+def pretraining_digits() -> tuple[Floats, Ints]:
+    """The same 600 digits without a background.
+
+    Returns:
+        opacity of the ink [600, 32, 32] in 0..1, and labels [600].
+    """
+    digits, targets = _digits()
+    chosen = list(_partition()["pretraining"])
+    return np.stack([_opacity(digits[i]) for i in chosen]), targets[chosen]
+
+
 def _whole(home: Path) -> bool:
     # A cleaner of temporary files may have taken some images: the table alone proves nothing.
     table = home / waterbirds.TABLE
@@ -180,8 +191,12 @@ def _partition() -> dict[str, tuple[int, ...]]:
 
 def _compose(digit: Floats, background: Pixels) -> Pixels:
     """Ink of opacity value / 16 over a background [32, 32, 3] or a colour [3]."""
-    opacity = np.kron(digit, np.ones((SIZE // 8, SIZE // 8)))[:, :, None] / 16
+    opacity = _opacity(digit)[:, :, None]
     return np.rint(background * (1 - opacity) + INK * opacity).astype(np.uint8)
+
+
+def _opacity(digit: Floats) -> Floats:
+    return np.kron(digit, np.ones((SIZE // 8, SIZE // 8))) / 16
 
 
 def _draw(count: int, *what: object) -> int:
