@@ -11,14 +11,18 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dashboards.ink.style import mark
 from sweeper.results.fit import FitResult
 from sweeper.results.results import flat
 from sweeper.trial import Trial
 from trainables.params import PARAMS
 
+FORMAT = 2  # of what is written of a trial; where it changes, runs of before are written again
+LOG_LAMBDA = "log10_lambda"
+MAIN = ("accuracy", "delta_f1", "ece")  # beside the objectives, for whoever looks at one run
 _LONGEST_NAME, _LONGEST_TAG = 100, 1000
 
 
@@ -38,7 +42,7 @@ def digest(body: Any) -> str:
 
 def fingerprint(trial: Trial) -> str:
     """Changes when anything that the record says of the trial changes."""
-    return digest(vars(trial))
+    return digest([FORMAT, vars(trial)])
 
 
 def params(trial: Trial) -> dict[str, str]:
@@ -46,17 +50,23 @@ def params(trial: Trial) -> dict[str, str]:
     return {name: str(value) for name, value in trial.params.items()}
 
 
+def standing(trial: Trial, *, on_front: bool) -> dict[str, str]:
+    """What changes with the front. `shown`, of its members and the baselines, is what the view of the front filters."""
+    return {"pareto": truth(on_front), "shown": truth(on_front or trial.baseline is not None)}
+
+
 def tags(trial: Trial, *, on_front: bool) -> dict[str, str]:
-    """Flat tags to filter and colour by. Every trial has all of them."""
+    """Flat tags to filter and colour by. Every trial has all of them. Methods have the colours of the pictures."""
+    method = str(trial.params.get("method", ""))
     return {
         "mlflow.runName": trial.label,
-        "method": str(trial.params.get("method", "")),
+        "mlflow.runColor": mark(method)[0],
+        "method": method,
         "baseline": trial.baseline or "none",
         "state": trial.state.value,
         "feasible": truth(trial.feasible),
         "reason": _cut(trial.why or ""),
-        "pareto": truth(on_front),
-    }
+    } | standing(trial, on_front=on_front)
 
 
 def truth(value: bool) -> str:
@@ -94,9 +104,14 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def searched(trial: Trial) -> list[Scalar]:
-    """The params that are searched by default, as metrics: MLflow's params are text, which a filter cannot compare."""
-    filterable = {name: value for name, value in trial.params.items() if name in PARAMS and PARAMS[name].searched}
-    return [Scalar(name, value, trial.started_ms, 0) for name, value in _numbers(filterable).items()]
+    """The params that are searched by default, as metrics: MLflow's params are text, which a filter cannot compare.
+
+    A lambda above 0 also as `log10_lambda`: MLflow's charts of trials have no log axes.
+    """
+    row = _numbers({name: value for name, value in trial.params.items() if name in PARAMS and PARAMS[name].searched})
+    if row.get("lambda", 0.0) > 0:
+        row[LOG_LAMBDA] = math.log10(row["lambda"])
+    return [Scalar(name, value, trial.started_ms, 0) for name, value in row.items()]
 
 
 def epochs(fit: FitResult, since: int = 0) -> list[Scalar]:
@@ -109,23 +124,35 @@ def epochs(fit: FitResult, since: int = 0) -> list[Scalar]:
     ]
 
 
-def means(trial: Trial) -> list[Scalar]:
-    """Means over the seeds under the metrics' own names."""
-    return _at_the_end(trial, {_key(name): value for name, value in trial.metrics.items()})
+def main(trial: Trial, objectives: Iterable[str]) -> list[Scalar]:
+    """Means over the seeds of the objectives and of MAIN, under the metrics' own names."""
+    return _at_the_end(trial, {_key(name): trial.metrics.get(name) for name in (*objectives, *MAIN)})
 
 
-def final(trial: Trial, fits: Sequence[FitResult]) -> list[Scalar]:
-    """The means, spreads as `<name>_std`, groups, seconds."""
-    rest = {f"{_key(name)}_std": value for name, value in trial.spread.items()} | _groups(fits)
+def final(trial: Trial, fits: Sequence[FitResult], objectives: Iterable[str]) -> list[Scalar]:
+    """The main means with their spreads as `<name>_std`; all others under `val/`; groups, seconds."""
+    top = dict.fromkeys((*objectives, *MAIN))
+    rest = {f"{_key(name)}_std": trial.spread.get(name) for name in top} | _groups(fits)
+    rest |= _both("val", {n: (mean, trial.spread.get(n)) for n, mean in trial.metrics.items() if n not in top})
     rest["seconds"] = sum(fit.seconds for fit in fits) if fits else math.nan
-    return means(trial) + _at_the_end(trial, rest)
+    return main(trial, objectives) + _at_the_end(trial, rest)
 
 
-def _at_the_end(trial: Trial, row: Mapping[str, float]) -> list[Scalar]:
+def tested(trial: Trial, measured: Mapping[str, tuple[float, float]]) -> list[Scalar]:
+    """Mean and spread of every test metric as `test/<name>` and `test/<name>_std`."""
+    return _at_the_end(trial, _both("test", measured))
+
+
+def _both(prefix: str, rows: Mapping[str, tuple[float, float | None]]) -> dict[str, float | None]:
+    means = {f"{prefix}/{_key(name)}": mean for name, (mean, _) in rows.items()}
+    return means | {f"{prefix}/{_key(name)}_std": spread for name, (_, spread) in rows.items()}
+
+
+def _at_the_end(trial: Trial, row: Mapping[str, float | None]) -> list[Scalar]:
     return [Scalar(name, value, trial.ended_ms or 0, 0) for name, value in _numbers(row).items()]
 
 
-def _groups(fits: Sequence[FitResult]) -> dict[str, float]:
+def _groups(fits: Sequence[FitResult]) -> dict[str, float | None]:
     """`group/cell/waterbird on land/recall`: the mean over the seeds, where it is defined for every seed."""
     by_key: defaultdict[str, list[float]] = defaultdict(list)
     for fit in fits:

@@ -1,4 +1,5 @@
-"""The note on a sweep's parent run: what was asked, the front with links, which point and why, with what care.
+"""The notes in MLflow: on a sweep's parent run (what was asked, the front with links, which point and why, with what
+care) and on each trial's.
 
 Markdown, below the 8,000 characters at which MLflow cuts without a word. Pure: `record` writes it.
 """
@@ -23,12 +24,13 @@ from dashboards.document.document import (
     code,
     line,
 )
-from dashboards.ink.wording import decimal
-from sweeper.front.intervals import wilson
+from dashboards.ink.wording import decimal, heading
+from sweeper.front.intervals import Interval, wilson
 from sweeper.record import pictures
 from sweeper.report.sweep_report import question
 from sweeper.results import summary
 from sweeper.results.results import Results
+from sweeper.trial import State, Trial
 
 LONGEST = 7_900
 _MOST_ROWS = 25
@@ -50,6 +52,11 @@ class Links:
         """A link to where MLflow shows a file of the parent run."""
         return f"#/experiments/{self.experiment}/runs/{self.parent}/artifacts/{path}?workflowType=machine_learning"
 
+    @property
+    def sweep(self) -> str:
+        """A link to the parent run."""
+        return f"#/experiments/{self.experiment}/runs/{self.parent}?workflowType=machine_learning"
+
     def file(self, path: str) -> str:
         """A link to a file of the parent run."""
         return f"get-artifact?path={path}&run_uuid={self.parent}"
@@ -63,6 +70,55 @@ def write(results: Results, links: Links) -> str:
         if len(text) <= LONGEST:
             return text
     return text[:LONGEST]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a trial stands beside the others: on the front or not, with which chance, and against which baseline.
+
+    `chance` is that to be on the true front, `over` the noise that it allows for; None while the sweep goes on, or
+    where nothing is known. `ahead` are the 95 % intervals of the objectives less those of trial `baseline`.
+    """
+
+    on_front: bool
+    baseline: int | None = None
+    ahead: Mapping[str, Interval | None] = field(default_factory=dict)
+    chance: float | None = None
+    over: str = ""
+
+
+def of_trial(results: Results, trial: Trial, standing: Standing, links: Links) -> str:
+    """The note on a trial's run: what it is, whether it is on the front and how sure that is, against the baseline."""
+    called = ", ".join(name for name, number in results.named.items() if number == trial.number)
+    what = "baseline, " if trial.baseline else ""
+    if trial.state is not State.COMPLETE:
+        where = f"{trial.state.value}: {trial.why or 'no reason was kept'}"
+    elif standing.on_front:
+        where = f"on the front{f' ({called})' if called else ''}"
+    else:
+        where = "not on the front" if trial.feasible else "not on the front: it breaks a constraint"
+    if standing.chance is not None:
+        where += f"; on the true front with a chance of {standing.chance:.0%}, with the noise of {standing.over}"
+    home = Span(results.spec.name, url=links.sweep)
+    blocks: list[Block] = [Text((Span(f"Trial {trial.number} of ", strong=True), home, f": {what}{where}."))]
+    if trial.state is State.COMPLETE:
+        blocks.append(_beside(results, trial, standing))
+    return writers.to_markdown(Document(trial.label, "", (Section("", tuple(blocks)),)))[:LONGEST]
+
+
+def _beside(results: Results, trial: Trial, standing: Standing) -> DataTable:
+    """The objectives, and by how much they differ from the baseline's."""
+    rows, other = [], None if standing.baseline is None else results.by_number[standing.baseline]
+    for name, sense in results.spec.objectives.items():
+        row = [heading(name, sense), decimal(trial.values[name], trial.spread.get(name, math.nan))]
+        if other is not None:
+            ends = standing.ahead.get(name)
+            sure = f"95 %: {ends[0]:+.3f} … {ends[1]:+.3f}" if ends else "how sure is not known"
+            row.append(f"{trial.values[name] - other.values[name]:+.3f} ({sure})")
+        rows.append(tuple(row))
+    head = ["", f"mean ± standard deviation over {trial.seeds} seeds"]
+    head += [] if other is None else [f"less #{other.number} {other.label}, the baseline; paired by seed"]
+    return DataTable(tuple(head), tuple(rows), "Validation numbers.", words=(0, 2))
 
 
 def _document(results: Results, links: Links, most: int) -> Document:

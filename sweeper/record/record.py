@@ -120,7 +120,7 @@ class Record:
         import mlflow  # the store has opened it
 
         spec, made_by, data = loading.dump(results.spec), _made_by(results), _data(results)
-        wanted = content.digest([spec, made_by, vars(data) if data else 0])
+        wanted = content.digest([content.FORMAT, spec, made_by, vars(data) if data else 0])
         if parent.described == wanted:
             return
         self._store.keep_text(parent, spec, "sweep.yaml")
@@ -130,8 +130,9 @@ class Record:
             self._store.keep_dataset(parent, data)
             tags |= {"dataset": data.name, "dataset.digest": data.digest}
         if saved_views.understood(mlflow.__version__):
-            # MLflow adds a chart for every metric: those of single seeds are folded away.
+            # MLflow adds a chart for every metric: all but the main ones are folded away.
             folded = [f"seed-{seed}{part}" for seed in results.spec.search.seed_list for part in ("", "/train_loss")]
+            folded += ["val", "test"]
             objectives, name, uuid = results.spec.objectives, self._store.name, self._store.uuid
             searched = [name for name in results.spec.space.dimensions if PARAMS[name].searched]
             views = saved_views.tags(name, uuid, objectives, searched, folded, begun_ms or 0)
@@ -191,6 +192,8 @@ class Record:
             if results.front:
                 (Path(folder) / pictures.REPORT).write_text(pictures.report(results), encoding="utf-8")
             self._store.keep_folder(parent, Path(folder))
+        if results.finished:
+            self._trials.conclude(parent, results)
         self._store.log(parent, [], params={}, tags={DRAWN: wanted})
         parent.drawn = wanted
         self._draw_at = time.monotonic() + (time.monotonic() - began) / self._share

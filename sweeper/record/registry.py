@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sweeper.record import content
 from sweeper.record.store import TRIAL, UUID, KnownRun, Store, model_names, owner
+from sweeper.results.results import Results
 from sweeper.trial import Trial
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ class Models:
         self._name, self._named = store.name, False
         self._lacking = False
 
-    def keep(self, run: KnownRun, trial: Trial, folder: Path) -> str:
+    def keep(self, run: KnownRun, trial: Trial, folder: Path, results: Results) -> str:
         """The registered version of the trial's model, made of `folder` if it is missing; '' without models."""
 
         def register() -> str:
             self._claim()
-            return self._version(run, self._logged(run, trial, folder), trial)
+            return self._version(run, self._logged(run, trial, folder, results), trial)
 
         return self._tried(register, "")
 
@@ -105,7 +106,7 @@ class Models:
                 self._name, self._named = name, True
                 return
 
-    def _logged(self, run: KnownRun, trial: Trial, folder: Path) -> LoggedModel:
+    def _logged(self, run: KnownRun, trial: Trial, folder: Path, results: Results) -> LoggedModel:
         from mlflow.entities import LoggedModelStatus, Metric
 
         known = self._client.search_logged_models([self._store.experiment], f"source_run_id = '{run.run_id}'")
@@ -115,7 +116,7 @@ class Models:
         self._client.log_model_artifacts(model.model_id, str(folder))
         numbers = [
             Metric(key, value, time_ms, step, model_id=model.model_id)
-            for key, value, time_ms, step in content.means(trial)
+            for key, value, time_ms, step in content.main(trial, results.spec.objectives)
         ]
         self._client.log_batch(run.run_id, metrics=numbers)  # the run has them too, with this very time: no second row
         return self._client.finalize_logged_model(model.model_id, "READY")

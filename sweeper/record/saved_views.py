@@ -13,6 +13,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from sweeper.record.content import LOG_LAMBDA
+
 FRONT, ALL = "front", "all"
 SINCE = (3, 17)
 _TAG = "mlflow.sharedViewState."
@@ -49,7 +51,7 @@ def tags(
     """
     ours = f"tags.`sweeper.uuid` = '{uuid}' AND tags.`sweeper.role` = 'trial'"
     shown = {
-        FRONT: (f"{name}: Pareto front", f"{ours} AND tags.pareto = 'true'"),
+        FRONT: (f"{name}: Pareto front and baselines", f"{ours} AND tags.shown = 'true'"),
         ALL: (f"{name}: all trials", ours),
     }
     return {
@@ -68,23 +70,25 @@ def tags(
 def _state(
     wanted: str, objectives: Mapping[str, Literal["min", "max"]], searched: Sequence[str], folded: Sequence[str]
 ) -> dict[str, Any]:
-    (first, sense), numbers = next(iter(objectives.items())), [*searched, *objectives]
+    (first, sense), names = next(iter(objectives.items())), list(objectives)
+    axes = [LOG_LAMBDA if name == "lambda" else name for name in searched]  # these charts have no log axes
     columns = [f"tags.`{name}`" for name in ("state", "baseline", "pareto")] + ["params.`method`"]
-    columns += [f"metrics.`{name}`" for name in numbers]
+    columns += [f"metrics.`{name}`" for name in (*searched, *axes, *names, *(f"{name}_std" for name in names))]
+    pairs = [*itertools.combinations(names, 2), *((LOG_LAMBDA, name) for name in names if LOG_LAMBDA in axes)]
     return {
         "searchFilter": wanted,
         "orderByKey": f"metrics.`{first}`",
         "orderByAsc": sense == "min",
         "startTime": "ALL",
         "lifecycleFilter": "Active",
-        "selectedColumns": columns,
+        "selectedColumns": list(dict.fromkeys(columns)),
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": [
             *(
                 _card("SCATTER", f"{x}-{y}", xaxis={"key": x, "type": "METRIC"}, yaxis={"key": y, "type": "METRIC"})
-                for x, y in itertools.combinations(objectives, 2)
+                for x, y in pairs
             ),
-            _card("PARALLEL", "parallel", selectedParams=[], selectedMetrics=numbers, showAllRuns=True),
+            _card("PARALLEL", "parallel", selectedParams=[], selectedMetrics=[*axes, *names], showAllRuns=True),
         ],
         "compareRunSections": [
             _section("sweeper", "Sweep", display=True, columns=2, cardHeight=480),

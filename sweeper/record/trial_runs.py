@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from sweeper.record import content
+import numpy as np
+
+from sweeper.front import paired
+from sweeper.record import content, note
 from sweeper.record.content import Scalar
 from sweeper.record.registry import Models
-from sweeper.record.store import DESCRIBED, DIGEST, MODEL, PAUSED, ROLE, TRIAL, WEIGHTS, KnownRun, Store
+from sweeper.record.store import DESCRIBED, DIGEST, MODEL, NOTE, PAUSED, ROLE, TRIAL, WEIGHTS, KnownRun, Store
+from sweeper.results import held_out
 from sweeper.results.fit import FitResult
 from sweeper.results.results import Results
 from sweeper.trial import State, Trial, typical
+from trainables.arrays import Floats
 
 STATUS = {State.COMPLETE: "FINISHED", State.FAILED: "FAILED", State.PRUNED: "KILLED", State.RUNNING: "RUNNING"}
 
@@ -44,6 +51,7 @@ class TrialRuns:
     def refresh(self, parent: KnownRun, results: Results) -> int:
         """Write what the store lacks of the trials; how many were brought up to date."""
         members = set(results.front)
+        self._links = note.Links(self._store.experiment, parent.run_id, self.ids)
         return sum(self._write(parent, results, trial, trial.number in members) for trial in results.trials)
 
     def _write(self, parent: KnownRun, results: Results, trial: Trial, on_front: bool) -> bool:
@@ -61,8 +69,10 @@ class TrialRuns:
         if run.digest != wanted:
             self._complete(run, trial, results, on_front, wanted)
         else:  # only the front has moved
-            kept = self._keep(run, trial, results, results.fits_of(trial.number)) if on_front else {}
-            self._store.log(run, [], params={}, tags=kept | {"pareto": content.truth(on_front)})
+            fits = results.fits_of(trial.number)
+            kept = self._keep(run, trial, results, fits) if on_front else {}
+            tags = kept | self._note(results, trial, fits, on_front) | content.standing(trial, on_front=on_front)
+            self._store.log(run, [], params={}, tags=tags)
             run.pareto = on_front
         return True
 
@@ -89,14 +99,46 @@ class TrialRuns:
     def _complete(self, run: KnownRun, trial: Trial, results: Results, on_front: bool, wanted: str) -> None:
         """A finished trial: all of it. Its digest goes last, so that a run with a digest is whole."""
         fits = results.fits_of(trial.number)
-        params, searched = self._once(run, trial)
+        params, _ = self._once(run, trial)
         self._store.set_status(run, STATUS[trial.state], ended_ms=trial.ended_ms)
         kept = self._keep(run, trial, results, fits) if on_front else {}
-        provenance = content.provenance(fits[0].provenance) if fits else {}
-        tags = provenance | content.tags(trial, on_front=on_front) | kept | {DESCRIBED: "true", DIGEST: wanted}
-        metrics = searched + _epochs(fits, run) + content.final(trial, fits)
+        made_by = {name: value for name, value in fits[0].provenance.items() if name != "params"} if fits else {}
+        provenance = content.provenance(made_by)  # the params are the run's own
+        tags = provenance | content.tags(trial, on_front=on_front) | kept | self._note(results, trial, fits, on_front)
+        tags |= {DESCRIBED: "true", DIGEST: wanted}
+        metrics = content.searched(trial) + _epochs(fits, run) + content.final(trial, fits, results.spec.objectives)
         self._store.log(run, metrics, params=params, tags=tags)
         run.digest, run.pareto, run.described = wanted, on_front, "true"
+
+    def conclude(self, parent: KnownRun, results: Results) -> None:
+        """What can be said once a sweep is finished: test numbers, and how sure it is who is on the front."""
+        stability = None if (advice := results.recommendation()) is None else advice.stability
+        sure = stability if stability is not None and stability.draws else None
+        chances = sure.on_front if sure else {}
+        measured, members = held_out.read(results), set(results.front)
+        self._links = note.Links(self._store.experiment, parent.run_id, self.ids)
+        for trial in results.ended:
+            fits, n = results.fits_of(trial.number), trial.number
+            known = {"chance": chances.get(n), "over": sure.over} if sure and n in chances else {}
+            tags = self._note(results, trial, fits, n in members, **known)
+            self._store.log(self._known[n], content.tested(trial, measured.get(n, {})), params={}, tags=tags)
+
+    def _note(
+        self, results: Results, trial: Trial, fits: Sequence[FitResult], on_front: bool, **known: Any
+    ) -> dict[str, str]:
+        """The note on the trial's run, as a tag. `known` is what is known of its chances."""
+        numbers = results.baseline_points()
+        baseline = numbers.get("lora", next(iter(numbers.values()), None))
+        if baseline is None or baseline == trial.number or not results.by_number[baseline].able or not trial.values:
+            standing = note.Standing(on_front, **known)
+        else:
+            objectives = results.spec.objectives
+            pair = [_values(fits, objectives), _values(results.fits_of(baseline), objectives)]
+            ahead = {}
+            if pair[0].shape == pair[1].shape:
+                ahead = {name: paired.difference(np.stack(pair)[..., m]) for m, name in enumerate(objectives)}
+            standing = note.Standing(on_front, baseline, ahead, **known)
+        return {NOTE: note.of_trial(results, trial, standing, self._links)}
 
     def _once(self, run: KnownRun, trial: Trial) -> tuple[dict[str, str], list[Scalar]]:
         """What is written once: the params, and those of them that are metrics too."""
@@ -111,9 +153,14 @@ class TrialRuns:
             self._store.keep_folder(run, folder, f"adapter/seed-{seed}")
         values = {fit.seed: fit.values for fit in fits if fit.seed in folders}
         seed = typical(values, results.spec.objectives)
-        run.model = self._models.keep(run, trial, folders[seed])
+        run.model = self._models.keep(run, trial, folders[seed], results)
         run.weights = True
         return {MODEL: run.model, WEIGHTS: "true"}
+
+
+def _values(fits: Sequence[FitResult], objectives: Iterable[str]) -> Floats:
+    """[S, M]: each fit's objectives."""
+    return np.array([[fit.values.get(name, math.nan) for name in objectives] for fit in fits], dtype=np.float64)
 
 
 def _epochs(fits: Sequence[FitResult], run: KnownRun) -> list[Scalar]:

@@ -124,7 +124,7 @@ class Sweep:
                 state=state,
                 params={"method": "fairlora", "lambda": 0.5, "rank": 8 + number, "learning_rate": 1e-3},
                 values={"accuracy": 0.9, "delta_f1": 0.1} if done else {},
-                metrics={"accuracy": 0.9, "delta_f1": 0.1, "eod": math.nan} if done else {},
+                metrics={"accuracy": 0.9, "delta_f1": 0.1, "loss": 0.5, "eod": math.nan} if done else {},
                 spread={"accuracy": 0.01, "delta_f1": 0.02, "eod": math.nan} if done else {},
                 seeds=2,
                 started_ms=T0 + 1000 * number,
@@ -194,7 +194,8 @@ def test_a_trial_has_one_run_with_its_params_metrics_groups_and_tags(sweep: Swee
     assert run.info.run_name == "fairlora λ=0.5 r=9"
     assert run.data.params == {"method": "fairlora", "lambda": "0.5", "rank": "9", "learning_rate": "0.001"}
     assert run.data.metrics == {
-        "lambda": 0.5, "rank": 9, "accuracy": 0.9, "accuracy_std": 0.01, "delta_f1": 0.1, "delta_f1_std": 0.02,
+        "lambda": 0.5, "log10_lambda": pytest.approx(-0.30103), "rank": 9,
+        "val/loss": 0.5, "accuracy": 0.9, "accuracy_std": 0.01, "delta_f1": 0.1, "delta_f1_std": 0.02,
         "seconds": 4.0, "group/cell/gull :5bland:5d/n": 10, "group/cell/gull :5bland:5d/recall": 0.5,
         "seed-0/train_loss": 0.5, "seed-0/val_accuracy": 0.5, "seed-1/train_loss": 0.5, "seed-1/val_accuracy": 0.5,
     }  # fmt: skip
@@ -204,6 +205,43 @@ def test_a_trial_has_one_run_with_its_params_metrics_groups_and_tags(sweep: Swee
     }
     assert run.data.tags["mlflow.parentRunId"] == sweep.parent().info.run_id
     assert sweep.children()[0].data.tags["baseline"] == "lora"
+
+
+def test_a_trials_note_says_what_it_is_whether_it_is_on_the_front_and_by_how_much_it_is_ahead(sweep: Sweep) -> None:
+    record = sweep.record(share=1e-9)
+    sweep.add(0, baseline="lora")
+    for seed, accuracy in ((0, 0.80), (1, 0.82)):
+        sweep.fit(0, seed, [], {"values": {"accuracy": accuracy, "delta_f1": 0.1}, "groups": []})
+    record.refresh(sweep.results([0]))
+    sweep.add(2, State.FAILED, reason="diverged: the loss became nan")
+    record.refresh(sweep.results([1]))
+
+    def note(number: int) -> str:
+        return sweep.children()[number].data.tags["mlflow.note.content"]
+
+    assert "baseline, not on the front" in note(0)
+    assert "on the front (knee, most-accurate, fairest)." in note(1)
+    assert f"runs/{sweep.parent().info.run_id}?" in note(1)
+    # 0.90 and 0.88 less 0.80 and 0.82: 0.08 ± 12.706 x 0.0283 / sqrt(2)
+    assert "(95 %: -0.174 … +0.334)" in note(1)
+    assert "failed: diverged: the loss became nan." in note(2)
+
+
+def test_a_finished_sweeps_trials_have_test_numbers_and_their_chances(sweep: Sweep) -> None:
+    sweep.budget = 2
+    for seed in (0, 1):
+        path = sweep.folder.held_out(1, seed)
+        write_json(path, {"values": {"accuracy": 0.7 + 0.1 * seed, "delta_f1": 0.1}, "groups": []})
+    sweep.record().refresh(sweep.results())
+    run = sweep.children()[1]
+    tested = {name: value for name, value in run.data.metrics.items() if name.startswith("test/")}
+    assert tested == {
+        "test/accuracy": pytest.approx(0.75), "test/accuracy_std": pytest.approx(0.0707, abs=1e-4),
+        "test/delta_f1": 0.1, "test/delta_f1_std": 0,
+    }  # fmt: skip
+    assert (
+        "on the true front with a chance of 100%, with the noise of the 2 seeds" in run.data.tags["mlflow.note.content"]
+    )
 
 
 def test_the_parent_holds_spec_data_front_pictures_and_hypervolume_by_trial(sweep: Sweep) -> None:
@@ -526,17 +564,20 @@ def test_the_report_is_written_again_when_the_test_split_was_measured(
 
 
 def test_two_saved_views_of_the_sweep_are_on_its_experiment(sweep: Sweep) -> None:
-    sweep.record().refresh(sweep.results())
+    sweep.add(2)
+    sweep.record().refresh(sweep.results())  # 0 is a baseline, 1 on the front
     experiment = sweep.client.get_experiment(sweep.parent().info.experiment_id)
-    for view, name in (("front", "Pareto front"), ("all", "all trials")):
+    for view, name in (("front", "Pareto front and baselines"), ("all", "all trials")):
         saved = json.loads(experiment.tags[f"mlflow.sharedViewState.{saved_views.key(sweep.uuid, view)}"])
         assert saved["name"] == f"{sweep.name}: {name}"
         state = json.loads(saved["state"])
-        scatter, parallel = state["compareRunCharts"]
+        scatter, by_lambda, _, parallel = state["compareRunCharts"]
         assert (scatter["xaxis"]["key"], scatter["yaxis"]["key"]) == ("accuracy", "delta_f1")
-        assert parallel["selectedMetrics"] == ["lambda", "rank", "accuracy", "delta_f1"]
+        assert (by_lambda["xaxis"]["key"], by_lambda["yaxis"]["key"]) == ("log10_lambda", "accuracy")
+        assert parallel["selectedMetrics"] == ["log10_lambda", "rank", "accuracy", "delta_f1"]
+        assert {"metrics.`lambda`", "metrics.`log10_lambda`", "metrics.`accuracy_std`"} < set(state["selectedColumns"])
         found = sweep.client.search_runs([experiment.experiment_id], state["searchFilter"])
-        assert {int(run.data.tags[TRIAL]) for run in found} == ({1} if view == "front" else {0, 1})
+        assert {int(run.data.tags[TRIAL]) for run in found} == ({0, 1} if view == "front" else {0, 1, 2})
 
 
 def test_a_sweep_that_is_forgotten_is_written_again_with_the_same_numbers_and_times(sweep: Sweep) -> None:
@@ -570,7 +611,7 @@ def test_group_names_of_any_spelling_stay_apart_and_are_accepted(sweep: Sweep) -
 def test_a_group_undefined_for_one_seed_is_left_out() -> None:
     rows = [[{"kind": "class", "name": "a", "f1": f1, "recall": 0.25}] for f1 in (0.5, None)]
     trial = Trial(0, State.COMPLETE, {})
-    scalars = content.final(trial, [FitResult(0, i, groups=r, seconds=1.0) for i, r in enumerate(rows)])
+    scalars = content.final(trial, [FitResult(0, i, groups=r, seconds=1.0) for i, r in enumerate(rows)], ["accuracy"])
     assert {s.key: s.value for s in scalars} == {"group/class/a/recall": 0.25, "seconds": 2.0}
 
 
