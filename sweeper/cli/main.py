@@ -27,7 +27,7 @@ EXAMPLES = """examples:
   sweeper init PATH               a commented sweep.yaml for it
 
 exit codes: 0 good, 1 some trials failed, 2 bad input, 3 paused by a full disk, a store that is away or a damaged
-file, 130 interrupted (143 terminated); after the last three resume goes on
+file, 130 interrupted (143 terminated, 129 terminal closed); then resume goes on
 """
 
 

@@ -33,7 +33,7 @@ from sweeper.trial import State, Trial
 
 Execute = Callable[[FitQueue, SweepFolder], None]  # carry out the queue's orders until there are no more
 
-EXIT_GOOD, EXIT_SOME_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 130, 143
+EXIT_GOOD, EXIT_SOME_FAILED, EXIT_BY_SIGNAL = 0, 1, 128  # 130 by INT, 143 by TERM, 129 by HUP
 EXIT_PAUSED = Paused.exit_code
 RECORD_PATIENCE_S = 60.0
 BRIEF_S = 10.0
@@ -315,7 +315,7 @@ def _stop_fits(folder: SweepFolder) -> None:
 
 def _exit_code(queue: FitQueue, interrupts: Interrupts, short: bool) -> int:
     if interrupts.number is not None:
-        return EXIT_TERMINATED if interrupts.number == signal.SIGTERM else EXIT_INTERRUPTED
+        return EXIT_BY_SIGNAL + interrupts.number
     if queue.to_mend:
         return EXIT_PAUSED
     return EXIT_SOME_FAILED if short else EXIT_GOOD

@@ -8,6 +8,7 @@ there count.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -136,7 +137,7 @@ def start() -> bool:
         if not os.environ["RAY_ADDRESS"].startswith("ray://"):  # there nothing of this machine is on the path
             options["job_config"] = _own_path()
     try:
-        with _signals_kept():
+        with _signals_kept(), _in_a_group_of_its_own():
             ray.init(**options)
     except SystemExit:  # what Ray makes of a TERM while it starts
         ray.shutdown()
@@ -214,6 +215,22 @@ def _signals_kept() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _in_a_group_of_its_own() -> Iterator[None]:
+    """A signal to our process group (TERM of a service manager, HUP of a closed terminal) is not for Ray's servers.
+
+    They would be gone while fits end their epoch. When this process dies they die too, by the kernel's hand.
+    """
+    from ray._private import services
+
+    names, plain = vars(services), services.ConsolePopen
+    names["ConsolePopen"] = functools.partial(plain, process_group=0)
+    try:
+        yield
+    finally:
+        names["ConsolePopen"] = plain
 
 
 def slots(resources: Resources) -> Slots:

@@ -1,4 +1,4 @@
-"""How a sweep is paused: at the first Ctrl-C or TERM when the running epochs have ended, at the second at once.
+"""How a sweep is paused: at the first Ctrl-C, TERM or HUP when the running epochs are kept, at the second at once.
 
 `Interrupts` receives the signals in the driver; `pause` sends them, from another process on the same machine.
 """
@@ -28,6 +28,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.number: int | None = None
         self._acts: list[Callable[[], None]] = []
+        self._terminals: list[int] = []
 
     def then(self, act: Callable[[], None]) -> None:
         """Call `act` at the first signal, or now if it has come already."""
@@ -37,11 +38,18 @@ class Interrupts:
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[Interrupts]:
-        """Inside, INT and TERM are handled here. Only the main thread can do that; in others nothing changes."""
+        """Inside, INT, TERM and HUP are handled here. Only the main thread can do that; in others nothing changes.
+
+        A HUP that is ignored stays so: that is what nohup is for.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        heard = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            heard.append(signal.SIGHUP)
+        self._terminals = [fd for fd in (1, 2) if os.isatty(fd)]
+        before = {number: signal.signal(number, self._handle) for number in heard}
         try:
             yield self
         finally:
@@ -52,6 +60,10 @@ class Interrupts:
         if self.number is not None:
             raise KeyboardInterrupt
         self.number = number
+        if number == signal.SIGHUP:  # the terminal is gone, and what is written to it an error
+            with open(os.devnull, "w") as nowhere:
+                for fd in self._terminals:
+                    os.dup2(nowhere.fileno(), fd)
         for act in self._acts:
             act()
 

@@ -7,6 +7,7 @@ the listener's own.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import sys
 import threading
@@ -232,9 +233,10 @@ def waiting(results: Results | None) -> str:
     fits = [fit for fit in results.progress.fits if fit.begun]
     if not fits:
         return "pausing; again to stop at once"
-    known = [fit.left_s for fit in fits if fit.left_s is not None]
+    most_s = results.spec.resources.checkpoint_every_s or math.inf  # a longer epoch is kept as far as it is
+    known = [min(fit.left_s, most_s) for fit in fits if fit.left_s is not None]
     about = f", about {duration(max(known))}" if known else ""
-    finish = "fits finish their epochs" if len(fits) > 1 else "fit finishes its epoch"
+    finish = "fits finish their epochs, or keep them" if len(fits) > 1 else "fit finishes its epoch, or keeps it"
     return f"pausing: {len(fits)} {finish}{about}; again to stop at once"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -131,8 +132,6 @@ def test_paths_are_made_absolute_because_a_resume_may_be_typed_elsewhere(tmp_pat
 
 
 def test_the_first_signal_acts_and_the_second_stops_at_once() -> None:
-    import signal
-
     heard: list[str] = []
     with Interrupts().caught() as interrupts:
         signal.raise_signal(signal.SIGTERM)
@@ -141,6 +140,17 @@ def test_the_first_signal_acts_and_the_second_stops_at_once() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert heard == ["late listeners hear it too"]
+
+
+@pytest.mark.parametrize(("before", "number"), [(signal.SIG_DFL, signal.SIGHUP), (signal.SIG_IGN, None)])
+def test_a_closed_terminal_is_a_pause_unless_nohup_says_otherwise(before: signal.Handlers, number: int | None) -> None:
+    kept = signal.signal(signal.SIGHUP, before)
+    try:
+        with Interrupts().caught() as interrupts:
+            signal.raise_signal(signal.SIGHUP)
+            assert interrupts.number == number
+    finally:
+        signal.signal(signal.SIGHUP, kept)
 
 
 def test_a_spec_that_asks_another_question_is_refused_with_each_difference(tmp_path: Path) -> None:

@@ -199,13 +199,18 @@ def test_an_interrupted_sweep_refuses_a_second_driver_says_how_to_go_on_and_ends
     assert trials(root, "interrupted") == unbroken
 
 
-def test_a_terminated_sweep_is_paused_and_exits_143(root: Path) -> None:
-    process = start("run", write_spec(root, "terminated", epochs=30, slots="1"), root=root)
-    wait_for_a_checkpoint(root, "terminated")
-    process.terminate()
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 143, err
-    assert "sweeper resume terminated" in out
+@pytest.mark.parametrize("how", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
+def test_a_signal_to_the_whole_process_group_pauses_a_sweep_at_once_and_is_its_exit_code(
+    root: Path, how: signal.Signals
+) -> None:
+    name = how.name.lower()
+    process = start("run", write_spec(root, name, epochs=30, slots="1"), root=root)
+    wait_for_a_checkpoint(root, name)
+    os.killpg(process.pid, how)  # as a service manager, or a terminal that is closed
+    out, err = process.communicate(timeout=45)  # Ray's servers live on: nobody waits for them in vain
+    assert process.returncode == 128 + how, err
+    assert f"sweeper resume {name}" in out
+    assert "RUNNING" not in {status for _, status in runs(root, name)}
 
 
 def test_a_killed_driver_loses_nothing_and_the_resumed_sweep_equals_the_unbroken_one(

@@ -173,8 +173,8 @@ def test_a_heart_beats_each_half_minute_and_after_ten_minutes_each_minute(monkey
 @pytest.mark.parametrize(
     ("fits", "said"),
     [
-        (FITS, "pausing: 2 fits finish their epochs, about 4 s; again to stop at once"),
-        (FITS[1:2], "pausing: 1 fit finishes its epoch, about 1 s; again to stop at once"),
+        (FITS, "pausing: 2 fits finish their epochs, or keep them, about 4 s; again to stop at once"),
+        (FITS[1:2], "pausing: 1 fit finishes its epoch, or keeps it, about 1 s; again to stop at once"),
         (FITS[2:], "pausing; again to stop at once"),
     ],
 )
@@ -187,7 +187,7 @@ def test_an_interrupt_is_answered_at_once(results: Results) -> None:
     heard.begun(lambda: results, [])
     with heard:
         heard.interrupted()
-    assert heard.lines[-1].startswith("pausing: 2 fits finish their epochs, about 4 s")
+    assert heard.lines[-1].startswith("pausing: 2 fits finish their epochs, or keep them, about 4 s")
     early = Heard(Clock())
     with early.step("Ray"), early:
         early.interrupted()
