@@ -55,7 +55,8 @@ def stop(asked: argparse.Namespace) -> int:
     """Pause a sweep that another process here drives; nothing is lost."""
     from sweeper.engine import signals
 
-    print(signals.pause(folder_of(asked, asked.sweep), at_once=asked.now))
+    said = signals.pause(folder_of(asked, asked.sweep), at_once=asked.now)
+    print(json.dumps({"said": said}) if asked.json else said)
     return 0
 
 

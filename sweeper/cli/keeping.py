@@ -13,7 +13,7 @@ from sweeper.cli.shared import Add, agreed, folder_of
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
-    from sweeper.results.fit_log import Entry
+    from sweeper.results.fit_log import LogEntry
 
 
 def register(add: Add) -> None:
@@ -39,7 +39,7 @@ def logs(asked: argparse.Namespace) -> int:
     if not asked.follow:
         print(json.dumps([vars(entry) for entry in entries], indent=2) if asked.json else _lines(entries))
         return 0
-    seen: set[Entry] = set()
+    seen: set[LogEntry] = set()
 
     def tell() -> bool:
         """Say what is new; whether the sweep has ended."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from pathlib import Path
 
+from sweeper.cli.failures import error_of
 from sweeper.cli.shared import Add, folder_of
 from trainables.errors import UserError
 
@@ -75,18 +77,19 @@ def list_sweeps(asked: argparse.Namespace) -> int:
     from sweeper.results.summary import headline
     from sweeper.state import sweep_folder
 
-    sweeps, damaged = [], 0
+    sweeps, unread, damaged = [], [], 0
     for sweep in sweep_folder.sweeps(asked.root):
         try:
             sweeps.append(Results.open(sweep))
         except UserError as fault:  # one that is damaged does not hide the others
             print(f"{sweep.name}: {fault}", file=sys.stderr)
+            unread.append({"name": sweep.name} | error_of(fault))
             damaged = damaged if isinstance(fault, sweep_folder.Unreadable) else fault.exit_code
     if asked.json:
-        print(json.dumps([results.to_json() for results in sweeps], indent=2))
+        print(json.dumps([*(results.to_json() for results in sweeps), *unread], indent=2))
         return damaged
     for results in sweeps:
-        print(headline(results))
+        print(textwrap.fill(headline(results), 80, subsequent_indent="  ", break_on_hyphens=False))
     if not sweeps and not damaged:
         print(f"no sweeps in {asked.root.resolve()}. Begin one: sweeper demo")
     return damaged
@@ -150,7 +153,8 @@ def init(asked: argparse.Namespace) -> int:
 
     if not asked.hours > 0:
         raise UserError(f"--hours is {asked.hours:g}. Use more than 0.")
-    print(first_spec.write(asked.path, asked.columns, asked.dataset, asked.output, asked.hours))
+    said = first_spec.write(asked.path, asked.columns, asked.dataset, asked.output, asked.hours)
+    print(json.dumps({"file": str(asked.output), "said": said}, indent=2) if asked.json else said)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -66,13 +67,14 @@ class Plan:
         epochs = ", ".join(f"{method} {seconds:.2f} s" for method, seconds in self.epoch_s.items())
         bound = "at most" if self.stops_early else "about"
         first = ", ".join(f"{name} {count}" for name, count in self.baselines.items())
-        return (
+        lines = (
             f"{self.name}: {self.trials} trials{f' (baselines: {first})' if first else ''} x {self.seeds} seeds = "
             f"{self.fits} fits, {self.slots} at once on {self.device}: {self.waves} waves\n"
             f"one epoch, measured here: {epochs}; about {self.epochs:g} epochs a fit\n"
             f"{bound} {duration(self.total_s)} in all, and {self.prepare_s:.0f} s to prepare each worker once"
             + "".join(f"\nnote: {note}" for note in self.notes)
-        )
+        ).splitlines()
+        return "\n".join(textwrap.fill(line, 80, subsequent_indent="  ", break_long_words=False) for line in lines)
 
 
 def plan(spec: SweepSpec) -> Plan:

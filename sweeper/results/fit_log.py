@@ -105,7 +105,7 @@ class _Printed(io.TextIOBase):
 
 
 @dataclass(frozen=True)
-class Entry:
+class LogEntry:
     """One thing that was said, of which fit and when (UTC)."""
 
     time: str
@@ -118,7 +118,7 @@ class Entry:
         return f"{self.time} #{self.trial} seed {self.seed} {self.level} {self.text}"
 
 
-def read(sweep: SweepFolder, trial: int | None = None) -> list[Entry]:
+def read(sweep: SweepFolder, trial: int | None = None) -> list[LogEntry]:
     """What was said in the sweep's fits, or in those of one trial, in the order in which it was said.
 
     Of a failed fit of an older release, which kept no log, there is its error alone.
@@ -137,7 +137,7 @@ def read(sweep: SweepFolder, trial: int | None = None) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.time)  # stable: what was said at once stays in its order
 
 
-def _read(sweep: SweepFolder, trial: int, seed: int) -> Iterator[Entry]:
+def _read(sweep: SweepFolder, trial: int, seed: int) -> Iterator[LogEntry]:
     fit = sweep.fit(trial, seed)
     texts = []
     for name in NAMES:
@@ -145,11 +145,11 @@ def _read(sweep: SweepFolder, trial: int, seed: int) -> Iterator[Entry]:
             texts.append((fit.path / name).read_text(encoding="utf-8", errors="replace"))
     heads = [*_HEAD.finditer("".join(texts))] if texts else []
     for head, text in zip(heads, _HEAD.split("".join(texts))[3::3], strict=True):
-        yield Entry(head[1], trial, seed, head[2], text.rstrip("\n"))
+        yield LogEntry(head[1], trial, seed, head[2], text.rstrip("\n"))
     if not texts:
         with contextlib.suppress(Corrupt):
             result = fit.result() or {}
             if error := result.get("error"):
                 ended = (fit.path / "result.json").stat().st_mtime
                 when = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(ended))
-                yield Entry(when, trial, seed, "ERROR", str(error.get("trace") or error.get("message")).rstrip())
+                yield LogEntry(when, trial, seed, "ERROR", str(error.get("trace") or error.get("message")).rstrip())

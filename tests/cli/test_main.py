@@ -20,11 +20,14 @@ from hypothesis import strategies as st
 
 from sweeper.cli import main, shared
 from sweeper.engine.attempt import Outcome
+from sweeper.engine.planning import Plan
+from sweeper.results import summary
 from sweeper.results.results import Results
 from sweeper.spec.urls import sqlite_url
 from sweeper.state.lease import Lease
 from sweeper.state.sweep_folder import SweepFolder
 from tests import finished
+from trainables.data import report
 
 SPEC = "name: a\nspace: {lamda: 1, rank: 0}\nsearch: {trials: 2}\n"
 
@@ -98,6 +101,43 @@ def test_the_doctor_finds_a_root_that_cannot_be_written(capsys) -> None:
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
     assert checks["sweeps"]["verdict"] == "bad"
     assert "--root" in checks["sweeps"]["mend"]
+
+
+def test_a_damaged_sweep_is_an_entry_of_the_list_and_hides_no_other(tmp_path: Path, capsys) -> None:
+    finished.sweep(tmp_path / "done", right={0: (29, 4)}, **{"search.baselines": []})
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "spec.yaml").write_text("name: other")
+    assert main.main(["list", "--root", str(tmp_path), "--json"]) == 3
+    whole, damaged = json.loads(capsys.readouterr().out)
+    assert (whole["name"], whole["state"]) == ("done", "finished")
+    assert (damaged["name"], damaged["error"]["kind"], damaged["error"]["exit_code"]) == ("odd", "Corrupt", 3)
+    assert main.main(["stop", "done", "--root", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"said": "nobody drives 'done'; there is nothing to stop."}
+
+
+def test_what_is_printed_of_a_long_sweep_has_80_columns(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(summary, "headline", lambda _: f"done: paused, because: {'the disk is full, ' * 9}end")
+    finished.sweep(tmp_path / "done", right={0: (29, 4)}, **{"search.baselines": []})
+    assert main.main(["list", "--root", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line[:2] for line in lines] == ["do", "  ", "  "]
+    epochs = {f"method-{number}": 0.5 for number in range(9)}
+    plan = Plan(
+        "a-long-name-of-a-sweep", 40, {"lora": 5, "fft": 5}, 3, 2, "cpu", ("lora",), 4, epochs, 9, False, ("x " * 60,)
+    )
+    assert max(map(len, str(plan).splitlines())) <= 80
+    assert str(plan).replace("\n  ", " ").count("\n") == 3
+
+
+def test_the_cells_of_a_split_are_folded_between_their_names() -> None:
+    names = [f"class {number}|a place" for number in range(10)]
+    line = f"  train 160: {', '.join(f'{name} 16' for name in names)}"
+    rows = report._folded(line).splitlines()
+    assert max(map(len, rows)) <= 80
+    assert all(row.startswith("      class ") for row in rows[1:])
+    assert [name for row in rows for name in names if f"{name} 16" in row] == names
+    assert report._folded("  val 3: a 1, b 2") == "  val 3: a 1, b 2"
 
 
 # --- consoles

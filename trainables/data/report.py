@@ -52,9 +52,9 @@ def tell(dataset: Dataset) -> str:
     for split in SPLITS:
         counts = _counts(dataset, split)
         groups = counts.get("cell") or counts["class"]
-        lines.append(f"  {split} {counts['n']:,}: {_sizes(groups)}")
+        lines.append(_folded(f"  {split} {counts['n']:,}: {_sizes(groups)}"))
         named = [*(facet.name for facet in dataset.facets), *([OVERLAPPING] if dataset.overlapping else [])]
-        lines += [f"    {kind}: {_sizes(counts[kind])}" for kind in named]
+        lines += [_folded(f"    {kind}: {_sizes(counts[kind])}") for kind in named]
     for title, dropped in (("bad records left out", True), ("doubtful records kept", False)):
         records = [f"{record.place}: {record.problem}" for record in dataset.bad if record.dropped is dropped]
         if records or dropped:
@@ -69,6 +69,18 @@ def _sizes(groups: Mapping[str, int]) -> str:
         return ", ".join(f"{name} {n:,}" for name, n in groups.items())
     most = f"{len(groups)} groups of {min(groups.values()):,} to {max(groups.values()):,} examples"
     return f"{most}; the smallest: {', '.join(said[:5])}"
+
+
+def _folded(line: str, width: int = 80) -> str:
+    """The line in rows of at most `width` letters, broken between groups; one group is never broken."""
+    rows, indent = [""], " " * (len(line) - len(line.lstrip()) + 4)
+    for part in line.split(", "):
+        if rows[-1] and len(rows[-1]) + len(part) + 2 > width:
+            rows[-1] += ","
+            rows.append(indent + part)
+        else:
+            rows[-1] += f", {part}" if rows[-1] else part
+    return "\n".join(rows)
 
 
 def manifest(dataset: Dataset, path: Path, *, contents: bool = False) -> None:
