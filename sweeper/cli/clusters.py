@@ -92,10 +92,15 @@ def down(asked: argparse.Namespace) -> int:
     from sweeper.cluster import ray_cli
 
     file = _where(asked)
+    if "://" in file:
+        raise UserError(
+            "what took the cluster up takes it down: 'sweeper down' needs the cluster file; on Kubernetes: "
+            "kubectl delete raycluster sweeper"
+        )
     running = ray_cli.running(file)
     if running:
         print(
-            f"running there: {', '.join(running)}. Pause first (sweeper stop NAME), or pay up to an epoch of each fit."
+            f"running there: {', '.join(running)}. Pause first (sweeper stop NAME), or pay up to a minute of each fit."
         )
     if not asked.yes and not agreed(f"take {file} down? [y/N] "):
         print("left as it is. Without a terminal: --yes")
@@ -142,7 +147,8 @@ def ui_there(asked: argparse.Namespace) -> int:
     file = _where(asked)
     if "://" in file:
         raise UserError(
-            "a tunnel to MLflow needs the cluster file; or make one yourself: ssh -L 5000:127.0.0.1:5000 HEAD"
+            "a tunnel to MLflow needs the cluster file; or make one yourself: ssh -L 5000:127.0.0.1:5000 HEAD, "
+            "on Kubernetes: kubectl port-forward service/sweeper-mlflow 5000:5000"
         )
     if answers(asked.port):
         raise UserError(f"port {asked.port} on {HOST} is taken. Free it: the head's MLflow answers to no other.")

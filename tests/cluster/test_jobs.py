@@ -46,6 +46,8 @@ def test_a_token_is_never_sent_in_the_clear(capsys) -> None:
 def test_the_record_of_a_cluster_needs_a_tunnel_and_says_how_to_make_one(tmp_path: Path, capsys) -> None:
     assert main.main(["ui", "a", "--cluster", "http://127.0.0.1:8265"]) == 2
     assert "needs the cluster file; or make one yourself: ssh -L" in capsys.readouterr().err
+    assert main.main(["down", "--cluster", "http://127.0.0.1:8265", "--yes"]) == 2
+    assert "needs the cluster file; on Kubernetes: kubectl delete raycluster sweeper" in capsys.readouterr().err
     assert main.main(["down", "--cluster", str(tmp_path / "none.yaml"), "--yes"]) == 2
     assert "none.yaml cannot be read" in capsys.readouterr().err
 

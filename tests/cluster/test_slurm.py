@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,8 +28,8 @@ PROGRAMS = {
           exit
         fi
         echo "sweeper $* at ${RAY_ADDRESS:-nowhere}" >> "$SAID"
-        trap 'exit 143' TERM
-        [ "${LONG:-}" ] && for _ in $(seq 200); do sleep 0.05; done
+        trap '[ "${DEAF:-}" ] && DEAF= || exit ${ASKED:-143}' TERM
+        [ "${LONG:-}" ] && for _ in $(seq 400); do sleep 0.05; done
         exit "${CODE:-0}" """,
     "srun": """echo "srun $*" >> "$SAID"; shift; exec "$@" """,
     "ray": """
@@ -111,10 +112,62 @@ def test_before_its_time_is_over_the_sweep_is_paused_and_the_job_queued_again(no
     assert said.read_text().splitlines()[-1] == "scontrol requeue 7"
 
 
+def test_epochs_that_are_longer_than_the_time_left_are_not_waited_for(node: dict[str, str]) -> None:
+    Path(node["HOME"], "hasty.sbatch").write_text(re.sub(r"(?m)^patience_s=\d+", "patience_s=1", SCRIPT.read_text()))
+    more = {"LONG": "yes", "DEAF": "to the first", "ASKED": "130"}
+    job = subprocess.Popen(["bash", "hasty.sbatch", "sweep.yaml"], env=node | more, cwd=node["HOME"])
+    said = Path(node["SAID"])
+    until(lambda: said.exists() and "sweeper run" in said.read_text())
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(30) == 130
+    assert said.read_text().splitlines()[-1] == "scontrol requeue 7"
+
+
 def test_a_ray_that_did_not_start_is_no_success(node: dict[str, str]) -> None:
     code, said = run(node, NO_RAY="yes")
     assert code == 4
     assert "4: it never ran" in said
+
+
+NEEDED = ("unshare", "ip", "ss", "openssl")
+ALONE = """
+mount -t tmpfs tmpfs /dev/shm && mkdir -p ray /tmp/ray && mount --bind ray /tmp/ray && ip link set lo up || exit 99
+until ss -Hltn | grep -q :20007; do sleep 1; done && sleep 4 && openssl s_client -connect 127.0.0.1:20007 -alpn h2 \\
+  -CAfile tls/ca.crt -verify_return_error < /dev/null > seen 2>&1 &
+bash {script} sweep.yaml
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(os.geteuid() != 0 or not all(map(shutil.which, NEEDED)), reason=f"needs root and {NEEDED}")
+def test_the_real_symmetric_run_with_token_and_tls_sees_a_sweep_to_its_end(
+    node: dict[str, str], tmp_path: Path
+) -> None:
+    """In namespaces of its own: it ends with `ray stop`, which ends every Ray that it sees."""
+    for name, lines in {"sweeper": 'exec python3 -m sweeper "$@"', "scontrol": "echo 127.0.0.1"}.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{lines}\n")
+    (tmp_path / "bin" / "ray").unlink()
+    spec = "name: s\ngroups: cell\nspace: {method: [lora], rank: [4], learning_rate: 2e-3, epochs: 1}\n"
+    (tmp_path / "sweep.yaml").write_text(spec + "search: {sampler: random, trials: 1, seeds: 1, baselines: []}\n")
+    for what in ("ca", "node"):
+        subprocess.run(["bash", str(VARIANTS / "certificates.sh"), what, str(tmp_path / "tls")], check=True)
+    own = {"SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_PER_TASK": "1", "SLURM_GPUS_ON_NODE": "0", "RAY_USE_TLS": "1"}
+    own |= {"RAY_TLS_CA_CERT": f"{tmp_path}/tls/ca.crt", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    own |= {"RAY_TLS_SERVER_KEY": f"{tmp_path}/tls/node.key", "RAY_TLS_SERVER_CERT": f"{tmp_path}/tls/node.crt"}
+    own |= {"PATH": f"{node['PATH']}:/usr/sbin:/sbin"}
+    alone = ["unshare", "--pid", "--fork", "--mount-proc", "--mount", "--net", "--ipc"]
+    done = subprocess.run(
+        [*alone, "bash", "-c", ALONE.format(script=SCRIPT)],
+        env=node | own,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "s: finished, 1/1 trials" in done.stdout
+    assert "Verify return code: 0 (ok)" in (tmp_path / "seen").read_text()
 
 
 def test_a_spec_that_is_none_begins_nothing(node: dict[str, str]) -> None:
@@ -139,4 +192,7 @@ def test_what_slurm_is_asked_for_is_what_the_script_counts_on() -> None:
     assert {"requeue", "exclusive"} <= asked.keys()
     assert asked["ntasks-per-node"] == "1", "one Ray on each node"
     assert asked["open-mode"] == "append", "what the job said before it was queued again stays"
-    assert re.fullmatch(r"B:USR1@\d+", asked["signal"]), "to this script, which knows whom to ask"
+    signalled = re.fullmatch(r"B:USR1@(\d+)", asked["signal"])
+    assert signalled is not None, "to this script, which knows whom to ask"
+    patience_s = re.search(r"(?m)^patience_s=(\d+)", SCRIPT.read_text())
+    assert int(patience_s[1]) + 120 <= int(signalled[1]), "time to write the record and to queue"
