@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from sweeper.spec import loading, plugins
 from tests.plugins import EXAMPLE, ROOT, environment, install, install_example, sweeper
+from trainables.metrics import METRICS
 
 BROKEN = {"sweeper.metrics": {"broken": "broken:METRIC"}, "sweeper.methods": {"lora-broken": "broken:METHOD"}}
 LISTED = ("dataset 'stripes'", "method 'lora-tail'", "metric 'accuracy_ratio_by_attribute'")
@@ -102,6 +105,27 @@ def test_parameters_of_one_name_that_mean_two_things_are_refused_where_they_meet
     assert "the parameter 'tail' is declared by method 'lora-tail' of sweeper-example 1.0" in done.stderr
     assert "by 'lora-tail-2' of my-tail 1.0" in done.stderr
     assert sweeper("validate", "none.yaml", cwd=tmp_path, paths=[example, other]).returncode == 0
+
+
+def test_a_metric_that_is_measured_and_not_asked_for_stands_in_provenance_and_may_be_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    point = metadata.EntryPoint("half", "halves:HALF", "sweeper.metrics")
+    with monkeypatch.context() as installed:
+        installed.setitem(vars(METRICS), "_plugins", {"half": point})
+        installed.setitem(METRICS._outcomes, "half", METRICS["eod"])
+        asked = loading.parse("name: x\ndata: {name: csv, columns: {attribute: [a, b]}}\nobjectives: {half/a: min}")
+        kept, named = plugins.noted(loading.parse("name: x")), plugins.noted(asked)
+        assert [(row["name"], row["named"]) for row in kept] == [("half", False)]
+        assert [(row["name"], row["named"]) for row in named] == [("half", True)]
+        assert plugins.changed(kept, plugins.measured(loading.parse("name: x"))) == []
+    assert plugins.gone(kept) is None
+    assert plugins.changed(kept, []) == [
+        "metric 'half' of an unnamed package  is installed no more: it is not measured."
+    ]
+    assert "it uses metric 'half'" in str(plugins.gone(named))
+    older = [{key: value for key, value in row.items() if key != "named"} for row in named]
+    assert "it uses metric 'half'" in str(plugins.gone(older))
 
 
 def _swept(folder: Path, python: Path) -> subprocess.CompletedProcess[str]:

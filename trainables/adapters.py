@@ -55,6 +55,11 @@ def wrap(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     return model
 
 
+def check_layers(backbone: Backbone, layers: str) -> None:
+    """Raises: `UserError` where `layers` are none that an adapter can be on, as `wrap` does."""
+    _targets(backbone.model, backbone, layers)
+
+
 def count_parameters(model: nn.Module) -> tuple[int, int]:
     """(trainable, total) numbers of weights, as peft counts: a head that peft copies counts twice in the total."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]

@@ -7,9 +7,11 @@ import functools
 import itertools
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.cli.shared import POINT, Add, folder_of, point_of, show_outcome, show_table, spec_of
+from trainables.errors import UserError
 from trainables.undefined import to_null
 
 if TYPE_CHECKING:
@@ -52,7 +54,11 @@ def validate(asked: argparse.Namespace) -> int:
     from sweeper.spec import on_data
 
     spec = spec_of(asked)
-    seen = "" if asked.no_data else on_data.check(spec)
+    try:
+        on_data.check_backbone(spec)
+        seen = "" if asked.no_data else on_data.check(spec)
+    except UserError as fault:
+        raise UserError(on_data.placed(str(fault), Path(asked.spec), root=asked.data is None)) from None
     print(
         json.dumps(spec.model_dump(mode="json"), indent=2) if asked.json else f"{asked.spec} is good.\n{seen}".rstrip()
     )

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper import running_code
-from sweeper.errors import Corrupt, UserError
+from sweeper.errors import Corrupt, UserError, few
 from sweeper.running_code import RunningCode
 from sweeper.spec import on_data, plugins
 from sweeper.spec.model import SweepSpec
 from sweeper.state.atomic import read_json, write_json
 from trainables.metrics import METRICS
+
+if TYPE_CHECKING:
+    from trainables.data.base import Dataset
 
 PACKAGES = ("sweeper", "torch", "timm", "open_clip_torch", "peft", "ray", "optuna", "mlflow")
 MANIFEST = "manifest.csv"
@@ -31,10 +34,12 @@ def describe(spec: SweepSpec, folder: Path, changes: Sequence[str] = ()) -> dict
     cannot define, and `code_changes` one for each attempt that went on with other code: `changes` are this one's.
 
     Raises:
-        UserError: the data is not there, or its files are not those of the last attempt.
+        UserError: the data is not there, or its files, or the pixels that are made of them, are not those of the last
+            attempt.
     """
     from trainables import data
     from trainables.data import report
+    from trainables.data.images import pixels
 
     dataset, table, last = data.load(spec.data), folder / MANIFEST, noted(folder).get("dataset", {})
     files = report.file_digests(dataset)
@@ -45,13 +50,14 @@ def describe(spec: SweepSpec, folder: Path, changes: Sequence[str] = ()) -> dict
             f"the data of '{spec.name}' has changed under it, so that new trials could not be compared with old ones"
             f"{': ' * bool(names)}{names}. Put it back, or begin a sweep with a new name."
         )
+    _same_pixels(spec, folder, dataset, last)
     before = table.read_bytes() if table.exists() else None
     report.manifest(dataset, table, contents=True)
     changed = before is not None and "data_digest" in last and before != table.read_bytes()
     leak = report.leak_note(dataset)
-    packages, commit = plugins.used(spec), _commit()
+    packages, commit = [*plugins.used(spec), *plugins.measured(spec)], _commit()
     note = {
-        "dataset": report.describe(dataset) | {"data_digest": digest},
+        "dataset": report.describe(dataset) | {"data_digest": digest, "pixel_rules": pixels.RULES},
         "undefined": on_data.undefined(spec, dataset),
         "notes": [
             report.tell(dataset),
@@ -61,13 +67,29 @@ def describe(spec: SweepSpec, folder: Path, changes: Sequence[str] = ()) -> dict
             *[leak] * bool(leak),
         ],
         "commit": commit,
-        "plugins": [vars(plugin) for plugin in packages],
+        "plugins": plugins.noted(spec),
         "versions": {dist.name: dist.version for dist in map(metadata.distribution, PACKAGES)},
         "code": _code(commit).to_json(),
         "code_changes": [*noted(folder).get("code_changes", []), *changes],
     }
     write_json(folder / _KEPT, note)
     return note
+
+
+def _same_pixels(spec: SweepSpec, folder: Path, dataset: Dataset, last: Mapping[str, Any]) -> None:
+    """Refuses to go on where an older release made other pixels of some files of the data."""
+    from trainables.data.images import pixels
+
+    # The rules changed in the release that began to note `upright`; it did not yet note their number.
+    before = last.get("pixel_rules", pixels.RULES if "upright" in last else 1)
+    if not last or before == pixels.RULES or not (folder / "trials").exists():
+        return
+    if other := [path.name for split in dataset.splits.values() for path in split.paths if pixels.ruled(path)]:
+        raise UserError(
+            f"'{spec.name}' was begun by a release that made other pixels of {len(other):,} of its images, those of "
+            f"more than 8 bits or with transparency ({', '.join(map(str, few(sorted(other))))}), so that new trials "
+            "could not be compared with old ones. Begin a sweep with a new name, or go on with the release of before."
+        )
 
 
 def code_changes(folder: Path, *, accept: bool) -> list[str]:

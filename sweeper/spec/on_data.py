@@ -1,4 +1,7 @@
-"""What a spec asks for and its data cannot give: groups that are not there, a metric that no trial could have."""
+"""What a spec asks for and its data cannot give: groups that are not there, a metric that no trial could have.
+
+Or its backbone: layers that no adapter can be on.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +23,8 @@ from trainables.files import cache_root, write_text
 if TYPE_CHECKING:
     from sweeper.spec.model import SweepSpec
     from trainables.data.base import Dataset
+
+_ASKED = re.compile(r"(objectives|constraints)\.(\S+) would be undefined|(groups) is '|(space)\.(method) has ")
 
 
 def check(spec: SweepSpec) -> str:
@@ -50,6 +56,55 @@ def check(spec: SweepSpec) -> str:
             memory.parent.mkdir(parents=True, exist_ok=True)
             write_text(memory, json.dumps({"stamps": stamps, "text": text}))
     return text
+
+
+def check_backbone(spec: SweepSpec) -> None:
+    """Whether its LoRA methods have layers to adapt. The listed backbones have; of others the layers are looked at.
+
+    Raises:
+        UserError: they have not, as convolutional networks; no trial by such a method could train.
+    """
+    from trainables.backbones import BACKBONES
+    from trainables.methods import METHODS
+    from trainables.params import Params
+
+    methods = dict.fromkeys((*spec.space.methods, *spec.search.baselines))
+    lora = [method for method in methods if METHODS[method].adapter == "lora"]
+    if not lora or spec.backbone.name in BACKBONES.built_in:
+        return
+    from trainables import adapters, backbones
+
+    try:
+        backbone = backbones.skeleton(spec.backbone)
+    except UserError:
+        raise
+    except Exception:  # a model that cannot be built without numbers: the first epoch will tell
+        return
+    axis = spec.space.axes.get("layers")
+    for layers in (axis.grid() if axis else None) or [Params(method=lora[0]).layers]:
+        try:
+            adapters.check_layers(backbone, layers)
+        except UserError as fault:
+            raise UserError(f"space.method has {', '.join(lora)}, and no trial of it could train: {fault}") from None
+
+
+def placed(text: str, path: Path, *, root: bool = True) -> str:
+    """What `check` refused, with the lines of the spec at `path` that ask for it: of the data, if `root` is from there.
+
+    The text as it is where the spec was typed, or is no file.
+    """
+    from sweeper.spec import yaml_text
+
+    try:
+        document = yaml_text.read(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UserError):
+        return text
+    lines = text.splitlines()
+    keys = [tuple(filter(None, found.groups())) if (found := _ASKED.match(line)) else () for line in lines]
+    at = [document.line(key) for key in keys]
+    if not any(at) and root:
+        at[0] = document.line(("data", "root"))
+    return "\n".join(f"{path}:{line}: {said}" if line else said for line, said in zip(at, lines, strict=True))
 
 
 def undefined(spec: SweepSpec, dataset: Dataset) -> list[str]:

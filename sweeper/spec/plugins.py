@@ -56,15 +56,29 @@ def installed() -> list[Plugin]:
 
 def used(spec: SweepSpec) -> list[Plugin]:
     """The lines of packages that a spec names."""
-    return [_plugin(kind, name) for kind, name in _named(spec) if name in TABLES[kind].plugins]
+    return [_plugin(kind, name) for kind, name in dict.fromkeys(_named(spec)) if name in TABLES[kind].plugins]
+
+
+def measured(spec: SweepSpec) -> list[Plugin]:
+    """The metrics of packages that every fit measures, though the spec does not name them."""
+    named = {name for kind, name in _named(spec) if kind == "metric"}
+    return [_plugin("metric", name) for name in METRICS.plugins if name in METRICS.sound and name not in named]
+
+
+def noted(spec: SweepSpec) -> list[dict[str, Any]]:
+    """Both as provenance has them; `named` tells them apart: without what is only measured a sweep goes on."""
+    return [vars(plugin) | {"named": True} for plugin in used(spec)] + [
+        vars(plugin) | {"named": False} for plugin in measured(spec)
+    ]
 
 
 def gone(kept: object) -> str | None:
     """The plug-ins that a sweep was begun with and that are not installed any more, in a sentence; None: all are there.
 
-    `kept` is what its provenance has of them: `vars` of each.
+    `kept` is what its provenance has of them, as `noted` gives it; of older releases all are named.
     """
     rows = [row for row in kept if isinstance(row, Mapping)] if isinstance(kept, list) else []
+    rows = [row for row in rows if row.get("named", True)]
     missing = [row for row in rows if row.get("name") not in TABLES.get(str(row.get("kind")), {})]
     if not missing:
         return None
@@ -74,10 +88,16 @@ def gone(kept: object) -> str | None:
 
 
 def changed(kept: object, now: list[Plugin]) -> list[str]:
-    """A sentence for each plug-in whose version is another one than in `kept`, as `gone` takes it."""
+    """A sentence for each plug-in whose version is another one than in `kept`, as `gone` takes it, or that is gone."""
     rows = kept if isinstance(kept, list) else []
     before = {(row["kind"], row["name"]): f"{row['package']} {row['version']}" for row in rows}
-    return [
+    here = {(plugin.kind, plugin.name) for plugin in now}
+    lost = [
+        f"metric '{row['name']}' of {row['package']} {row['version']} is installed no more: it is not measured."
+        for row in rows
+        if not row.get("named", True) and (row["kind"], row["name"]) not in here
+    ]
+    return lost + [
         f"{plugin.kind} '{plugin.name}' is of {plugin.package} {plugin.version} now; before it was of {was}."
         for plugin in now
         if (was := before.get((plugin.kind, plugin.name))) not in (None, f"{plugin.package} {plugin.version}")
@@ -89,7 +109,7 @@ def _named(spec: SweepSpec) -> Iterator[tuple[str, str]]:
     yield "backbone", spec.backbone.name
     yield "sampler", spec.search.sampler
     yield from (("method", name) for name in dict.fromkeys((*spec.space.methods, *spec.search.baselines)))
-    yield from (("metric", name) for name in dict.fromkeys((*spec.objectives, *spec.constraints)))
+    yield from (("metric", name.partition("/")[0]) for name in (*spec.objectives, *spec.constraints))
 
 
 def _plugin(kind: str, name: str) -> Plugin:

@@ -51,7 +51,8 @@ def test_groups_by_an_attribute_that_no_column_is_named_for_are_refused_at_once_
     words = spec(tmp_path, rows(), "groups: attribute", header="image,label,background,split")
     assert main.main(words) == 2
     told = capsys.readouterr().err
-    assert told.startswith("groups is 'attribute': dataset csv has no attribute, so groups by attribute do not exist.")
+    said = "groups is 'attribute': dataset csv has no attribute, so groups by attribute do not exist."
+    assert told.startswith(f"{tmp_path}/sweep.yaml:4: {said}")
     assert (
         "t.csv:1: not used: column background. To compare groups by one, write below data: `columns: {attribute: back"
         in told
@@ -69,7 +70,7 @@ def test_bad_rows_are_refused_with_their_lines_and_not_looked_over(tmp_path: Pat
     )
     assert main.main(words) == 2
     told = capsys.readouterr().err
-    assert "2 of 49 records are bad, and data.on_bad is 'fail':" in told
+    assert told.startswith(f"{tmp_path}/sweep.yaml:2: {tmp_path}/t.csv: 2 of 49 records are bad, and data.on_bad is 'f")
     assert "t.csv:49: names an absolute path '/pics/img/47.png', which is not allowed: write 'img/47.png'" in told
     assert "t.csv:50: has 5 fields, and the header has 4" in told
     assert main.main([*words, "--no-data"]) == 0
@@ -80,7 +81,15 @@ def test_a_class_missing_in_validation_is_told_with_what_it_makes_undefined(tmp_
     words = spec(tmp_path, [row for row in rows() if row[3] != "val" or row[1] == "cat"])
     assert main.main(words) == 2
     told = capsys.readouterr().err
-    assert told.startswith("objectives.delta_f1 would be undefined on csv's validation split: ")
+    assert told.startswith(
+        f"{tmp_path}/sweep.yaml:2: objectives.delta_f1 would be undefined on csv's validation split: "
+    )
+    named = spec(tmp_path, [row for row in rows() if row[3] != "val" or row[1] == "cat"], "objectives: {delta_f1: min}")
+    assert main.main(named) == 2
+    assert capsys.readouterr().err.startswith(
+        f"{tmp_path}/sweep.yaml:4: objectives.delta_f1 would be undefined on csv's"
+    )
+    assert main.main([*named, "--data", str(tmp_path / "none")]) == 0  # not looked at: it is away
     assert "    t.csv:3: is the first of 16 examples of label 'dog', and none is in val" in told
 
 
@@ -147,3 +156,21 @@ def test_data_of_another_machine_is_no_reason_to_refuse(tmp_path: Path, capsys) 
     assert main.main(["validate", str(tmp_path / "sweep.yaml")]) == 0
     shown = capsys.readouterr().out
     assert "is good.\nIts data was not looked at: data.root is '/nowhere/t.csv', which does not exist." in shown
+
+
+def test_a_convolutional_network_is_refused_for_lora_before_anything_trains(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "sweep.yaml"
+    text = (
+        "name: x\nbackbone: {name: 'timm:%s'}\nspace:\n  method: [%s]\n  learning_rate: {}\nsearch: {baselines: []}\n"
+    )
+    path.write_text(text % ("resnet18", "fft, fairlora"))
+    assert main.main(["validate", str(path), "--no-data"]) == 2
+    told = capsys.readouterr().err
+    said = "space.method has fairlora, and no trial of it could train: params.layers 'qkv' of timm:resnet18"
+    assert told.startswith(
+        f"{path}:4: {said}: it has no linear layer but its head, as convolutional networks have none"
+    )
+    assert told.endswith("Use methods fft or probe, or a transformer.\n")
+    for name, methods in (("resnet18", "fft, probe"), ("vit_tiny_patch16_224", "lora")):
+        path.write_text(text % (name, methods))
+        assert main.main(["validate", str(path), "--no-data"]) == 0

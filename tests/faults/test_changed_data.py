@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sweeper.engine import actor as actors
 from sweeper.engine import attempt, driver
@@ -27,6 +29,7 @@ from tests.faults import tiny
 from trainables import finetuning
 from trainables.backbones import BackboneConfig, weights
 from trainables.data import DataConfig
+from trainables.data.images import pixels
 from trainables.finetuning import FineTuning
 from trainables.task import Task
 
@@ -295,3 +298,30 @@ def test_an_order_says_to_its_actor_what_must_be_the_same(spec: SweepSpec) -> No
     assert "the bytes of the data's files (data_digest" in report["to_mend"]
     assert "elsewhere other" in report["to_mend"]
     assert not folder.fit(7, 0).result()
+
+
+def test_a_sweep_of_a_release_that_made_other_pixels_of_its_images_is_not_gone_on_with(
+    spec: SweepSpec, images: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sweeps" / spec.name
+    (folder / "trials").mkdir(parents=True)
+
+    def resumed(**before: object) -> None:
+        """As a sweep whose last attempt noted that of its pixels."""
+        note = provenance.describe(spec, folder)
+        assert note["dataset"].pop("pixel_rules") == pixels.RULES
+        note["dataset"] = {key: value for key, value in note["dataset"].items() if key != "upright"} | before
+        write_json(folder / "provenance.json", note)
+        provenance.describe(spec, folder)
+
+    resumed()  # its images are those of any rules
+    picture(images / "train" / "cat" / "0.png", "train cat 0", mode="RGBA")
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(images / "val" / "dog" / "1.png")
+    (folder / "provenance.json").unlink()
+    resumed(upright=False)  # the release that began to note this had the rules of today
+    with pytest.raises(UserError, match=r"other pixels of 2 of its images, those of more than 8 bits or with"):
+        resumed()
+    with pytest.raises(UserError, match=r"\(0.png, 1.png\), so that new trials could not be compared"):
+        resumed(upright=False, pixel_rules=1)
+    (folder / "trials").rmdir()
+    resumed()  # nothing was trained yet

@@ -196,3 +196,15 @@ def load(config: BackboneConfig, *, classes: int, class_names: Sequence[str] = (
     names = {"class_names": class_names} if entry.zero_shot else {}
     backbone: Backbone = entry.load()(config, classes=classes, **names)
     return backbone
+
+
+def skeleton(config: BackboneConfig) -> Backbone:
+    """The backbone without any numbers, for a look at its layers: no weights are needed, and hardly any memory.
+
+    Raises:
+        UserError: as `load` does, but not for weights.
+    """
+    import torch
+
+    with torch.device("meta"):
+        return load(config.model_copy(update={"weights": "none", "head": "random"}), classes=2)

@@ -40,7 +40,6 @@ from trainables.errors import UserError
 from trainables.files import cache_root, write_text
 
 _LOG = logging.getLogger(__name__)
-_FORMAT = 2  # of the array, and of the rules by which a file becomes pixels
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def readable(dataset: Dataset, split: str, transform: Transform, *, workers: int
 
 def _key(names: list[str], contents: list[str | None], transform: Transform) -> str:
     """Other bytes have another key; so has the same HEIC, a bad record, once its decoder is installed."""
-    rules = [_FORMAT, asdict(transform), pixels.HEIF in pixels.readable()]
+    rules = [pixels.RULES, asdict(transform), pixels.HEIF in pixels.readable()]
     digest = hashlib.sha256(json.dumps(rules).encode())
     for name, content in zip(names, contents, strict=True):
         digest.update(f"\x1e{name}\x1f{content}".encode())

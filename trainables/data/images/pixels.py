@@ -21,12 +21,14 @@ import functools
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+RULES = 2  # the number of the rules above; by 1 the first 8 of 16 bits were taken, and transparency was left out
 WHITE = (255, 255, 255)
 MOST_PIXELS = 89_478_485  # Pillow's own bound for a warning: a quarter of a gigabyte of 8-bit RGB
 # What Pillow decodes by itself. Not EPS, which runs Ghostscript, nor WMF; others it names but has no decoder for.
@@ -139,6 +141,15 @@ def rgb(image: Image.Image, *, upright: bool = False) -> Image.Image:
     else:
         flat = image if image.mode == "RGB" else image.convert("RGB")
     return flat if turn is None else flat.transpose(turn)
+
+
+def ruled(path: Path) -> bool:
+    """Whether the rules have changed for what is in the file: more than 8 bits, or transparency. Nothing is decoded."""
+    try:
+        with Image.open(path, formats=readable()) as image:
+            return image.mode.startswith(("I", "F")) or image.has_transparency_data
+    except Exception:  # damaged bytes make Pillow raise nearly anything; such a file is a bad record, by any rules
+        return False
 
 
 def frames(image: Image.Image) -> int:
