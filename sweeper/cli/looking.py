@@ -8,7 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from sweeper.cli.failures import error_of
+from sweeper.cli.help.failures import error_of
 from sweeper.cli.shared import Add, folder_of
 from trainables.errors import UserError
 

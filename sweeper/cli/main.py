@@ -9,7 +9,8 @@ import platform
 import sys
 from pathlib import Path
 
-from sweeper.cli import clusters, completion, failures, keeping, looking, models, plugins, results, shared, sweeps
+from sweeper.cli import clusters, keeping, looking, models, plugins, results, shared, sweeps
+from sweeper.cli.help import completion, failures
 from sweeper.cli.shared import Add
 from sweeper.running_code import leave_folder
 from trainables.errors import UserError

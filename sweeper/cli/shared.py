@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from sweeper.cli.examples import EXAMPLES
+from sweeper.cli.help.examples import EXAMPLES
 from trainables.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ half-way is finished by the same command. The folder goes under another name in 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,6 +73,9 @@ def delete(folder: SweepFolder) -> Deleted:
     files, size = _weigh([folder.path, *leftovers, *artifacts])
     for path in (*artifacts, *leftovers):
         shutil.rmtree(path, ignore_errors=True)
+    for kept in ("models", ""):  # of the record's own folder, if nothing of another sweep is in it
+        with contextlib.suppress(OSError):
+            (root / "mlartifacts" / folder.name / kept).rmdir()
     folder.path.rename(gone)
     shutil.rmtree(gone)
     return Deleted(spec.name, runs, models, files, size, uri)

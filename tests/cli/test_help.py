@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.cli import failures, looking, main
-from sweeper.cli.examples import EXAMPLES
+from sweeper.cli import looking, main
+from sweeper.cli.help import failures
+from sweeper.cli.help.examples import EXAMPLES
 from sweeper.errors import Paused, UserError
 
 

@@ -193,7 +193,7 @@ def test_a_deleted_sweep_leaves_nothing_and_its_neighbour_all(
     told = json.loads(capsys.readouterr().out)["deleted"]
     assert (told["runs"], told["models"]) == (runs // 2, 1)
     assert left(two) == (runs // 2, models // 2, ["bees"])
-    assert [path.name for path in (two / "mlartifacts").iterdir() if any(path.rglob("*.*"))] == ["bees"]
+    assert [path.name for path in (two / "mlartifacts").iterdir()] == ["bees"]
     assert told["files"] > 10
     assert main.main(["delete", "birds", "--root", str(two), "--yes"]) == 2
     finished.sweep(two / "birds", right={0: (20, 9)}, **{"search.baselines": []})  # the same name, another sweep

@@ -59,6 +59,6 @@ def _sweeps(parsed_args: argparse.Namespace, **_: object) -> list[str]:
 def _specs(prefix: str, **_: object) -> list[str]:
     from argcomplete.completers import FilesCompleter
 
-    presets = Path(__file__).parent.parent / "spec" / "presets"  # by their files: the module would cost imports
+    presets = Path(__file__).parent.parent.parent / "spec" / "presets"  # by their files: the module would cost imports
     files = FilesCompleter(("yaml", "yml"))(prefix)
     return [*sorted(path.stem for path in presets.glob("*.yaml")), *map(str, files)]
