@@ -1,9 +1,10 @@
 """Which parameters the objectives depend on, by a random forest, and whether the trials can tell at all.
 
-A forest is fitted to the trials, without a fifth of them at a time; a parameter's importance is by how
-much worse those left out are predicted when its values are shuffled among them (Breiman 2001), as a
-share of the objective's variance. Where the forest predicts no better than the mean, the importances
-mean nothing, and it is said so.
+A forest is fitted to the trials, without a fifth of them at a time. A parameter's importance is its share of the
+objective's variance, alone and together with the others: Sobol's total effect. It is half of what the squared error on
+the trials left out rises by when the parameter's values are shuffled among them, because two independent draws differ
+by twice the variance (Gregorutti, Michel and Saint-Pierre 2017, proposition 1). Where the forest predicts no better
+than the mean, the importances mean nothing, and it is said so.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _importance(
         known = np.setdiff1d(order, left_out)
         errors_P1 = _errors(columns, target_T, known, left_out, seed + fold)
         error += errors_P1[-1] * len(left_out)
-        worse.append(errors_P1[:-1] - errors_P1[-1])
+        worse.append((errors_P1[:-1] - errors_P1[-1]) / 2)
     share_FP = np.array(worse) / variance
     return share_FP.mean(axis=0), share_FP.std(axis=0, ddof=1), 1 - error / len(target_T) / variance
 
@@ -123,7 +124,7 @@ def importance_chart(numbers: ImportanceNumbers) -> Chart:
         for name, values in numbers.importance.items()
     )  # fmt: skip
     names = tuple(readable(numbers.parameters[p]) for p in order)
-    panel = Panel(Scale(names=names), Scale("rise of the error, share of the variance"), series)
+    panel = Panel(Scale(names=names), Scale("share of the variance"), series)
     return Chart((panel,), _caption(numbers), WIDE)
 
 
@@ -132,6 +133,7 @@ def _caption(numbers: ImportanceNumbers) -> str:
     blind = [readable(name) for name, value in numbers.predicted.items() if value <= 0]
     warning = f" These {numbers.trials} trials cannot say what {' and '.join(blind)} depends on." if blind else ""
     return (
-        f"How much worse a random forest predicts trials left out when a parameter is shuffled; bars: standard "
-        f"deviation over {_FOLDS} folds. R² on trials left out: {predicted}.{warning}"
+        "Total effects, by how much worse a random forest predicts trials left out when a parameter is shuffled; what "
+        f"parameters do together counts for each. Bars: standard deviation over {_FOLDS} folds. R² on trials left out: "
+        f"{predicted}.{warning}"
     )

@@ -18,6 +18,8 @@ from dashboards.ink.chart import WIDE, Chart, Panel, Scale, Series
 from dashboards.ink.style import Look, line_looks, looks
 from dashboards.ink.wording import direction
 
+_ABREAST = 12  # groups, of which two panels or three have room side by side
+MOST_LINES = 12
 HalfWidth = Callable[[Sequence[float]], float]  # of an interval of the mean, from one value a seed; nan where unknown
 
 
@@ -145,25 +147,24 @@ def _line(name: str, own: pd.DataFrame, groups: Sequence[object], measure: str, 
 
 def size_chart(numbers: SubgroupNumbers, interval: str) -> Chart:
     """One panel for each measure, one bar for each group and method; `interval` says what the error bars are."""
-    return Chart(
-        _panels(numbers, Scale(names=numbers.ticks), "bars", looks(_names(numbers))),
-        f"Validation split, the smallest group first; n: its examples. EOD: against all other groups. {interval}",
-        WIDE,
-    )
+    panels = _panels(numbers, Scale(names=numbers.ticks), "bars", looks(_names(numbers)))
+    caption = f"Validation split, the smallest group first; n: its examples. EOD: against all other groups. {interval}"
+    if len(numbers.ticks) <= _ABREAST:
+        return Chart(panels, caption, WIDE)
+    return Chart(panels, caption, (WIDE[0], 170.0 * len(panels)), rows=len(panels))
 
 
 def rank_numbers(
     rows: pd.DataFrame, ranks: Mapping[int, int], kind: str, measures: Sequence[str], half: HalfWidth
 ) -> SubgroupNumbers:
-    """Each measure against the rank (number of the trial: rank): one line for each group of `kind`."""
-    places = sorted(set(ranks.values()))
+    """Each measure against the rank (number of the trial: rank): one line for each group, the smallest dozen."""
+    places, order = sorted(set(ranks.values())), group_order(rows, kind)[:MOST_LINES]
     own = rows[(rows["kind"] == kind) & rows["number"].isin(list(ranks))]
     by_rank = own.assign(group=own["name"], name=own["number"].map(ranks))
     return SubgroupNumbers(
         {
             measure: tuple(
-                _line(group, by_rank[by_rank["group"] == group], places, measure, half)
-                for group, _ in group_order(own, kind)
+                _line(group, by_rank[by_rank["group"] == group], places, measure, half) for group, _ in order
             )
             for measure in _known(rows, kind, measures)
         },
@@ -175,7 +176,8 @@ def rank_chart(numbers: SubgroupNumbers, interval: str) -> Chart:
     """One panel for each measure, one line for each group."""
     return Chart(
         _panels(numbers, Scale("rank (0: the head alone)", names=numbers.ticks), "line", line_looks(_names(numbers))),
-        f"Validation split; for each rank its most accurate trial. EOD: against all other groups. {interval}",
+        "Validation split; for each rank its most accurate trial; of many groups the smallest dozen. EOD: against all "
+        f"other groups. {interval}",
         WIDE,
     )
 

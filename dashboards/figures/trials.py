@@ -15,7 +15,7 @@ from dashboards.ink.style import looks
 from dashboards.ink.wording import heading, readable
 
 HINT = "Point at a trial, or go through them with the arrow keys, to read its settings here."
-_FIRST: tuple[Place, ...] = ("front", "baseline on the front", "baseline", "tuned", "dominated", "infeasible", "")
+_LAST: tuple[Place, ...] = ("baseline", "tuned", "dominated", "infeasible", "")  # after the front, in this order
 
 
 def front_picture(
@@ -47,7 +47,7 @@ def explorer(
     """Every row of `trials`, the front first; those with both values are points too."""
     known = {point.number: point for point in numbers.points}
     placed = [(record, _place(known.get(int(record["number"])))) for record in trials.to_dict("records")]
-    placed.sort(key=lambda both: _FIRST.index(both[1]))
+    placed.sort(key=lambda both: _LAST.index(both[1]) if both[1] in _LAST else -1)
     records, places = [record for record, _ in placed], [place for _, place in placed]
     varied = [name for name in parameters if name != "method" and trials[name].astype(str).nunique() > 1]
     objectives = [numbers.x, numbers.y]

@@ -134,9 +134,19 @@ class Chart:
         return tuple(named.values())
 
 
-def crowded(names: Sequence[str], width: float) -> bool:
-    """Whether the names side by side need more than `width` pixels."""
-    return sum(longest(name) + 2 for name in names) * 6 > width
+def slant(names: Sequence[str], width: float) -> int:
+    """By how many degrees the names must be turned to stand side by side in `width` pixels: 0, 35 or 90."""
+    if sum(longest(name) + 2 for name in names) * 6 <= width:
+        return 0
+    return 35 if width / len(names) > 24 else 90
+
+
+def upright(name: str) -> str:
+    """A name on one line of at most 28 letters, as it is written when it is turned by 90 degrees."""
+    first, *more = name.split("\n")
+    rest = "".join(f", {line}" for line in more)
+    room = 28 - len(rest)
+    return (first if len(first) <= room else f"{first[: room - 1]}…") + rest
 
 
 def longest(name: str) -> int:

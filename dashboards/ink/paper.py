@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from dashboards.ink.chart import Band, Chart, Panel, ReferenceLine, Scale, Series, crowded, longest
+from dashboards.ink.chart import Band, Chart, Panel, ReferenceLine, Scale, Series, longest, slant, upright
 from dashboards.ink.style import LIGHT, SPREAD_OPACITY, Theme
 
 DPI = 100  # at which a pixel of the canvas is a pixel of the picture
@@ -44,12 +44,13 @@ def draw(chart: Chart, *, theme: Theme = LIGHT, width_in: float | None = None) -
     foot = _wrapped(chart.caption, width - _RIGHT)
     ticks = max((name.count("\n") for panel in chart.panels for name in panel.x.names), default=0)
     bottom = _BOTTOM + 15 * foot.count("\n") + 12 * max(0, ticks - 1) + _slant(chart)
-    height = chart.canvas[1] + top + bottom + _BELOW * (chart.rows - 1)
+    below = _BELOW + (_slant(chart) if chart.rows > 1 else 0)
+    height = chart.canvas[1] + top + bottom + below * (chart.rows - 1)
     scale = (width_in or width / DPI) / (width / DPI)
     figure = Figure(figsize=(width / DPI * scale, height / DPI * scale))
     for index, panel in enumerate(chart.panels):
         row, column = divmod(index, chart.columns)
-        left, low = _LEFT + column * (wide + _BETWEEN), bottom + (chart.rows - 1 - row) * (high + _BELOW)
+        left, low = _LEFT + column * (wide + _BETWEEN), bottom + (chart.rows - 1 - row) * (high + below)
         axes = figure.add_axes((left / width, low / height, wide / width, high / height))
         _panel(axes, panel, theme, scale, titled=count > 1)
     _legend(figure, chart, theme, scale, (_LEFT / width, 1 - 4 / height))
@@ -70,8 +71,10 @@ def _wrapped(text: str, width: float) -> str:
 def _slant(chart: Chart) -> float:
     """Room for names that must be written slanted, in pixels."""
     width, _ = chart.panel
-    names = [longest(name) for panel in chart.panels for name in panel.x.names if crowded(panel.x.names, width)]
-    return 4.5 * max(names, default=0)
+    turned = [(name, slant(panel.x.names, width)) for panel in chart.panels for name in panel.x.names]
+    return max(
+        (5.0 * len(upright(name)) if angle == 90 else 4.5 * longest(name) for name, angle in turned if angle), default=0
+    )
 
 
 def _panel(axes: Axes, panel: Panel, theme: Theme, scale: float, *, titled: bool) -> None:
@@ -195,12 +198,15 @@ def _scale(axes: Axes, which: str, scale: Scale, factor: float) -> None:
         axis.set_minor_locator(NullLocator())
         axis.set_ticks(list(scale.ticks), [f"{tick:g}" for tick in scale.ticks])
     if scale.names:
-        axis.set_ticks(range(len(scale.names)), [_text(name) for name in scale.names])
         width = axes.get_window_extent().width / axes.figure.dpi * DPI / factor
-        if which == "x" and crowded(scale.names, width):
-            axes.tick_params(axis="x", rotation=35)
+        angle = slant(scale.names, width) if which == "x" else 0
+        names = map(upright, scale.names) if angle == 90 else scale.names
+        axis.set_ticks(range(len(scale.names)), [_text(name) for name in names])
+        if angle:
+            axes.tick_params(axis="x", rotation=angle)
             for text in axes.get_xticklabels():
                 text.set_horizontalalignment("right")
+                text.set_verticalalignment("center" if angle == 90 else "top")
                 text.set_rotation_mode("anchor")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards.ink.chart import Band, Chart, Panel, ReferenceLine, Scale, Series, crowded
+from dashboards.ink.chart import Band, Chart, Panel, ReferenceLine, Scale, Series, slant
 from dashboards.ink.style import LIGHT, SPREAD_OPACITY, Theme
 
 MARGIN = {"l": 80, "r": 20, "t": 60, "b": 70}
@@ -59,7 +59,8 @@ def _draw(figure: go.Figure, panel: Panel, at: dict[str, int], theme: Theme, see
             ay=-label.dy, font={"size": 11, "color": theme.ink}, showarrow=True, arrowhead=0, arrowwidth=0.7,
             arrowcolor=theme.muted, standoff=6, **at,
         )  # fmt: skip
-    slanted = {"tickangle": -35, "tickfont": {"size": 11}, "automargin": True} if crowded(panel.x.names, width) else {}
+    angle = slant(panel.x.names, width)
+    slanted = {"tickangle": -angle, "tickfont": {"size": 11}, "automargin": True} if angle else {}
     figure.update_xaxes(**_axis(panel.x, theme), **slanted, **at)
     figure.update_yaxes(**_axis(panel.y, theme), **at)
 

@@ -127,13 +127,15 @@ def _document(results: Results, links: Links, most: int) -> Document:
     if results.front and len(spec.objectives) > 1:
         page = Span("Look around in the front", strong=True, url=links.page(pictures.FRONT))
         head.append(Text((page, ": every trial, its settings, and the point to take.")))
+    chosen = () if choice is None else (Span(f"#{choice.number} {choice.label}", strong=True),)
+    if choice is not None:
+        head.append(Text((*chosen, f", by {choice.rule}.")))
     head += [_stands(results), Text(question(spec))]
     if results.front and len(spec.objectives) > 1:
         head.append(Image("Pareto front", links.file(pictures.SMALL)))
     sections = [Section("", tuple(head)), Section("The front", tuple(_front(results, links, most)))]
     if choice is not None:
-        chosen = Span(f"#{choice.number} {choice.label}", strong=True)
-        sections.append(Section("Which one", (Text((chosen, f", by {choice.rule}. {choice.why}")),)))
+        sections.append(Section("Which one", (Text((*chosen, f". {choice.why}")),)))
     return Document("", "", (*sections, Section("Read with care", (_cares(results),))))
 
 

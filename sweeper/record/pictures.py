@@ -40,14 +40,14 @@ def draw(folder: Path, results: Results, hypervolumes: Sequence[float]) -> None:
     paper.save(grown, folder / "hypervolume.png")
     spec = results.spec
     if len(spec.objectives) > 1:
-        chart = front_page.picture(results, None, {}).chart
+        chart = front_page.picture(results, None, {}, column=False).chart
         for picture in ("front.png", "front.svg"):
             paper.save(chart, folder / picture)
         paper.save(chart, folder / SMALL, width_in=_SMALL_IN)
 
 
 def write_front(folder: Path, results: Results, view: str) -> None:
-    """The page that shows the front at once. It takes milliseconds, so it is never behind the tables."""
+    """The page that shows the front at once. A third of a second at 1,000 trials: it is never behind the tables."""
     (folder / FRONT).write_text(writers.to_html(front_page.page(results, view)), encoding="utf-8")
 
 

@@ -15,13 +15,13 @@ from sweeper.results.results import Results
 
 
 def page(results: Results, view: str = "") -> Document:
-    """What the record shows first, made in milliseconds: no fit's folder is read. `view` leads to all runs."""
+    """What the record shows first, soon made: no fit's folder is read. `view` leads to all runs."""
     choice = results.choice()
     blocks: list[Text | Picture] = []
     if choice is not None:
         blocks.append(Text(answer(results, choice), answer=True))
     if len(results.spec.objectives) > 1:
-        blocks.append(picture(results, choice, called(results)))
+        blocks.append(picture(results, choice, called(results), column=False))
     links = line("A configuration is the name of its run. All runs: {}", code(view)) if view else ()
     blocks.append(Text(("Validation numbers. ", *links), aside=True))
     return Document(results.spec.name, stands(results), (Section("", tuple(blocks)),))
@@ -61,15 +61,20 @@ def picture(
     choice: Recommendation | None,
     names: Mapping[int, str],
     bounds: Mapping[str, float] | None = None,
+    *,
+    column: bool = True,
 ) -> Picture:
-    """The front in the first two objectives; on a page with a table of all trials beside it."""
+    """The front in the first two objectives; on a page with a table of all trials beside it.
+
+    `column`: also as a picture for a paper's column.
+    """
     spec, table = results.spec, results.summary_table
     ends: dict[str, tuple[float | None, float | None]] = {
         name: (bound.min, bound.max) for name, bound in spec.constraints.items()
     }
     for name, end in (bounds or {}).items():
         ends[name] = (end, None) if spec.objectives[name] == "max" else (None, end)
-    large, small = (_numbers(results, ends, size) for size in (SCREEN, COLUMN))
+    large, small = _numbers(results, ends, SCREEN), _numbers(results, ends, COLUMN) if column else None
     parameters = list(dict.fromkeys(name for trial in results.trials for name in trial.params))
     chosen = None if choice is None else choice.number
     return front_picture(large, table, parameters, called=names, chosen=chosen, column=small)

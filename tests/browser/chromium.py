@@ -21,6 +21,7 @@ SWITCHES = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars"),
     *("--remote-debugging-port=0", "--window-size=1500,1000"),
+    "--disable-features=IsolateSandboxedIframes",  # what is in a frame can be asked then
 )
 PATIENCE_S = 180.0
 
@@ -98,6 +99,16 @@ class Browser:
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def ask_frame(self, script: str) -> Any:
+        """The value of a script in the page's first frame; None while there is none."""
+        frames = self.call("Page.getFrameTree")["frameTree"].get("childFrames", [])
+        if not frames:
+            return None
+        world = self.call("Page.createIsolatedWorld", frameId=frames[0]["frame"]["id"])["executionContextId"]
+        return self.call("Runtime.evaluate", expression=script, contextId=world, returnByValue=True)["result"].get(
+            "value"
+        )
 
     def wait(self, script: str, patience_s: float = PATIENCE_S) -> Any:
         """The value of a script as soon as it is true."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeper.patience import until
 from tests.browser.chromium import PROGRAM, Browser
 
 pytestmark = [
@@ -30,6 +31,7 @@ groups: cell
 space: {method: [lora, fairlora], lambda: {low: 0.1, high: 10, log: true}, rank: [4, 8, 16], epochs: 2}
 search: {sampler: random, trials: 8, seeds: 2, baselines: [lora]}
 """
+DRAWN = "document.querySelectorAll('.explorer .picture .mark:not([opacity=\"0.22\"])').length"
 POINTS = "document.querySelectorAll('.scatterlayer path.point').length"
 
 
@@ -86,6 +88,17 @@ def test_the_views_show_a_point_for_each_trial_and_for_each_member_of_the_front(
         browser.picture(PICTURES / f"view-{view}.png")
 
 
+def test_the_first_link_shows_a_point_and_a_row_for_each_trial_and_the_one_to_take(
+    browser: Browser, links: dict[str, str], sweep: Path
+) -> None:
+    browser.open(links["the front"])
+    browser.wait("document.querySelector('iframe') !== null")
+    until(lambda: browser.ask_frame(DRAWN) == count(sweep, "trials"), 60)
+    assert browser.ask_frame("document.querySelectorAll('.explorer tbody tr').length") == count(sweep, "trials")
+    assert "Recommended: #" in browser.ask_frame("document.querySelector('.answer').innerText")
+    browser.picture(PICTURES / "front-page.png")
+
+
 def test_the_note_shows_its_picture_and_its_links_lead_to_runs(
     browser: Browser, links: dict[str, str], sweep: Path
 ) -> None:
@@ -95,6 +108,7 @@ def test_the_note_shows_its_picture_and_its_links_lead_to_runs(
     trials = count(sweep, "trials")
     assert f"{trials} complete of {trials}" in text
     assert "Which one" in text
+    assert browser.ask("[...document.links].some(link => link.href.includes('/artifacts/front.html'))")
     browser.ask("[...document.querySelectorAll('button')].find(b => b.innerText === 'Show more').click()")
     browser.wait("[...document.querySelectorAll('button')].some(b => b.innerText === 'Show less')")
     browser.picture(PICTURES / "note.png")
@@ -119,7 +133,7 @@ def test_the_pages_of_the_record_open_without_a_network_and_without_a_complaint(
     browser.call("Network.emulateNetworkConditions", **offline)
     for page in pages:
         browser.open(page.as_uri())
-        browser.wait("document.readyState === 'complete' && document.querySelectorAll('svg.main-svg').length > 0")
+        browser.wait("document.readyState === 'complete' && document.querySelectorAll('svg .mark').length > 0")
         browser.picture(PICTURES / f"{page.stem}.png")
         assert browser.complaints == []
         assert [url for url in browser.requests if url.startswith("http")] == []

@@ -462,6 +462,19 @@ def test_groups_are_sorted_by_size_and_their_means_have_the_interval_given() -> 
     assert fft.y[1] == 0.7
 
 
+def test_forty_five_names_stand_side_by_side_on_paper() -> None:
+    ticks = tuple(f"a class of birds {g}\nn = {g}" for g in range(45))
+    line = subgroups.SubgroupLine("lora", tuple(map(float, range(45))), (0.5,) * 45, (0.1,) * 45)
+    numbers = subgroups.SubgroupNumbers({"accuracy": (line,), "eod": (line,)}, ticks)
+    figure = paper.draw(subgroups.size_chart(numbers, ""))
+    FigureCanvasAgg(figure).draw()
+    boxes = [[text.get_window_extent() for text in axes.get_xticklabels()] for axes in figure.axes]
+    assert [len(row) for row in boxes] == [45, 45]
+    assert not any(a.overlaps(b) for row in boxes for a, b in itertools.pairwise(row))
+    assert min(box.y0 for box in boxes[0]) > figure.axes[1].get_window_extent().y1
+    assert "n = 44" in figure.axes[0].get_xticklabels()[-1].get_text()
+
+
 def test_against_rank_each_group_has_a_line_and_the_head_alone_is_rank_0() -> None:
     numbers = subgroups.rank_numbers(many_subgroups(), {1: 8, 2: 0}, "attribute", ("accuracy",), len)
     few, many = numbers.measures["accuracy"]
@@ -526,6 +539,15 @@ def test_importance_finds_the_parameter_that_counts_and_says_when_nothing_does()
     chart = importance.importance_chart(numbers)
     assert chart.panels[0].x.names[0] == "lambda"
     assert ("cannot say what delta F1 depends on" in chart.caption) == (numbers.predicted["delta_f1"] <= 0)
+
+
+def test_a_share_of_the_variance_is_none_above_one() -> None:
+    """An objective of one parameter alone: its share is 1, and a forest that smooths finds a little less."""
+    x = np.random.default_rng(1).permutation(np.linspace(0, 1, 80))
+    trials = table(*[row(n, float(value), 0.5, rank=float(value)) for n, value in enumerate(x)])
+    numbers = importance.importance_numbers(trials, ["rank"], ["accuracy"])
+    assert numbers is not None
+    assert 0.85 < numbers.importance["accuracy"][0] < 1.1
 
 
 def test_too_few_trials_are_not_asked_what_is_important() -> None:

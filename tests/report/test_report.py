@@ -6,6 +6,7 @@ import csv
 import math
 import re
 import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -278,3 +279,22 @@ def test_one_objective_or_three_are_reported_too(objectives: dict[str, str], tmp
     assert next(name for name in section(made, "How sure that is").blocks[1].head if "(" in name) == "accuracy (↑)"
     assert ("front" in [picture.name for picture in made.pictures]) == (len(objectives) > 1)
     assert len(writers.to_markdown(made)) > 2000
+
+
+TEX = next((found for name in ("pdflatex", "lualatex") if (found := shutil.which(name))), None)
+
+
+@pytest.mark.skipif(TEX is None, reason="no TeX on this machine")
+def test_the_tables_can_be_set_by_latex_whatever_the_names_are(document: Document, tmp_path: Path) -> None:
+    assert TEX is not None
+    names = tuple((name if name.isascii() else "x", "1") for name in hostile.NAMES)
+    strange = Document("strange", "", (Section("", (DataTable(("a_b & c", "n"), names, "100 % of $x$"),)),))
+    for name, made in {"whole": document, "strange": strange}.items():
+        (tmp_path / f"{name}.tex").write_text(writers.to_latex(made), encoding="utf-8")
+    body = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{whole}\input{strange}\end{document}"
+    (tmp_path / "paper.tex").write_text(body)
+    command = [TEX, "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert (tmp_path / "paper.pdf").stat().st_size > 10_000
+    assert "Missing character" not in (tmp_path / "paper.log").read_text(errors="replace")

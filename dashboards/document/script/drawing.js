@@ -122,7 +122,10 @@ function drawPanel(panel, width, height, show) {
   const of = (which, error) => panel.series.flatMap(series => spanned(series, which, error))
     .concat(panel.bands.flatMap(band => which === "x" ? band.x : [...band.low, ...band.high]));
   const values = flipped ? [of("y", "error"), []] : [of("x", "x_error"), of("y", "error")];
-  const flat = name => clipped(name.replace(/\n/g, ", "), Math.floor(0.42 * width / 6));
+  const flat = name => {
+    const [first, ...more] = name.split("\n"), rest = more.map(line => `, ${line}`).join("");
+    return clipped(first, Math.floor(0.42 * width / 6) - rest.length) + rest;
+  };
   const upright = axis(up, values[1], flipped ? 10 : height - 44, flipped ? height - 44 : 26);
   const beside = ticks(upright, LINE + 2).map(([value, text]) => [value, flipped ? flat(text) : text]);
   const left = 26 + Math.max(0, ...beside.map(([, text]) => widthOf(text)));
