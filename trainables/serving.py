@@ -8,6 +8,7 @@ Shapes: B images, C classes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from trainables import adapters, backbones
 from trainables.arrays import Pixels
@@ -136,39 +138,72 @@ def images_in(places: Sequence[Path]) -> tuple[list[Path], list[BadRecord], list
     return images, bad, notes
 
 
-def predict(folder: Path, images: Sequence[Path], *, device: str = "cpu") -> Iterator[Answer | BadRecord]:
-    """The answers of the model in a folder that `pack` wrote, in the images' order; of a file that is none, why.
+@dataclass(frozen=True)
+class Served:
+    """A model that answers, and what its images must look like."""
+
+    model: nn.Module
+    labels: Sequence[str]
+    transform: Transform
+    mean: Sequence[float]
+    std: Sequence[float]
+    device: str = "cpu"
+
+    def probabilities(self, looks: Sequence[Pixels]) -> list[list[float]]:
+        """[B, C] of images that are transformed already."""
+        if not looks:
+            return []
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        pixels_BCHW = torch.stack([torch.from_numpy(look) for look in looks])
+        with torch.no_grad():
+            logits_BC = self.model(((pixels_BCHW / 255 - mean) / std).to(self.device))
+        rows: list[list[float]] = logits_BC.float().softmax(1).cpu().tolist()
+        return rows
+
+
+def load(folder: Path, *, device: str = "cpu") -> Served:
+    """The model in a folder that `pack` wrote, or that is registered in MLflow.
 
     Raises:
-        UserError: `pack` did not write the folder.
+        UserError: the folder holds no such model, or its pre-trained weights are not those that are here.
     """
     fit, labels, preprocessing = (_read(folder / f"{name}.json") for name in ("fit", "labels", "preprocessing"))
     config = fit["backbone"]
     if (folder / config["weights"]).is_file():
         config = config | {"weights": str(folder / config["weights"])}
     built = backbones.load(BackboneConfig(**config), classes=len(labels), class_names=labels)
+    digest = fit.get("base_sha256")
+    if digest and built.file and not hashlib.sha256(built.file.read_bytes()).hexdigest().startswith(digest):
+        raise UserError(
+            f"{folder} was trained from other weights of {config['name']} than {built.file}. Pull it there."
+        )
     if fit["whole"]:
         model = built.model
         model.load_state_dict(load_file(folder / WHOLE))
     else:
         model = adapters.wrap(built.model, built, Params.from_flat(fit["params"]))
         adapters.load_adapter(model, folder, but=Path(config["weights"]).name)
-    mean, std = (torch.tensor(preprocessing.pop(name)).view(3, 1, 1) for name in ("mean", "std"))
-    transform, model = Transform(**preprocessing), model.eval().to(device)
+    images = {**built.transform(), "mean": built.mean, "std": built.std, **preprocessing}
+    mean, std = images.pop("mean"), images.pop("std")
+    return Served(model.eval().to(device), labels, Transform(**images), mean, std, device)
+
+
+def predict(folder: Path, images: Sequence[Path], *, device: str = "cpu") -> Iterator[Answer | BadRecord]:
+    """The answers of the model in a folder that `pack` wrote, in the images' order; of a file that is none, why.
+
+    Raises:
+        UserError: `pack` did not write the folder.
+    """
+    served = load(folder, device=device)
     for start in range(0, len(images), _BATCH):
         paths = images[start : start + _BATCH]
-        looks = [_pixels(path, transform) for path in paths]
-        read = [torch.from_numpy(look) for look in looks if not isinstance(look, BadRecord)]
-        rows: Iterator[list[float]] = iter(())
-        if read:
-            with torch.no_grad():
-                probabilities_BC = model(((torch.stack(read) / 255 - mean) / std).to(device)).float().softmax(1).cpu()
-            rows = iter(probabilities_BC.tolist())
+        looks = [_pixels(path, served.transform) for path in paths]
+        rows = iter(served.probabilities([look for look in looks if not isinstance(look, BadRecord)]))
         for path, look in zip(paths, looks, strict=True):
             if isinstance(look, BadRecord):
                 yield look
             else:
-                shares = dict(zip(labels, next(rows), strict=True))
+                shares = dict(zip(served.labels, next(rows), strict=True))
                 yield Answer(path, max(shares, key=lambda label: shares[label]), shares)
 
 

@@ -1,18 +1,24 @@
 """Members of the front as models of MLflow: one logged model and one registered version each, named points as aliases.
 
-`models:/<sweep>@knee` is then the adapter's folder of the present knee. What exists is remembered in a tag of the
+`models:/<sweep>@knee` is then the present knee: what was trained, and a model that `mlflow.pyfunc.load_model` loads in
+an environment with the packages of its requirements.txt. What exists is remembered in a tag of the
 trial's run, which is written last. Where that tag is missing, the store is asked before anything is created.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import platform
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from sweeper.models import registered
 from sweeper.record import content
 from sweeper.record.store import TRIAL, UUID, KnownRun, Store, model_names, owner
+from sweeper.results.fit import FitResult
 from sweeper.results.results import Results
 from sweeper.trial import Trial
 
@@ -33,12 +39,12 @@ class Models:
         self._name, self._named = store.name, False
         self._lacking = False
 
-    def keep(self, run: KnownRun, trial: Trial, folder: Path, results: Results) -> str:
-        """The registered version of the trial's model, made of `folder` if it is missing; '' without models."""
+    def keep(self, run: KnownRun, trial: Trial, fit: FitResult, results: Results) -> str:
+        """The registered version of the trial's model, made of `fit` if it is missing; '' without models."""
 
         def register() -> str:
             self._claim()
-            return self._version(run, self._logged(run, trial, folder, results), trial)
+            return self._version(run, self._logged(run, trial, fit, results), trial)
 
         return self._tried(register, "")
 
@@ -106,14 +112,18 @@ class Models:
                 self._name, self._named = name, True
                 return
 
-    def _logged(self, run: KnownRun, trial: Trial, folder: Path, results: Results) -> LoggedModel:
+    def _logged(self, run: KnownRun, trial: Trial, fit: FitResult, results: Results) -> LoggedModel:
         from mlflow.entities import LoggedModelStatus, Metric
 
         known = self._client.search_logged_models([self._store.experiment], f"source_run_id = '{run.run_id}'")
         model = known[0] if known else self._begin(run, trial)
         if model.status == LoggedModelStatus.READY:
             return model
-        self._client.log_model_artifacts(model.model_id, str(folder))
+        with tempfile.TemporaryDirectory(prefix="sweeper-model-") as place:
+            folder = Path(place) / "model"
+            registered.write(folder, results, trial, fit)
+            describe(folder, model.model_id, run.run_id)
+            self._client.log_model_artifacts(model.model_id, str(folder))
         numbers = [
             Metric(key, value, time_ms, step, model_id=model.model_id)
             for key, value, time_ms, step in content.main(trial, results.spec.objectives)
@@ -141,3 +151,34 @@ class Models:
             model_id=model.model_id,
         )
         return str(version.version)
+
+
+def describe(folder: Path, model_id: str, run_id: str) -> None:
+    """Write the MLmodel of what `registered` wrote: a python_function, loaded by the folder's own code, no pickle."""
+    import numpy as np
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+    labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+    images = TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3))
+    answers: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "label")]
+    answers += [ColSpec(DataType.double, label) for label in labels]
+    model = Model(
+        run_id=run_id,
+        model_id=model_id,
+        model_uuid=model_id,
+        signature=ModelSignature(Schema([images]), Schema(answers)),
+    )
+    release = platform.python_version()
+    model.add_flavor(
+        "python_function",
+        loader_module=registered.LOADER,
+        code=registered.CODE,
+        data=".",
+        python_version=release,
+        env={"virtualenv": "python_env.yaml"},
+    )
+    model.save(str(folder / "MLmodel"))
+    (folder / "python_env.yaml").write_text(
+        f"python: {release}\ndependencies:\n- -r requirements.txt\n", encoding="utf-8"
+    )

@@ -153,7 +153,7 @@ class TrialRuns:
             self._store.keep_folder(run, folder, f"adapter/seed-{seed}")
         values = {fit.seed: fit.values for fit in fits if fit.seed in folders}
         seed = typical(values, results.spec.objectives)
-        run.model = self._models.keep(run, trial, folders[seed], results)
+        run.model = self._models.keep(run, trial, next(fit for fit in fits if fit.seed == seed), results)
         run.weights = True
         return {MODEL: run.model, WEIGHTS: "true"}
 

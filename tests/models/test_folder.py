@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -14,16 +15,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard, constants
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from sweeper.cli import main
 from sweeper.errors import UserError
-from sweeper.models import audit, card
+from sweeper.models import audit, card, registered
 from sweeper.models import folder as hand
+from sweeper.record import registry
 from sweeper.results import provenance
 from sweeper.results.fit import FitResult
 from sweeper.results.results import Results
@@ -509,3 +513,76 @@ def test_the_families_leave_home_too(name: str, tmp_path: Path) -> None:
     (answer,) = serving.predict(tmp_path / "out", [tmp_path / "noise.png"])
     (said,) = plainly([tmp_path / "out"], [tmp_path / "noise.png"])
     assert list(answer.probabilities.values()) == pytest.approx(said.softmax(1)[0].tolist(), abs=1e-4)
+
+
+# --- registered in MLflow
+
+
+def registered_folder(sweep: Sweep, number: int, out: Path) -> Path:
+    """What the record registers of a trial's fit."""
+    results = Results.open(sweep.folder)
+    (fit,) = (fit for fit in results.fits_of(number) if fit.weights is not None)
+    registered.write(out, results, results.by_number[number], fit)
+    registry.describe(out, "m-1", "r-1")
+    return out
+
+
+@pytest.mark.parametrize("number", SCORES)
+def test_a_registered_fit_is_a_model_of_mlflow_that_answers_as_when_it_was_trained(
+    sweep: Sweep, tmp_path: Path, number: int
+) -> None:
+    model = mlflow.pyfunc.load_model(str(registered_folder(sweep, number, tmp_path / "model")))
+    images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in sweep.images])
+    answers = model.predict(images)
+    expected = sweep.logits[number].softmax(1).numpy()
+    labels = list(sweep.described["dataset"]["classes"])
+    assert answers[labels].to_numpy() == pytest.approx(expected, abs=1e-5)
+    assert list(answers["label"]) == [labels[row] for row in expected.argmax(1)]
+    assert model.metadata.signature.outputs.input_names() == ["label", *labels]
+    with pytest.raises(MlflowException, match="uint8"):  # never silently in another range
+        model.predict(images / 255)
+
+
+def test_a_registered_fit_has_a_card_and_no_pickle_and_names_no_place_of_this_machine(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    out = registered_folder(sweep, 0, tmp_path / "model")
+    assert "models:/tiny@knee" in (out / "README.md").read_text(encoding="utf-8")
+    assert {path.suffix for path in out.rglob("*.*")} == {
+        ".json",
+        ".md",
+        ".py",
+        ".safetensors",
+        ".txt",
+        ".yaml",
+        ".zip",
+    }
+    for path in (*out.glob("*.json"), *out.glob("*.md"), *out.glob("*.yaml"), out / "MLmodel"):
+        assert str(Path.home()) not in path.read_text(encoding="utf-8")
+
+
+FRESH = """
+import mlflow, numpy, sys
+from PIL import Image
+images = numpy.stack([numpy.asarray(Image.open(path).convert("RGB")) for path in sys.argv[2:]])
+print(mlflow.pyfunc.load_model(sys.argv[1]).predict(images).to_json(orient="records"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_registered_fit_answers_in_a_fresh_environment_with_the_packages_that_it_names(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    out, python = registered_folder(sweep, 0, tmp_path / "model"), tmp_path / "fresh" / "bin" / "python"
+    uv = [sys.executable, "-m", "uv"]
+    subprocess.run([*uv, "venv", "-q", "--python", sys.executable, str(python.parents[1])], check=True, timeout=60)
+    install = [*uv, "pip", "install", "-q", "--python", str(python), "-r", str(out / "requirements.txt")]
+    subprocess.run(install, check=True, timeout=600)
+    asked = [str(python), "-P", "-c", FRESH, str(out), *map(str, sweep.images)]
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(asked, env=plain, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    labels = list(sweep.described["dataset"]["classes"])
+    told = [[row[label] for label in labels] for row in json.loads(done.stdout.splitlines()[-1])]
+    assert told == pytest.approx(sweep.logits[0].softmax(1).numpy(), abs=1e-5)
