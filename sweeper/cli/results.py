@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.cli.shared import Add, folder_of, show_front, show_table
+from sweeper.cli.shared import Add, folder_of, say, show_front, show_table
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def pareto(asked: argparse.Namespace) -> int:
         return 0
     show_front(results, None if advice is None else advice.stability, within)
     if advice is not None:
-        print(advice)
-        print(held_out.drop(advice.values, test.get(advice.number), objectives))
+        say(str(advice))
+        say(held_out.drop(advice.values, test.get(advice.number), objectives))
     return 0
 
 

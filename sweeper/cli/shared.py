@@ -171,9 +171,10 @@ def show_outcome(outcome: Outcome, folder: SweepFolder, asked: argparse.Namespac
         )
         return outcome.exit_code
     results, name = outcome.results, outcome.results.spec.name
-    show_front(results)
-    if results.state != "paused" and (choice := results.recommendation()):
-        print(choice)
+    choice = None if results.state == "paused" else results.recommendation()
+    show_front(results, choice and choice.stability)
+    if choice is not None:
+        say(str(choice))
     for note in outcome.notes:
         print(note)
     here = "" if folder.path.parent == Path("sweeps").resolve() else f" --root {shlex.quote(str(folder.path.parent))}"
@@ -184,11 +185,12 @@ def show_outcome(outcome: Outcome, folder: SweepFolder, asked: argparse.Namespac
         print(f"took {duration(results.progress.elapsed_s)}.")
     if results.front:
         go_on = {f"report {name}": "one HTML file that opens offline", f"ui {name}": "every trial in a browser"}
-        go_on[f"pull {name}@knee -o {name}-knee"] = "the recommended point, for plain peft and timm"
+        go_on[f"pull {name}@knee -o {name}-knee"] = "this point as a folder for plain peft"
         longest = max(len(command) for command in go_on)
-        print("Go on with:")
-        for command, what in go_on.items():
-            print(f"  sweeper {command + here:<{longest + len(here)}}  # {what}")
+        lines = [f"  sweeper {command + here:<{longest + len(here)}}  # {what}" for command, what in go_on.items()]
+        if max(map(len, lines)) > output().width:
+            lines = [f"  sweeper {command + here}" for command in go_on]
+        print("\n".join(["Go on with:", *lines]))
     return outcome.exit_code
 
 
@@ -202,8 +204,8 @@ def show_front(results: Results, stability: Stability | None = None, bounds: Map
         on_front = None if stability is None else stability.on_front
         measured = held_out.read(results)
         console.print(tables.front_table(results.front_rows, "Pareto front", measured, on_front, width=console.width))
-        print(results.against_baseline(bounds))
-    print(summary.CAVEAT + (f" {summary.SMOKE}" if results.spec.data.name == "digits-on-scenes" else ""))
+        say(results.against_baseline(bounds))
+    say(summary.CAVEAT + (f" {summary.SMOKE}" if results.spec.data.name == "digits-on-scenes" else ""))
 
 
 def show_table(table: DataTable) -> None:
@@ -219,6 +221,13 @@ def show_table(table: DataTable) -> None:
     for row in table.rows:
         drawn.add_row(*(Text(plain(cell)) for cell in row))
     output().print(drawn)
+
+
+def say(text: str) -> None:
+    """Sentences, on a terminal broken between words."""
+    console = output()
+    lines = text.splitlines()
+    print("\n".join(textwrap.fill(line, console.width) if console.is_terminal else line for line in lines))
 
 
 def output() -> Console:

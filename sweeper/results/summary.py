@@ -41,7 +41,7 @@ def headline(results: Results, at_work: str = "") -> str:
     if not math.isnan(results.hypervolume):
         parts.append(f"hypervolume {results.hypervolume:.4f}")
     if results.state == "running" and progress.elapsed_s:
-        left = "" if progress.eta_s is None else f", about {duration(progress.eta_s)} left"
+        left = f", about {duration(progress.eta_s)} left" if progress.eta_s else ""
         parts.append(f"{duration(progress.elapsed_s)} gone{left}")
     if progress.holder:
         parts.append(f"driven by {progress.holder}")

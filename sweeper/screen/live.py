@@ -93,7 +93,7 @@ class Lines:
 
     def told(self, trial: Trial) -> None:
         """A trial has ended: one line."""
-        self.say(trial_line(trial, 1000).plain)
+        self.say(trial_line(trial, 1000).plain.strip())
 
     def interrupted(self) -> None:
         """Called by the signal's handler: say at once what is waited for."""

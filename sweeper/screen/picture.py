@@ -16,7 +16,7 @@ from dashboards.ink.characters import Mark
 from sweeper.results import summary
 from sweeper.screen.tables import front_table, shortened
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it loads pandas, which takes a second
     from sweeper.results.results import Results
     from sweeper.trial import Trial
 
@@ -65,7 +65,7 @@ def _standing(results: Results, width: int, said: str) -> list[RenderableType]:
     if not progress.fits_total:
         return [title]
     times = f"{summary.duration(progress.elapsed_s)} gone"
-    times += f", about {summary.duration(progress.eta_s)} left" if progress.eta_s is not None else ""
+    times += f", about {summary.duration(progress.eta_s)} left" if progress.eta_s else ""
     told = f"{progress.fits_ended}/{progress.fits_total} fits  {times}"
     line = Table.grid(padding=(0, 1))
     bar = ProgressBar(progress.fits_total, progress.fits_ended, width=max(8, min(60, width - len(told) - 2)))
@@ -146,11 +146,20 @@ def _signs(results: Results) -> dict[int, str]:
 
 
 def trial_line(trial: Trial, width: int, *, on_front: bool = False) -> Text:
-    """A trial that has ended, in one line: its numbers, or why it has none."""
-    told = trial.why or "  ".join(
-        f"{name} {wording.decimal(value, trial.spread.get(name, math.nan))}" for name, value in trial.values.items()
-    )
-    end = " (front)" if on_front else ""
-    room = max(12, width - len(told) - len(end) - len(f"trial {trial.number} {trial.state}:   "))
-    line = f"trial {trial.number} {trial.state}: {shortened(trial.label, room)}  {told}{end}"
-    return Text(line, style="" if not trial.reason else "red")
+    """A trial that has ended, in one line: its numbers, or why it has none. Spreads go before parameters do."""
+    mark = "o " if on_front else "  "
+
+    def told(spreads: bool) -> str:
+        spread = trial.spread if spreads else {}
+        numbers = {name: wording.decimal(value, spread.get(name, math.nan)) for name, value in trial.values.items()}
+        return trial.why or "  ".join(f"{name} {number}" for name, number in numbers.items())
+
+    heads = f"{mark}trial {trial.number} {trial.state}:", f"{mark}trial {trial.number}"
+    for head, spreads in ((heads[0], True), (heads[1], True), (heads[1], False)):
+        line = f"{head} {trial.label}  {told(spreads)}"
+        if len(line) <= width:
+            break
+    else:
+        head = heads[not trial.why]
+        line = f"{head} {shortened(trial.label, max(12, width - len(head) - len(told(False)) - 3))}  {told(False)}"
+    return Text(line, "red" if trial.reason else "green" if on_front else "")

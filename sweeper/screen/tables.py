@@ -60,17 +60,18 @@ def front_table(
     labels = [row["label"] + (f" [{row['baseline']}]" if row["baseline"] else "") for row in rows]
     wanted = max(map(len, ["configuration", *labels]))
     cells = [numbers(row, spreads=True) for row in rows]
+    if _left(heads, cells, width) < wanted:
+        heads = [_broken(head, max((len(row[n]) for row in cells), default=0)) for n, head in enumerate(heads)]
     if _left(heads, cells, width) < min(wanted, LEAST):
         cells = [numbers(row, spreads=False) for row in rows]
+        heads = [_broken(head.replace("\n", " "), 0) for head in heads]
     room = max(LEAST, min(wanted, _left(heads, cells, width)))
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("configuration" if room >= 13 else "config", no_wrap=True, min_width=room)
     for column, head in enumerate(heads):
         longest = max((len(row[column]) for row in cells), default=0)
-        table.add_column(
-            _broken(head, longest), justify="right", min_width=longest, style="dim" if "(test)" in head else None
-        )
+        table.add_column(head, justify="right", min_width=longest, style="dim" if "(test)" in head else None)
     for row, label, values in zip(rows, labels, cells, strict=True):
         table.add_row(str(row["number"]), Text(shortened(label, room)), *values)
     return table
@@ -78,12 +79,10 @@ def front_table(
 
 def _left(heads: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> int:
     """Columns that are left for the configuration, beside the other columns and the frame."""
-    others = ["trial", *heads]
-    widths = [len("trial")]
+    taken = len("trial")
     for column, head in enumerate(heads):
-        longest = max((len(row[column]) for row in cells), default=0)
-        widths.append(max(longest, *(len(line) for line in _broken(head, longest).split("\n"))))
-    return width - sum(widths) - 3 * (len(others) + 1) - 1
+        taken += max(len(text) for text in [*head.split("\n"), *(row[column] for row in cells)])
+    return width - taken - 3 * (len(heads) + 2) - 1
 
 
 def _broken(head: str, width: int) -> str:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sweeper.engine import driver
+from sweeper.engine.attempt import Execute
 from sweeper.engine.signals import Interrupts
 from sweeper.errors import UserError
+from sweeper.record import owed
+from sweeper.results.results import Results
 from sweeper.screen import live
 from sweeper.spec import amending, loading
 from sweeper.spec.model import SweepSpec
-from sweeper.state.atomic import write_bytes
+from sweeper.spec.sections import Resources
+from sweeper.state.atomic import write_bytes, write_json
 from sweeper.state.sweep_folder import SweepFolder
 from tests.faults import tiny
 
@@ -191,3 +198,73 @@ def test_a_claim_is_whole_or_absent_and_no_second_one_gets_in(tmp_path: Path) ->
         SweepFolder(tmp_path / "birds").claim(b"name: other\n")
     assert folder.spec.read_bytes() == b"name: birds\n"
     assert [path.name for path in tmp_path.iterdir()] == ["birds"]
+
+
+# --- a finished sweep
+
+
+@contextlib.contextmanager
+def never(resources: Resources) -> Iterator[Execute]:
+    """Machines that nobody may ask for."""
+    raise AssertionError("machines were made ready")
+    yield
+
+
+@pytest.fixture(scope="module")
+def over(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SweepFolder]:
+    """A tiny sweep that is finished and recorded, as an attempt leaves it."""
+    root = tmp_path_factory.mktemp("over")
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.make_tiny(patch.setattr)
+        assert tiny.begin(root).exit_code == 0
+        folder = SweepFolder(root / tiny.NAME)
+        write_json(folder.path / "provenance.json", {"dataset": tiny.DATA})
+        shutil.rmtree(folder.path / "attempts")
+        yield folder
+
+
+def test_a_resume_with_nothing_to_do_starts_no_machines_and_writes_nothing(over: SweepFolder) -> None:
+    before = {path: path.stat().st_mtime_ns for path in over.path.parent.rglob("*") if path.is_file()}
+    outcome = driver.resume(over, tiny.Silent(), executor=never)
+    assert (outcome.exit_code, outcome.results.state) == (0, "finished")
+    assert outcome.notes == ["nothing was left to do."]
+    after = {path: path.stat().st_mtime_ns for path in over.path.parent.rglob("*") if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.parametrize("lost", ["recorded.json", "../mlflow.db"])
+def test_a_record_that_is_owed_is_written_without_machines(over: SweepFolder, lost: str) -> None:
+    (over.path / lost).unlink()
+    assert owed.is_owed(Results.open(over))
+    assert driver.resume(over, tiny.Silent(), executor=never).exit_code == 0
+    assert not owed.is_owed(Results.open(over))
+    assert (over.path.parent / "mlflow.db").exists()
+    assert not list(over.path.glob("attempts/*"))
+
+
+def test_a_record_is_owed_while_it_lacks_a_confirmation_or_a_test_number(over: SweepFolder) -> None:
+    results = Results.open(over)
+    assert not owed.is_owed(results)
+    number, seed = results.front[0], results.spec.search.seed_list[0]
+    kept = over.held_out(number, seed).read_bytes()
+    over.held_out(number, seed).unlink()
+    assert owed.is_owed(results)
+    with pytest.raises(AssertionError, match="machines were made ready"):  # it is measured again
+        driver.resume(over, tiny.Silent(), executor=never)
+    over.held_out(number, seed).write_bytes(kept)
+    assert not owed.is_owed(results)
+
+
+def test_what_is_damaged_in_a_finished_sweep_is_told_though_nothing_is_done(over: SweepFolder) -> None:
+    result = over.fit(0, 0).path / "result.json"
+    kept = result.read_bytes()
+    result.write_bytes(kept[:-9])
+    outcome = driver.resume(over, tiny.Silent(), executor=never)
+    result.write_bytes(kept)
+    assert outcome.exit_code == 1
+    assert "result.json is damaged" in outcome.notes[0]
+
+
+def test_a_larger_budget_is_something_to_do(over: SweepFolder) -> None:
+    with pytest.raises(AssertionError, match="machines were made ready"):
+        driver.resume(over, tiny.Silent(), trials=9, executor=never)

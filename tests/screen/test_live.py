@@ -97,10 +97,12 @@ def test_the_table_of_the_front_is_never_wider_than_the_terminal_and_cuts_nothin
 
 
 def test_a_trial_that_has_ended_is_one_line_with_its_numbers(results: Results) -> None:
-    done = trial_line(results.by_number[3], 80, on_front=True).plain
-    assert done.startswith("trial 3 complete: ")
-    assert "accuracy 0.900 ± 0.000" in done
-    assert done.endswith("(front)")
+    trial = results.by_number[3]
+    numbers = "accuracy 0.900 ± 0.000  delta_f1 0.173 ± 0.021"
+    assert trial_line(trial, 100, on_front=True).plain == f"o trial 3 complete: {trial.label}  {numbers}"
+    assert trial_line(trial, 80).plain == f"  trial 3 {trial.label}  {numbers}"
+    assert trial_line(trial, 70).plain == f"  trial 3 {trial.label}  accuracy 0.900  delta_f1 0.173"
+    assert trial_line(trial, 60).plain == "  trial 3 fairlora +2  accuracy 0.900  delta_f1 0.173"
     assert "diverged" in trial_line(results.by_number[6], 80).plain
 
 
@@ -202,7 +204,7 @@ def test_a_terminal_shows_ended_trials_above_what_runs_and_leaves_nothing_behind
         screen.told(results.by_number[3])
     text = console.export_text()
     assert "ready after 0 s" in text
-    assert "trial 3 complete: " in text
+    assert "o trial 3 " in text
     assert text.splitlines()[0] == "birds: starting"
     assert "9/14 fits" in "\n".join(_plain(screen.drawn()))
 
