@@ -47,6 +47,11 @@ def to_html(document: Document) -> str:
     return page(document.title, "\n".join(parts))
 
 
+def to_fragment(blocks: Iterable[Block]) -> str:
+    """Blocks as HTML for somebody else's page, such as a notebook's."""
+    return "\n".join(map(_html, blocks))
+
+
 def _html(block: Block) -> str:
     match block:
         case Text(text, answer, aside):

@@ -66,7 +66,7 @@ def status(asked: argparse.Namespace) -> int:
         from sweeper.screen import live
 
         with watched(sweep_folder) as look:
-            results = live.follow(sweep_folder.name, look)
+            results = live.follow(look)
     print(json.dumps(results.to_json(), indent=2) if asked.json else headline(results))
     return 0
 

@@ -172,7 +172,7 @@ def show_outcome(outcome: Outcome, folder: SweepFolder, asked: argparse.Namespac
         return outcome.exit_code
     results, name = outcome.results, outcome.results.spec.name
     choice = None if results.state == "paused" else results.recommendation()
-    show_front(results, choice and choice.stability)
+    show_front(results, None if choice is None else choice.stability)
     if choice is not None:
         say(str(choice))
     for note in outcome.notes:

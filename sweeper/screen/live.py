@@ -13,12 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from sweeper.errors import UserError
 from sweeper.results.summary import duration, headline
 from sweeper.screen.picture import picture, trial_line
 
@@ -133,7 +134,8 @@ class Lines:
                 message = ""
             if message is None:
                 return
-            self.say(self.heartbeat())
+            with contextlib.suppress(UserError):  # the study is away: the driver tells
+                self.say(self.heartbeat())
 
     def heartbeat(self) -> str:
         """One line: what goes on."""
@@ -162,23 +164,31 @@ class LiveScreen(Lines):
 
     def __init__(self, name: str, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
-        self._live = Live(console=console, auto_refresh=False, transient=True)
         self._results: Results | None = None
-        self._look_s, self._last = 0.0, Text("")
+        self._look_s = 0.0
+        self._live = self._area()
         super().__init__(name, clock)
+
+    def _area(self) -> Any:
+        """What is drawn into: `start`, `update` and `stop` as rich's Live has them."""
+        return Live(console=self._console, auto_refresh=False, transient=True)
 
     def told(self, trial: Trial) -> None:
         """A trial has ended: one line above the live area."""
         self._inbox.put(trial)
 
     def closing(self) -> None:
-        """Nothing is trained any more."""
-        self._closing = True
+        """Nothing is trained any more: the next drawing shows the last numbers."""
+        self._closing, self._look_s = True, 0.0
         self._steps.begin("tables and record")
 
     def say(self, line: str) -> None:
         """Print above the live area."""
-        self._console.print(Text(line))
+        self.show(Text(line))
+
+    def show(self, line: Text) -> None:
+        """The same, with its colours."""
+        self._console.print(line)
 
     def stepped(self, what: str, took_s: float) -> None:
         """It is in the live area while it goes on, and in one line when all is ready."""
@@ -190,7 +200,6 @@ class LiveScreen(Lines):
 
     def __exit__(self, *exc: object) -> None:
         super().__exit__(*exc)
-        self._live.update(Text(""), refresh=True)
         self._live.stop()
 
     def _work(self) -> None:
@@ -204,17 +213,18 @@ class LiveScreen(Lines):
             self._refresh(at_once=bool(ended))
             front = set(self._results.front) if self._results else set()
             for trial in ended:
-                self._console.print(trial_line(trial, self._console.width, on_front=trial.number in front))
+                self.show(trial_line(trial, self._console.width, on_front=trial.number in front))
             self._live.update(self.drawn(), refresh=True)
 
     def _refresh(self, *, at_once: bool) -> None:
         if self._look is None or (self._clock() < self._look_s and not at_once):
             return
         began_s = self._clock()
-        self._results = self._look()
+        with contextlib.suppress(UserError):  # the study is away: the driver tells, and what was seen last stays
+            self._results = self._look()
+            if self._arrived(self._results):
+                self.say(str(self._steps))
         self._look_s = began_s + max(LOOKED_S, (self._clock() - began_s) / SHARE)
-        if self._arrived(self._results):
-            self.say(str(self._steps))
 
     def drawn(self) -> RenderableType:
         """The live area at this moment."""
@@ -246,19 +256,22 @@ def listener(name: str, *, live: bool = True) -> Lines:
     return LiveScreen(name, console) if console.is_terminal and live else Lines(name)
 
 
-def follow(name: str, look: Look) -> Results:
+def follow(look: Look, area: Any = None) -> Results:
     """Show a sweep that another process drives, until it runs no more; the last that was seen.
 
-    It reads what the driver notes, and the study, and writes nothing.
+    On a terminal, or where an `area` is given, in one place; elsewhere as lines. It reads what the driver notes and the
+    study, and writes nothing.
     """
     results = look()
     if results.state != "running":
         return results
     console = Console()
-    if console.is_terminal:
-        with Live(console=console, auto_refresh=False, transient=True) as live:
+    if area is None and console.is_terminal:
+        area = Live(console=console, auto_refresh=False, transient=True)
+    if area is not None:
+        with area:
             while (results := look()).state == "running":
-                live.update(picture(results, console.width, console.height - 1), refresh=True)
+                area.update(picture(results, area.console.width, area.console.height - 1), refresh=True)
                 time.sleep(2.0)
         return results
     last, said_s, began_s = "", 0.0, time.monotonic()

@@ -229,7 +229,7 @@ def test_whoever_follows_off_a_terminal_reads_a_line_when_a_trial_ends_and_each_
     def look() -> Results:
         return results if clock.now_s < 61 else replace(results, progress=Progress())
 
-    assert live.follow("birds", look).state == "finished"
+    assert live.follow(look).state == "finished"
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3  # at 0, 30 and 60 s
     assert "driven by process 7 on here" in lines[0]
