@@ -31,7 +31,8 @@ class Area:
         self._said = [*self._said, line][-KEPT:]
 
     def start(self) -> None:
-        """Nothing to prepare: the first `update` makes the display."""
+        """Make the display, in the cell's own thread: what another thread displays first belongs to no cell."""
+        self._handle = _display()({"text/plain": ""}, raw=True, display_id=True)
 
     def update(self, renderable: RenderableType, *, refresh: bool = True) -> None:
         """Draw anew."""
@@ -41,15 +42,13 @@ class Area:
             "text/html": console.export_html(code_format=_PAGE, inline_styles=True, clear=False),
             "text/plain": console.export_text(),
         }
-        if self._handle is None:
-            self._handle = _display()(shown, raw=True, display_id=True)
-        else:
-            self._handle.update(shown, raw=True)
+        self._handle.update(shown, raw=True)
 
     def stop(self) -> None:
         """It stays as it is."""
 
     def __enter__(self) -> Area:
+        self.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -62,7 +61,7 @@ class CellScreen(LiveScreen):
     _live: Area
 
     def __init__(self, name: str) -> None:
-        super().__init__(name, Console(file=io.StringIO(), width=WIDTH, height=HEIGHT))
+        super().__init__(name, _console())
 
     def __exit__(self, *exc: object) -> None:
         super().__exit__(*exc)

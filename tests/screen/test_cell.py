@@ -92,8 +92,7 @@ def test_without_a_kernel_there_are_lines(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_what_stands_in_a_sweep_comes_out_as_text(kernel: Displays) -> None:
-    screen = cell.CellScreen("<b>birds")
-    with screen:
+    with cell.CellScreen("<b>birds") as screen:
         screen.say("<script>alert(1)</script>")
     html = kernel.pages[-1][-1]["text/html"]
     assert "<script" not in html
