@@ -154,6 +154,22 @@ def test_a_bad_file_is_refused_at_its_line_and_with_a_mend(what: str, token: Pat
     assert all(re.match(r"cluster\.yaml(:\d+)?: ", check.found) for check in found)
 
 
+def test_tls_as_the_page_describes_it_keeps_the_rules(token: Path) -> None:
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    (made,) = re.findall(r"(?m)^(bash sweeper/\S+ node \S+)", page)
+    (told,) = re.findall(r"(?m)^(export RAY_USE_TLS.*)", page)
+    text = CLUSTER.read_text()
+    for old, new in (
+        ("file_mounts:\n", 'file_mounts:\n  "~/.ray/tls": ~/.ray/tls\n'),
+        ("setup_commands:                 #", f"setup_commands:\n  - {made.replace('bash ', 'bash ~/sweeper/')}\n  #"),
+        ("export RAY_AUTH_MODE=token", f"{told} && export RAY_AUTH_MODE=token"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    assert bad(text, token) == []
+    assert text.count("RAY_TLS_CA_CERT") == 2
+
+
 def test_no_two_bad_files_are_told_the_same(token: Path) -> None:
     assert len({said for _, _, said in BAD.values()}) == len(BAD) >= 12
 

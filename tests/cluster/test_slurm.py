@@ -87,6 +87,7 @@ def test_a_job_begins_the_sweep_on_the_ray_of_its_nodes_with_a_token_of_its_own(
         "srun --cpus-per-task=32 ray symmetric-run --address node-1:20007 --min-nodes 2 --num-cpus=32"
     )
     assert " --num-gpus=8 " in srun
+    assert not re.search("--(head|port|block|node-ip-address|include-dashboard)", srun), "workers take none of these"
     assert mode == "600"
     assert sweeper == f"sweeper run {node['HOME']}/sweep.yaml at node-1:20007"
     assert told.startswith("exit code 0 of the sweep (")
@@ -130,43 +131,66 @@ def test_a_ray_that_did_not_start_is_no_success(node: dict[str, str]) -> None:
 
 
 NEEDED = ("unshare", "ip", "ss", "openssl")
-ALONE = """
-mount -t tmpfs tmpfs /dev/shm && mkdir -p ray /tmp/ray && mount --bind ray /tmp/ray && ip link set lo up || exit 99
-until ss -Hltn | grep -q :20007; do sleep 1; done && sleep 4 && openssl s_client -connect 127.0.0.1:20007 -alpn h2 \\
-  -CAfile tls/ca.crt -verify_return_error < /dev/null > seen 2>&1 &
-bash {script} sweep.yaml
+# Two nodes, each with its network, processes, name and /dev/shm, in namespaces that end with the test.
+NODES = """
+set -e
+mount -t tmpfs tmpfs /run && mkdir -p /run/netns /tmp/ray && mount --bind hosts /etc/hosts
+for node in a b; do ip netns add $node; ip -n $node link set lo up; done
+ip link add to-b netns a type veth peer name to-a netns b
+ip -n a addr add 10.79.0.1/24 dev to-b && ip -n a link set to-b up
+ip -n b addr add 10.79.0.2/24 dev to-a && ip -n b link set to-a up
+exec ip netns exec a bash {script} sweep.yaml
+"""
+SRUN = """
+shift
+for node in a b; do
+  mkdir -p ray-$node && cp -r tls tls-$node
+  ip netns exec $node unshare --kill-child --pid --fork --mount-proc --mount --ipc --uts bash -c '
+    hostname node-$0 && mount -t tmpfs tmpfs /dev/shm && mount --bind ray-$0 /tmp/ray
+    bash {certificates} node tls-$0
+    export RAY_TLS_SERVER_CERT=$PWD/tls-$0/node.crt RAY_TLS_SERVER_KEY=$PWD/tls-$0/node.key
+    exec "$@"' $node "$@" > $node.log 2>&1 &
+done
+(until ip netns exec a ss -Hltn | grep -q :20007; do sleep 1; done; sleep 4
+ ip netns exec a openssl s_client -connect 10.79.0.1:20007 -alpn h2 -CAfile tls/ca.crt < /dev/null > seen 2>&1) &
+wait %1
+cat a.log
 """
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(os.geteuid() != 0 or not all(map(shutil.which, NEEDED)), reason=f"needs root and {NEEDED}")
-def test_the_real_symmetric_run_with_token_and_tls_sees_a_sweep_to_its_end(
+def test_the_real_symmetric_run_on_two_nodes_with_token_and_tls_sees_a_sweep_to_its_end(
     node: dict[str, str], tmp_path: Path
 ) -> None:
     """In namespaces of its own: it ends with `ray stop`, which ends every Ray that it sees."""
-    for name, lines in {"sweeper": 'exec python3 -m sweeper "$@"', "scontrol": "echo 127.0.0.1"}.items():
+    programs = {
+        "sweeper": 'exec python3 -m sweeper "$@"',
+        "scontrol": "printf 'node-a\\nnode-b\\n'",
+        "srun": SRUN.replace("{certificates}", str(VARIANTS / "certificates.sh")),
+    }
+    for name, lines in programs.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{lines}\n")
     (tmp_path / "bin" / "ray").unlink()
-    spec = "name: s\ngroups: cell\nspace: {method: [lora], rank: [4], learning_rate: 2e-3, epochs: 1}\n"
-    (tmp_path / "sweep.yaml").write_text(spec + "search: {sampler: random, trials: 1, seeds: 1, baselines: []}\n")
-    for what in ("ca", "node"):
-        subprocess.run(["bash", str(VARIANTS / "certificates.sh"), what, str(tmp_path / "tls")], check=True)
-    own = {"SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_PER_TASK": "1", "SLURM_GPUS_ON_NODE": "0", "RAY_USE_TLS": "1"}
-    own |= {"RAY_TLS_CA_CERT": f"{tmp_path}/tls/ca.crt", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-    own |= {"RAY_TLS_SERVER_KEY": f"{tmp_path}/tls/node.key", "RAY_TLS_SERVER_CERT": f"{tmp_path}/tls/node.crt"}
-    own |= {"PATH": f"{node['PATH']}:/usr/sbin:/sbin"}
-    alone = ["unshare", "--pid", "--fork", "--mount-proc", "--mount", "--net", "--ipc"]
-    done = subprocess.run(
-        [*alone, "bash", "-c", ALONE.format(script=SCRIPT)],
-        env=node | own,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=800,
-    )
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost\n10.79.0.1 node-a\n10.79.0.2 node-b\n")
+    spec = "name: s\ngroups: cell\nspace: {method: [lora], rank: [4, 8], learning_rate: 2e-3, epochs: 3}\n"
+    (tmp_path / "sweep.yaml").write_text(spec + "search: {sampler: random, trials: 2, seeds: 1, baselines: []}\n")
+    subprocess.run(["bash", str(VARIANTS / "certificates.sh"), "ca", str(tmp_path / "tls")], check=True)
+    own = {
+        "SLURM_CPUS_PER_TASK": "1",
+        "SLURM_GPUS_ON_NODE": "0",
+        "OMP_NUM_THREADS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    own |= {"RAY_USE_TLS": "1", "RAY_TLS_CA_CERT": f"{tmp_path}/tls/ca.crt", "PATH": f"{node['PATH']}:/usr/sbin:/sbin"}
+    alone = ["unshare", "--kill-child", "--pid", "--fork", "--mount-proc", "--mount", "--net", "--ipc", "bash", "-c"]
+    command = [*alone, NODES.replace("{script}", str(SCRIPT))]
+    done = subprocess.run(command, env=node | own, cwd=tmp_path, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "s: finished, 1/1 trials" in done.stdout
+    assert "s: finished, 2/2 trials" in done.stdout
+    log = "".join(path.read_text() for path in Path(node["SWEEPER_ROOT"]).glob("s/trials/*/*/log*.txt"))
+    assert set(re.findall(r"begins on (\S+) ", log)) == {"node-a", "node-b"}
     assert "Verify return code: 0 (ok)" in (tmp_path / "seen").read_text()
 
 
