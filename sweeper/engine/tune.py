@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune import Callback, CheckpointConfig, CLIReporter, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -48,6 +48,7 @@ def run(queue: FitQueue, folder: SweepFolder, slots: Slots) -> None:
             name="tune",
             storage_path=str(folder.attempt),
             verbose=0,
+            progress_reporter=CLIReporter(),  # in a notebook Tune's own would clear the cell
             callbacks=[RayWatch.here()],
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=0),  # the queue retries; Tune would not if an actor cannot start
