@@ -1,4 +1,4 @@
-# make demo | test | check | slow | faults. uv inside, so that the environment costs seconds.
+# make demo | picture | test | check | slow | faults. uv inside, so that the environment costs seconds.
 # Bytecode is written once here: a sweep is many processes, and each would compile torch and ray for itself.
 PYTHON ?= python3
 VENV   := .venv
@@ -8,10 +8,15 @@ KILLS  ?= 200
 SHARE  ?= 0.05
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check lint slow mutants faults lock clean
+.PHONY: demo picture test check lint slow mutants faults lock clean
 
 demo: $(READY)  ## create the environment and run the demo sweep
 	$(BIN)/sweeper demo
+
+picture: $(READY)  ## the demo anew, and from it the README's picture and numbers
+	rm -rf build/picture
+	$(BIN)/sweeper demo --root build/picture
+	$(BIN)/python -m benchmarks.demo build/picture/demo --docs docs
 
 test: check  ## everything CI holds us to
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.test_fixtures import restored
+from trainables.backbones import small
 
 FIXTURE = Path(__file__).parent / "fixtures" / "commit-821442f"
 NAME = "before-rooms"
@@ -57,6 +58,11 @@ def test_it_is_shown_resumed_extended_and_reported(folder: Path) -> None:
     assert history(folder / "trials" / OPEN / "0")[:2] == epochs, "no epoch of a checkpoint is paid again"
     with (folder / "trials.csv").open() as file:
         assert [row["state"] for row in csv.DictReader(file)] == ["complete"] * 5
+
+    made = json.loads(json.loads((folder / "trials/00004/0/result.json").read_text())["body"])["provenance"]
+    assert f"small-vit-{small.Recipe().hash}" in made["backbone_source"], (
+        "the weights that this machine makes, as before"
+    )
 
     page = folder / "report.html"
     sweeper("report", NAME, "-o", str(page), root=root)
