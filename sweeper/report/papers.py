@@ -134,7 +134,10 @@ def tables(rows: pd.DataFrame, caption: str) -> list[DataTable]:
         return []
     made = [method_table(rows, senses(OVERALL_METRICS), f"{caption}{_note(rows)} {BOLD}")]
     if rows[[name for name in ATTRIBUTE_METRICS if name in rows]].notna().any(axis=None):
-        caption = "The same points by the sensitive attribute, and by cell of it and class, in percent."
+        caption = (
+            "The same points by the sensitive attribute (of several: by their joint values), and by cell of it and "
+            "class, in percent."
+        )
         made.append(method_table(rows, senses((*ATTRIBUTE_METRICS, *CELL_METRICS)), caption))
     return made
 

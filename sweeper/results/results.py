@@ -277,11 +277,13 @@ class Results:
     def groups_table(self) -> pd.DataFrame:
         """One row per fit and group: number, seed, kind, name, n, accuracy, loss.
 
-        Of a class also recall and f1; of a value of the attribute, with two classes, tpr, fpr and equalized_odds.
+        Of a class also recall and f1; of a value of an attribute, with two classes, tpr, fpr and equalized_odds, and of
+        a group that overlaps others rest_accuracy, that of its complement.
         """
         rows = [{"number": fit.number, "seed": fit.seed, **row} for fit in self.fits for row in fit.groups]
         columns = ["number", "seed", "kind", "name", "n", "accuracy", "loss", "recall", "f1"]
         columns += ["tpr", "fpr", "equalized_odds"]
+        columns += ["rest_accuracy"] * any("rest_accuracy" in row for row in rows)
         return pd.DataFrame(rows).reindex(columns=columns) if rows else pd.DataFrame(columns=columns)
 
     @cached_property

@@ -136,6 +136,8 @@ def test_a_sweep_of_two_attributes_comes_to_a_front(
     by_race = rows[(rows["number"] == number) & (rows["kind"] == "race")].set_index("name")["accuracy"]
     assert trial.values["accuracy_spread_by_attribute/race"] == pytest.approx(by_race.max() - by_race.min())
     assert set(rows["kind"]) == {"class", "gender", "race", "overlapping", "attribute", "cell"}
+    (black,) = rows[(rows["number"] == number) & (rows["name"] == "black")].to_dict("records")
+    assert min(black["accuracy"], black["rest_accuracy"]) == trial.values["worst_accuracy_by_attribute/black"]
     names = {"race": {"A", "B"}, "overlapping": {"black", "women"}}[groups]
     logged = {name.partition("/")[2] for name in results.epochs_table if str(name).startswith("train_loss/")}
     assert logged == names
