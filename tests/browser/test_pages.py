@@ -132,6 +132,20 @@ def test_a_report_is_readable_at_any_width(browser: Browser, pages: dict[str, Pa
         assert browser.ask("document.querySelector('.explorer').getBoundingClientRect().bottom") < 900
 
 
+def test_a_table_of_the_report_sorts_and_what_has_no_number_stays_last(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
+    show(browser, pages["report"], 1600)
+    table = "[...document.querySelectorAll('details table')].find(table => /state/.test(table.tHead.textContent))"
+    head = f"[...{table}.tHead.rows[0].cells].find(cell => /lambda/.test(cell.textContent))"
+    browser.ask(f"{table}.closest('details').open = true, {head}.querySelector('button').click()")
+    column = browser.ask(f"[...{table}.tBodies[0].rows].map(row => row.cells[{head}.cellIndex].textContent)")
+    known = [float(text) for text in column if text != "–"]
+    assert known == sorted(known)
+    assert len(known) >= 2
+    assert set(column[len(known) :]) == {"–"}
+
+
 @pytest.mark.parametrize("width", [400, 800, 1600])
 def test_forty_five_groups_have_room_for_their_names(browser: Browser, tmp_path: Path, width: int) -> None:
     rows = pd.DataFrame(

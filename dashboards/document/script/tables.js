@@ -15,7 +15,8 @@ function head(cell, press) { // the cell's text becomes a button
 }
 function sortable(table) {
   const cells = [...table.tHead.rows[0].cells], body = table.tBodies[0], rows = [...body.rows];
-  if (rows.length < 2 || table.querySelector("tr.apart")) return; // sorted, rows that continue the one above would be lost
+  const continued = rows.some(row => !row.cells[0].textContent.trim()); // by the row above: out of order it would be lost
+  if (rows.length < 2 || continued) return;
   cells.forEach((cell, column) => head(cell, () => {
     const turned = cell.getAttribute("aria-sort") === "ascending";
     cells.forEach(other => other.removeAttribute("aria-sort"));
