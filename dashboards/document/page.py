@@ -32,7 +32,7 @@ _PARTS = ("drawing.js", "tables.js", "explorer.js", "begin.js")
 def page(title: str, body: str) -> str:
     """A page with `title` (text) over `body` (HTML, with pictures by `drawing`)."""
     style, code = _themes() + _read("page.css"), "\n".join(map(_read, _PARTS))
-    policy = f"default-src 'none'; img-src 'self' data:; style-src {_hash(style)}; script-src {_hash(code)}"
+    policy = f"default-src 'none'; img-src 'self' data: file:; style-src {_hash(style)}; script-src {_hash(code)}"
     policy += "; base-uri 'none'; form-action 'none'"
     return _PAGE.format(title=html.escape(title), body=body, policy=policy, style=style, script=code)
 

@@ -89,7 +89,8 @@ def _panel(axes: Axes, panel: Panel, theme: Theme, scale: float, *, titled: bool
         axes.annotate(
             _text(label.text), (label.x, label.y), (label.dx * _POINT * scale, label.dy * _POINT * scale),
             textcoords="offset points", fontsize=8 * scale, color=theme.ink, ha="center", va="center", zorder=6,
-            arrowprops={"arrowstyle": "-", "color": theme.muted, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
+            arrowprops={"arrowstyle": "-", "color": theme.muted, "linewidth": 0.6 * scale, "shrinkA": 0,
+                        "shrinkB": 4 * scale},
         )  # fmt: skip
     _scale(axes, "x", panel.x, scale)
     _scale(axes, "y", panel.y, scale)
@@ -105,11 +106,13 @@ def _panel(axes: Axes, panel: Panel, theme: Theme, scale: float, *, titled: bool
 
 def _dress(axes: Axes, theme: Theme, scale: float) -> None:
     axes.set_facecolor(theme.paper)
-    axes.grid(color=theme.grid, linewidth=0.6)
+    axes.grid(color=theme.grid, linewidth=0.6 * scale)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(theme.muted)
-    axes.tick_params(labelsize=8 * scale, colors=theme.ink)
+    axes.spines[["left", "bottom"]].set_linewidth(0.8 * scale)
+    axes.tick_params(which="both", labelsize=8 * scale, colors=theme.ink, length=3.5 * scale, width=0.8 * scale)
+    axes.tick_params(which="both", pad=3.5 * scale)
     axes.xaxis.label.set_color(theme.ink)
     axes.yaxis.label.set_color(theme.ink)
 
@@ -189,6 +192,7 @@ def _reference_text(axes: Axes, line: ReferenceLine, theme: Theme, scale: float)
 def _scale(axes: Axes, which: str, scale: Scale, factor: float) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_label_text(_text(scale.title), fontsize=9 * factor)
+    axis.labelpad = 4 * factor
     if scale.log:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
         axis.set_minor_formatter(NullFormatter())
@@ -216,7 +220,7 @@ def _legend_rows(chart: Chart) -> int:
 
 
 def _legend(figure: Figure, chart: Chart, theme: Theme, scale: float, corner: tuple[float, float]) -> None:
-    keys = [_key(series, theme) for series in chart.keys]
+    keys = [_key(series, theme, scale) for series in chart.keys]
     if keys:
         figure.legend(
             handles=keys, loc="upper left", bbox_to_anchor=corner, ncols=math.ceil(len(keys) / _legend_rows(chart)),
@@ -225,13 +229,14 @@ def _legend(figure: Figure, chart: Chart, theme: Theme, scale: float, corner: tu
         )  # fmt: skip
 
 
-def _key(series: Series, theme: Theme) -> Line2D | Patch:
+def _key(series: Series, theme: Theme, scale: float) -> Line2D | Patch:
     colour = theme.colour(series.look.colour)
     if series.draw in ("bars", "bins"):
         return Patch(facecolor=colour, alpha=series.alpha, linewidth=0, label=_text(series.name))
     return Line2D(
-        [], [], color=colour, label=_text(series.name), linewidth=1.4,
+        [], [], color=colour, label=_text(series.name), linewidth=1.4 * scale,
         linestyle="none" if series.draw == "points" else _DASH[series.look.dash],
-        marker=series.look.symbol.matplotlib if series.size else "none", markersize=min(series.size, 10) * _POINT,
+        marker=series.look.symbol.matplotlib if series.size else "none", markeredgewidth=scale,
+        markersize=min(series.size, 10) * _POINT * scale,
         alpha=series.alpha,
     )  # fmt: skip

@@ -122,6 +122,9 @@ def test_another_number_may_be_an_axis(browser: Browser, pages: dict[str, Path])
 @pytest.mark.parametrize("width", [400, 800, 1600])
 def test_a_report_is_readable_at_any_width(browser: Browser, pages: dict[str, Path], width: int, scheme: str) -> None:
     show(browser, pages["report"], width, scheme)
+    if width != 1600:  # what is folded is drawn when it is opened
+        browser.ask("document.querySelectorAll('details').forEach(folded => { folded.open = true; })")
+        browser.wait("[...document.querySelectorAll('.figure')].every(figure => figure.querySelector('svg'))", 20)
     assert browser.ask(CLASHES) == []
     assert browser.ask("document.documentElement.scrollWidth") <= width
     paper = browser.ask("getComputedStyle(document.body).backgroundColor")
