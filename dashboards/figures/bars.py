@@ -83,6 +83,7 @@ class GroupNumbers:
     points: tuple[str, ...]
     measures: tuple[tuple[str, tuple[str, ...], tuple[tuple[float, ...], ...], tuple[tuple[float, ...], ...]], ...]
     hidden: int = 0
+    lacking: tuple[str, ...] = ()  # points whose fits' results are gone
 
 
 def group_numbers(groups: pd.DataFrame, chosen: Mapping[int, str]) -> GroupNumbers:
@@ -92,6 +93,8 @@ def group_numbers(groups: pd.DataFrame, chosen: Mapping[int, str]) -> GroupNumbe
     groups the worst dozen of the first point are shown.
     """
     known = groups[groups["number"].isin(list(chosen))]
+    lacking = {number: name for number, name in chosen.items() if number not in set(known["number"])}
+    chosen = {number: name for number, name in chosen.items() if number not in lacking}
     kinds = list(dict.fromkeys(known["kind"]))
     wanted = [("f1", "class"), ("recall", "class")] + [("accuracy", kinds[-1])] * (len(kinds) > 1)
     measures, hidden = [], 0
@@ -110,7 +113,7 @@ def group_numbers(groups: pd.DataFrame, chosen: Mapping[int, str]) -> GroupNumbe
             tuple(float(spread[n].get(name, math.nan)) if n in spread else math.nan for name in shown) for n in chosen
         )
         measures.append((f"{readable(measure)} by {kind}", names, values, errors))
-    return GroupNumbers(tuple(chosen.values()), tuple(measures), hidden)
+    return GroupNumbers(tuple(chosen.values()), tuple(measures), hidden, tuple(lacking.values()))
 
 
 def group_chart(numbers: GroupNumbers, methods: Mapping[str, str] | None = None) -> Chart:
@@ -130,4 +133,6 @@ def group_chart(numbers: GroupNumbers, methods: Mapping[str, str] | None = None)
     caption = "Means over the seeds, bars their standard deviation; n: validation examples. Small groups are uncertain."
     if numbers.hidden:
         caption += f" The worst {MOST_GROUPS} of the first point; {numbers.hidden} others are not drawn."
+    if numbers.lacking:
+        caption += f" No results are left of {', '.join(numbers.lacking)}."
     return Chart(tuple(panels), caption, WIDE)

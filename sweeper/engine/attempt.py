@@ -79,8 +79,11 @@ class Attempt:
         self._spec, self._folder, self._study, self._listener = spec, folder, study, listener
         self._interrupts = interrupts
         self._projector = Projector(
-            lambda: open_record(spec, folder, study.uuid, study.guard),  # in its thread: MLflow takes seconds to import
-            self._permitted_results,
+            lambda: open_record(
+                spec, folder, study.uuid, self._projector.permit
+            ),  # in its thread: to import MLflow takes seconds
+            self.results,
+            study.guard,  # a driver that was taken over must not write the record either
         )
         self._ended = False
         self._queue = FitQueue(
@@ -179,10 +182,6 @@ class Attempt:
         progress = replace(self._stock.take(trials, front), state="paused" if stopped else "running")
         return Results(self._folder, self._spec, trials, front, progress)
 
-    def _permitted_results(self) -> Results:
-        self._study.guard()  # a driver that was taken over must not write the record either
-        return self.results()
-
 
 @dataclass(frozen=True)
 class Confirmed:
@@ -271,7 +270,9 @@ class Confirming:
 
     def _record(self) -> list[str]:
         spec, study = self._results.spec, self._study
-        projector = Projector(lambda: open_record(spec, self._folder, study.uuid, study.guard), lambda: self._results)
+        projector = Projector(
+            lambda: open_record(spec, self._folder, study.uuid, projector.permit), lambda: self._results, study.guard
+        )
         projector.start()
         if projector.finish(RECORD_PATIENCE_S):
             return []

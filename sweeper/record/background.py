@@ -18,25 +18,29 @@ from sweeper.results.results import Results
 
 log = logging.getLogger(__name__)
 
+DRAWING = 10  # times the patience: 1,000 trials take 20 s to draw on a quiet machine
+
 
 class Projector:
     """Owns the record that `make` opens, and writes to it what `look` gives: the results of the moment.
 
     A pass comes after each `poke`, else every `period_s`. After a pass the thread rests so long that it works for no
     more than `share` of the time; after a failure it rests `first_s`, twice that, and so on up to `longest_s`.
+    `guard` is asked before each pass and each request (see `permit`), and raises to forbid it.
     """
 
     def __init__(
         self,
         make: Callable[[], Record],
         look: Callable[[], Results],
+        guard: Callable[[], None] = lambda: None,
         *,
         period_s: float = 5.0,
         share: float = 0.1,
         first_s: float = 1.0,
         longest_s: float = 60.0,
     ) -> None:
-        self._make, self._look = make, look
+        self._make, self._look, self._guard = make, look, guard
         self._period_s, self._share = period_s, share
         self._first_s, self._longest_s = first_s, longest_s
         self._record: Record | None = None
@@ -45,6 +49,7 @@ class Projector:
         self._thread = threading.Thread(target=self._work, name="record", daemon=True)
         self.faults: Counter[str] = Counter()  # failed passes by kind of error
         self.last = ""  # why the latest pass failed, as an aside for a sentence
+        self._moved = time.monotonic()  # when it last got on: a request, while they succeed, or a stage
 
     def start(self) -> None:
         """Begin with a pass at once."""
@@ -54,11 +59,34 @@ class Projector:
         """Something changed. Returns at once."""
         self._poked.set()
 
-    def finish(self, timeout_s: float) -> bool:
-        """Write what is left, close the record, end the thread. Whether all was written within `timeout_s`."""
+    def permit(self) -> None:
+        """To be asked before each request of the record.
+
+        Raises:
+            UserError: the sweep is somebody else's now.
+            RuntimeError: nobody waits for the record any more: its sweep is given back.
+        """
+        if self._abandoned.is_set():
+            raise RuntimeError("the record was given up")
+        self._guard()
+        if not self.last:
+            self._moved = time.monotonic()
+
+    def finish(self, patience_s: float) -> bool:
+        """Write what is left, close the record, draw it, end the thread. Whether all but the pictures was written.
+
+        However much there is, it is waited for while it gets on: `patience_s` without that is the end, and
+        `DRAWING` times as much while pictures are drawn, which asks the store for nothing.
+        """
+        self._moved = time.monotonic()
         self._ending.set()
         self._poked.set()
-        self._thread.join(timeout_s)
+        while self._thread.is_alive():
+            patient_s = patience_s * (DRAWING if self._written else 1)
+            left_s = self._moved + patient_s - time.monotonic()
+            if left_s <= 0:
+                break
+            self._thread.join(min(left_s, 1.0))
         self._abandoned.set()
         return self._written
 
@@ -74,23 +102,26 @@ class Projector:
             self._poked.clear()
             began = time.monotonic()
             good = self._pass(ending)
-            if good and ending:
-                self._written = True
+            if ending and (good or self._written):  # what pictures lack, the next resume draws
                 return
             failures = 0 if good else failures + 1
             self._rest(time.monotonic() - began, failures)
 
     def _pass(self, ending: bool) -> bool:
         try:
+            self.permit()
             self._record = self._record or self._make()
             results = self._look()
-            self._record.refresh(results)
+            self._record.refresh(results, draw=not ending)
+            self.last = ""
             if ending:
                 self._record.close(results)
-                self._written = True
+                self._written, self._moved = True, time.monotonic()
                 self._record.illustrate(results)
                 self._illustrated = True
         except Exception as fault:  # whatever MLflow raises, the sweep goes on
+            if self._abandoned.is_set():  # and nobody is told: this is not the sweep's any more
+                return False
             kind = type(fault).__name__
             self.last = f" ({kind}: {' '.join(str(fault).split())[:200]})"
             self.faults[kind] += 1

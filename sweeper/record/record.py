@@ -63,8 +63,8 @@ class Record:
         self._hypervolumes: list[float] = []  # those that were computed before, as `Results.growth`
         self._share, self._draw_at = drawing_share, -math.inf
 
-    def refresh(self, results: Results) -> int:
-        """Write what the store lacks of these results; how many trials were brought up to date.
+    def refresh(self, results: Results, *, draw: bool = True) -> int:
+        """Write what the store lacks of these results; how many trials were brought up to date. `draw` them, if due.
 
         Raises:
             Exception: whatever the store raises. The next call searches the store again, because a request whose reply
@@ -75,7 +75,7 @@ class Record:
             changed = self._trials.refresh(parent, results)
             self._summarise(parent, results)
             self._confirmations.refresh(parent, results)
-            if time.monotonic() >= self._draw_at:
+            if draw and time.monotonic() >= self._draw_at:
                 self._draw(parent, results)
         except Exception:
             self._parent = None
@@ -236,7 +236,7 @@ def rebuild(folder: SweepFolder) -> Rebuilt:
         record = open_record(spec, folder, study.uuid)
         deleted = record.forget()
         results = Results(folder, spec, *study.look())
-        written = record.refresh(results)
+        written = record.refresh(results, draw=False)  # status first, pictures last
         record.close(results)
         record.illustrate(results)
         return Rebuilt(deleted, written, record_uri(spec, folder.path.parent))

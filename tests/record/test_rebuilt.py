@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from mlflow.entities import Run
 
 from sweeper.cli import main
 from sweeper.front.intervals import wilson
-from sweeper.record import note, pictures, saved_views
+from sweeper.record import note, pictures, saved_views, store
 from sweeper.record.note import Links
-from sweeper.record.record import open_record
+from sweeper.record.record import open_record, rebuild
 from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.state import opening
@@ -23,7 +24,7 @@ from sweeper.state.lease import Lease
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial, typical
-from tests import hostile
+from tests import finished, hostile
 
 SPEC = loading.parse(
     "name: a-sweep\ngroups: cell\nspace: {method: [lora, fairlora], rank: [4, 8]}\n"
@@ -226,6 +227,21 @@ def test_a_record_is_made_in_an_empty_store_with_the_front_named(folder: SweepFo
     client = mlflow.MlflowClient(f"sqlite:///{folder.path.parent / 'mlflow.db'}")
     assert "report.html" in {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert set(client.get_registered_model("a-sweep").aliases) == {"knee", "most-accurate", "fairest"}
+
+
+@pytest.mark.parametrize("gone", [(2,), (2, 3, 5)])
+def test_a_record_is_whole_though_the_folders_of_front_members_are_gone(tmp_path: Path, gone: tuple[int, ...]) -> None:
+    finished.sweep(tmp_path / "birds")
+    for number in gone:
+        shutil.rmtree(tmp_path / "birds" / "trials" / f"{number:05d}")
+    rebuild(SweepFolder(tmp_path / "birds"))
+    client = store.opened(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (experiment,) = (found for found in client.search_experiments() if found.name == "birds")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 8
+    assert {run.info.status for run in runs} == {"FINISHED", "FAILED"}
+    (parent,) = (run for run in runs if run.data.tags.get(store.ROLE) == "parent")
+    assert {"report.html", "front.html"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
 
 
 def test_a_record_is_not_made_again_under_a_living_driver(

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections import Counter
@@ -678,6 +679,66 @@ def test_a_dead_server_is_given_up_in_seconds(sweep: Sweep) -> None:
     with pytest.raises(Exception, match=r"127\.0\.0\.1"):
         sweep.record(DEAD).refresh(sweep.results())
     assert time.monotonic() - began < 5
+
+
+class Slow:
+    """A record of many requests, or of one that hangs until it is `freed`, and of pictures that take their time."""
+
+    def __init__(self, ask: Callable[[], None] = lambda: None) -> None:
+        self.ask, self.freed, self.did = ask, threading.Event(), list[str]()
+        self.requests, self.drawing_s = 0, 0.0
+
+    def refresh(self, results: Results, *, draw: bool = True) -> int:
+        for _ in range(self.requests):
+            time.sleep(0.05)
+            self.ask()
+        if not self.requests:
+            self.freed.wait(20)
+            self.ask()
+        self.did.append("refreshed")
+        return 0
+
+    def close(self, results: Results) -> None:
+        self.did.append("closed")
+
+    def illustrate(self, results: Results) -> None:
+        time.sleep(self.drawing_s)
+        self.did.append("drawn")
+
+
+def test_whoever_gets_on_is_waited_for_however_long_it_takes(sweep: Sweep, projectors: Any) -> None:
+    record = Slow()
+    record.requests = 30
+    projector = projectors(lambda: record, sweep.results)
+    record.ask = projector.permit
+    assert projector.finish(0.5)
+    assert record.did[-1] == "drawn"
+
+
+def test_pictures_are_last_and_have_more_patience_and_that_they_fail_says_nothing_of_the_rest(
+    sweep: Sweep, projectors: Any
+) -> None:
+    record = Slow()
+    record.requests, record.drawing_s = 1, 1.0
+    projector = projectors(lambda: record, sweep.results)
+    assert projector.finish(0.3)
+    assert projector.whole
+    record.illustrate = lambda results: {}[2]
+    projector = projectors(lambda: record, sweep.results)
+    assert projector.finish(30)
+    assert not projector.whole
+
+
+def test_what_was_given_up_writes_nothing_more_and_says_nothing(
+    sweep: Sweep, projectors: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = Slow()
+    projector = projectors(lambda: record, sweep.results)
+    record.ask = projector.permit
+    assert not projector.finish(0.3)
+    record.freed.set()
+    projector._thread.join(20)
+    assert (record.did, caplog.messages) == ([], [])
 
 
 def test_a_record_that_cannot_even_be_opened_is_tried_again(sweep: Sweep, projectors: Any) -> None:
