@@ -7,7 +7,7 @@ Markdown, below the 8,000 characters at which MLflow cuts without a word. Pure: 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dashboards.document import writers
@@ -27,8 +27,10 @@ from dashboards.document.document import (
 from dashboards.ink.wording import decimal, heading
 from sweeper.front.intervals import Interval, wilson
 from sweeper.record import pictures
+from sweeper.report import confirmed
 from sweeper.report.sweep_report import question
 from sweeper.results import summary
+from sweeper.results.confirmation import Confirmation
 from sweeper.results.results import Results
 from sweeper.trial import State, Trial
 
@@ -62,11 +64,11 @@ class Links:
         return f"get-artifact?path={path}&run_uuid={self.parent}"
 
 
-def write(results: Results, links: Links) -> str:
+def write(results: Results, links: Links, confirmations: Sequence[Confirmation] = ()) -> str:
     """The note. A front too long for it is cut, and the note says so."""
     text = ""
     for rows in range(min(len(results.front), _MOST_ROWS), -1, -1):
-        text = writers.to_markdown(_document(results, links, rows))
+        text = writers.to_markdown(_document(results, links, rows, confirmations))
         if len(text) <= LONGEST:
             return text
     return text[:LONGEST]
@@ -121,7 +123,7 @@ def _beside(results: Results, trial: Trial, standing: Standing) -> DataTable:
     return DataTable(tuple(head), tuple(rows), "Validation numbers.", words=(0, 2))
 
 
-def _document(results: Results, links: Links, most: int) -> Document:
+def _document(results: Results, links: Links, most: int, confirmations: Sequence[Confirmation]) -> Document:
     spec, choice = results.spec, results.choice()
     head: list[Block] = []  # MLflow folds the note: its first lines are what is seen
     if results.front and len(spec.objectives) > 1:
@@ -136,6 +138,13 @@ def _document(results: Results, links: Links, most: int) -> Document:
     sections = [Section("", tuple(head)), Section("The front", tuple(_front(results, links, most)))]
     if choice is not None:
         sections.append(Section("Which one", (Text((*chosen, f". {choice.why}")),)))
+    told = [
+        f"#{each.point} against #{each.baseline}: {confirmed.sentence(results, each, 'test')}"
+        for each in confirmations
+        if each.finished
+    ]
+    if told:
+        sections.append(Section("Trained again, with new seeds", (Bullets(tuple(told)),)))
     return Document("", "", (*sections, Section("Read with care", (_cares(results),))))
 
 

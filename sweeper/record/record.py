@@ -158,13 +158,17 @@ class Record:
             pictures.write_front(Path(folder), results, view)
             self._store.keep_folder(parent, Path(folder))
         links = Links(self._store.experiment, parent.run_id, self._trials.ids)
-        tags = {NOTE: note.write(results, links), NAMED: json.dumps(self._point(parent, results))}
+        tags = {
+            NOTE: note.write(results, links, confirmation.read(results.folder)),
+            NAMED: json.dumps(self._point(parent, results)),
+        }
         self._store.log(parent, metrics, params={}, tags=tags | {STEPS: str(len(ended)), DIGEST: wanted})
         parent.digest, parent.steps = wanted, len(ended)
 
     def _digest(self, results: Results) -> str:
         """Changes with everything that the parent's run says."""
-        return content.digest([[self._trials.digest(trial) for trial in results.ended], sorted(results.front)])
+        confirmed = [each.to_json() for each in confirmation.read(results.folder)]
+        return content.digest([[self._trials.digest(t) for t in results.ended], sorted(results.front), confirmed])
 
     def _growth(self, results: Results) -> list[float]:
         """The hypervolume after each trial that has ended; none is computed twice."""
@@ -182,8 +186,7 @@ class Record:
 
     def _draw(self, parent: KnownRun, results: Results) -> None:
         """Draw pictures and report, unless they show the sweep as it is."""
-        confirmed = [each.to_json() for each in confirmation.read(results.folder)]
-        wanted = content.digest([self._digest(results), held_out.count(results), *confirmed])
+        wanted = content.digest([self._digest(results), held_out.count(results)])
         if not results.ended or parent.drawn == wanted:
             return
         began = time.monotonic()

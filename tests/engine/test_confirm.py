@@ -22,7 +22,7 @@ from sweeper.cli import main
 from sweeper.engine import attempt, driver
 from sweeper.engine.attempt import Confirmed
 from sweeper.errors import UserError
-from sweeper.record import record
+from sweeper.record import note, record
 from sweeper.results import confirmation, provenance
 from sweeper.results.confirmation import Confirmation
 from sweeper.results.results import Results
@@ -274,6 +274,8 @@ def test_the_report_and_the_command_tell_it_by_split(tmp_path: Path, capsys: pyt
     assert "(knee) against #0 lora" in said
     assert "with seeds 2 to 3, which the sweep never used" in said
     assert "On test over 2 new seeds (neither its examples nor the seeds have chosen anything): accuracy" in said
+    links = note.Links("1", "parent", dict.fromkeys(range(7), "run"))
+    assert "#2 against #0: On test over 2 new seeds" in note.write(Results.open(folder), links, [told])
     assert main.main(["report", "birds", *root, "-o", str(tmp_path / "r.md")]) == 0
     assert "Trained again with new seeds" in (tmp_path / "r.md").read_text()
     assert main.main(["export", "birds", *root, "-o", str(tmp_path / "birds.json")]) == 0
