@@ -78,7 +78,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     users = [requirement for extra in extras.values() for requirement in extra]
     needed = {_distribution(requirement) for requirement in [*project["dependencies"], *users]}
     tests = sorted((ROOT / "tests").rglob("*.py"))
-    local = {*PACKAGES, *sys.stdlib_module_names, "tests", *(path.stem for path in tests)}
+    local = {*PACKAGES, *sys.stdlib_module_names, "tests", "benchmarks", *(path.stem for path in tests)}
     owners = metadata.packages_distributions()
     undeclared = []
     for paths, declared in ((FILES, needed), (tests, needed | dev)):
