@@ -18,7 +18,7 @@ WIDTH, HEIGHT, KEPT = 110, 40, 12  # of the lines that were said, those that sta
 _PAGE = "<pre style='line-height:1.2;font-family:monospace;white-space:pre'>{code}</pre>"
 
 
-class Area:
+class Display:
     """One display of a cell, as `rich.live.Live` is one of a terminal."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Area:
     def stop(self) -> None:
         """It stays as it is."""
 
-    def __enter__(self) -> Area:
+    def __enter__(self) -> Display:
         self.start()
         return self
 
@@ -58,7 +58,7 @@ class Area:
 class CellScreen(LiveScreen):
     """For notebooks: what runs and the front so far, with the last lines that were said above it."""
 
-    _live: Area
+    _live: Display
 
     def __init__(self, name: str) -> None:
         super().__init__(name, _console())
@@ -69,8 +69,8 @@ class CellScreen(LiveScreen):
         self._refresh(at_once=True)
         self._live.update(self.drawn())
 
-    def _area(self) -> Area:
-        return Area()
+    def _area(self) -> Display:
+        return Display()
 
     def show(self, line: Text) -> None:
         """Keep it above what is drawn."""

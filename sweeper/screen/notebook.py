@@ -83,7 +83,7 @@ class Sweep:
     def watch(self) -> Sweep:
         """Show how it goes while another process drives it, until that ends."""
         with watching.watched(self._folder) as look:
-            live.follow(look, cell.Area() if cell.in_notebook() else None)
+            live.follow(look, cell.Display() if cell.in_notebook() else None)
         return self.reload()
 
     @classmethod

@@ -18,7 +18,7 @@ from trainables.backbones import Backbone, BackboneConfig, pretraining, small
 from trainables.data.datasets import digits
 from trainables.errors import UserError
 
-BRIEF = replace(small.Recipe(), epochs=1)
+BRIEF = replace(small.FirstRecipe(), epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +139,13 @@ def test_the_second_asking_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_weights_are_named_by_their_hash() -> None:
     path = small.pretrained()
-    assert path.name == f"small-vit-{small.Recipe().hash}.safetensors"
+    assert path.name == f"small-vit-{small.FirstRecipe().hash}.safetensors"
     assert hashlib.sha256(path.read_bytes()).hexdigest()[:16] in load().source
 
 
 @pytest.mark.parametrize("change", [{"epochs": 2}, {"seed": 1}, {"learning_rate": 0.1}, {"data": "other"}])
 def test_another_recipe_is_another_file(change: dict[str, object]) -> None:
-    assert replace(small.Recipe(), **change).hash != small.Recipe().hash  # type: ignore[arg-type]
+    assert replace(small.FirstRecipe(), **change).hash != small.FirstRecipe().hash  # type: ignore[arg-type]
 
 
 def test_sizes_are_the_published_ones() -> None:
@@ -209,9 +209,9 @@ def test_a_torn_file_is_made_again(damage: str, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.usefixtures("no_floor")
 def test_who_asks_at_once_waits_for_one_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWEEPER_CACHE", str(tmp_path))
-    pretrain, calls = small.pretrain, list[small.Recipe]()
+    pretrain, calls = small.pretrain, list[small.FirstRecipe]()
 
-    def counted(recipe: small.Recipe) -> object:
+    def counted(recipe: small.FirstRecipe) -> object:
         calls.append(recipe)
         return pretrain(recipe)
 

@@ -40,7 +40,7 @@ _ARCHITECTURE: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 6
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FirstRecipe:
     """All that decides the weights of edition 1 on a given machine. Its hash is in their file's name."""
 
     data: str = digits.VERSION
@@ -56,7 +56,7 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-_RECIPE = Recipe()
+_RECIPE = FirstRecipe()
 
 
 def load(config: BackboneConfig, *, classes: int) -> Backbone:
@@ -110,7 +110,7 @@ def file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def pretrained(recipe: Recipe = _RECIPE) -> Path:
+def pretrained(recipe: FirstRecipe = _RECIPE) -> Path:
     """The file of edition 1, made now if this machine has none; of several processes that ask at once, one makes it."""
     path = cache_root() / "backbones" / f"small-vit-{recipe.hash}.safetensors"
     if _sound(path):
@@ -127,7 +127,7 @@ def pretrained(recipe: Recipe = _RECIPE) -> Path:
     return path
 
 
-def pretrain(recipe: Recipe) -> tuple[VisionTransformer, float]:
+def pretrain(recipe: FirstRecipe) -> tuple[VisionTransformer, float]:
     """Trains from scratch; returns the model and its accuracy on the digits it learnt.
 
     One thread and an own random stream: the same machine gives the same weights, bit for bit, whatever
@@ -148,7 +148,7 @@ def pretrain(recipe: Recipe) -> tuple[VisionTransformer, float]:
     return model, accuracy
 
 
-def _fit(model: nn.Module, images_NCHW: Tensor, labels_N: Tensor, recipe: Recipe) -> None:
+def _fit(model: nn.Module, images_NCHW: Tensor, labels_N: Tensor, recipe: FirstRecipe) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate)
     model.train()
     for _ in range(recipe.epochs):
