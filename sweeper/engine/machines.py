@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -88,18 +89,26 @@ class Slots:
 def ready(resources: Resources) -> Iterator[Slots]:
     """Ray, joined or started (then it ends with the context), and how many fits run on it at once.
 
+    Its own folder of logs and sockets, tens of megabytes below `/tmp/ray`, goes with it, unless something went wrong.
+
     Raises:
         Paused: Ray can neither be joined nor started.
         UserError: one fit asks for more than any machine of the cluster has.
     """
-    own = start()
+    if not start():
+        yield slots(resources)
+        return
+    import ray
+    from ray._private import worker
+
+    session = Path(vars(worker)["_global_node"].get_session_dir_path())
     try:
         yield slots(resources)
-    finally:
-        if own:
-            import ray
-
-            ray.shutdown()
+    except BaseException:
+        ray.shutdown()
+        raise
+    ray.shutdown()
+    shutil.rmtree(session, ignore_errors=True)
 
 
 def start() -> bool:

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -211,6 +212,8 @@ def test_a_signal_to_the_whole_process_group_pauses_a_sweep_at_once_and_is_its_e
     assert process.returncode == 128 + how, err
     assert f"sweeper resume {name}" in out
     assert "RUNNING" not in {status for _, status in runs(root, name)}
+    rays = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray"
+    assert not list(rays.glob(f"session_*_{process.pid}")), "Ray's folder stayed"
 
 
 def test_a_killed_driver_loses_nothing_and_the_resumed_sweep_equals_the_unbroken_one(
