@@ -23,6 +23,7 @@ Bounds = Mapping[str, tuple[float | None, float | None]]
 
 _KNEE = Look(NEUTRAL, CIRCLE)
 FAR = 1.5  # a dominated point further off than this many extents of the front is left to the zoom
+MOST_NAMES = 24
 
 
 @dataclass(frozen=True)
@@ -244,12 +245,12 @@ def _names(
 ) -> tuple[tuple[TrialPoint, tuple[str, ...]], ...]:
     """Who has a name, in the order of importance, and what it may be called, the best first.
 
-    The knee, the baselines, and the front's ends before its middle.
+    The knee, the baselines, and the front's ends before its middle; `MOST_NAMES` of them, since more find no room.
     """
     chosen = [p for p in points if p.number == knee]
     rest = [p for p in front if not p.star and p.number != knee]
     stars = [p for p in baselines if p.star and p.number != knee]
-    named = [*chosen, *stars, *rest[:1], *rest[1:][-1:], *rest[1:-1]]
+    named = [*chosen, *stars, *rest[:1], *rest[1:][-1:], *rest[1:-1]][:MOST_NAMES]
     return tuple((p, (f"{p.name}, the knee" if p.number == knee else p.name, p.name, f"#{p.number}")) for p in named)
 
 

@@ -66,16 +66,15 @@ def place(
     for anchor, wordings in zip(anchors, texts, strict=True):
         others = [mark for mark in marks if not mark.holds(anchor)]
         free = (
-            (placement, box, leader)
+            (placement, [box, *leader])
             for crossed in (others, [])
             for placement in _candidates(wordings, towards)
-            for box, leader in [(_around(anchor, placement), _leader(anchor, placement))]
-            if box.inside(*size) and _free([box], occupied) and _free(leader, [*written, *crossed])
+            if (box := _around(anchor, placement)).inside(*size) and _free([box], occupied)
+            if _free(leader := _leader(anchor, placement), [*written, *crossed])
         )
-        placement, box, leader = next(free, (None, None, []))
-        if box is not None:
-            written.append(box)
-            occupied += [box, *leader]
+        placement, taken = next(free, (None, list[Box]()))
+        written += taken[:1]
+        occupied += taken
         placements.append(placement)
     return placements
 

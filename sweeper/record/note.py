@@ -102,7 +102,7 @@ def of_trial(results: Results, trial: Trial, standing: Standing, links: Links) -
     if standing.chance is not None:
         where += f"; on the true front with a chance of {standing.chance:.0%}, with the noise of {standing.over}"
     home = Span(results.spec.name, url=links.sweep)
-    blocks: list[Block] = [Text((Span(f"Trial {trial.number} of ", strong=True), home, f": {what}{where}."))]
+    blocks: list[Block] = [Text((Span(f"Trial {trial.number}", strong=True), " of ", home, f": {what}{where}."))]
     if trial.state is State.COMPLETE:
         blocks.append(_beside(results, trial, standing))
     return writers.to_markdown(Document(trial.label, "", (Section("", tuple(blocks)),)))[:LONGEST]

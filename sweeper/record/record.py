@@ -89,9 +89,9 @@ class Record:
         last_ms = max((trial.ended_ms or 0 for trial in results.trials), default=0)
         self._store.set_status(parent, "FINISHED" if results.finished else PAUSED, ended_ms=last_ms or None)
 
-    def illustrate(self, results: Results) -> None:
-        """The last pictures and report of a finished sweep. Those of a paused one are drawn when it goes on."""
-        if results.finished:
+    def illustrate(self, results: Results, *, paused: bool = False) -> None:
+        """The last pictures and report of a finished sweep; of a `paused` one they are else drawn when it goes on."""
+        if results.finished or paused:
             self._draw(self._open(results), results)
 
     def versions(self) -> int:
@@ -241,7 +241,7 @@ def rebuild(folder: SweepFolder) -> Rebuilt:
         results = Results(folder, spec, *study.look())
         written = record.refresh(results, draw=False)  # status first, pictures last
         record.close(results)
-        record.illustrate(results)
+        record.illustrate(results, paused=True)
         return Rebuilt(deleted, written, record_uri(spec, folder.path.parent))
     finally:
         lease.release()

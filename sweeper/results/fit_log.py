@@ -43,7 +43,8 @@ def kept(fit: Path, permit: Callable[[], None]) -> Iterator[None]:
             stream.finish()
         logging.captureWarnings(False)
         root.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # what is not on the disk yet has no room there
+            handler.close()
 
 
 class _Handler(logging.handlers.RotatingFileHandler):

@@ -236,11 +236,12 @@ def _cases(life: str, names: list[str]) -> list[Case]:
 
 
 def _some(cases: list[Case]) -> list[Case]:
-    """Of the deaths that have a kind of act, a moment and a life in common: the first, the last and each eighth."""
+    """Of deaths that have a kind of act, a moment and a life in common: the first, the last, of runs each eighth."""
     alike: dict[tuple[str, str, str], list[Case]] = {}
     for case in cases:
         alike.setdefault((case.life, case.name, case.when), []).append(case)
-    return [case for own in alike.values() for case in dict.fromkeys([*own[::8], own[-1]])]
+    chosen = [[*own[:: 8 if life == "run" else len(own)], own[-1]] for (life, *_), own in alike.items()]
+    return [case for own in chosen for case in dict.fromkeys(own)]
 
 
 def _second_deaths(cases: list[Case]) -> list[Case]:

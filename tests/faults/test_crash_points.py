@@ -41,6 +41,7 @@ KINDS = {
     "removal of stuck.txt": 12,
     "held-out": 4,
     "trials.csv": 2,
+    "recorded.json": 2,
     "front.csv": 2,
 }
 

@@ -30,7 +30,7 @@ MUTATIONS = [
     Mutation(
         "the lease is anybody's",
         "sweeper/state/lease.py",
-        "if row.host and held.alive:",
+        "if row.host and held.alive and not discounted:",
         "if False:",
         "tests/state/test_lease.py::test_a_second_driver_is_refused_and_told_who_holds_the_sweep[sqlite]",
     ),

@@ -601,7 +601,7 @@ def test_a_sweep_that_is_forgotten_is_written_again_with_the_same_numbers_and_ti
 
 def test_group_names_of_any_spelling_stay_apart_and_are_accepted(sweep: Sweep) -> None:
     names = ["F/A-18", "F A-18", "F:A-18", "..", "", "é @ [x]", "a" * 300]
-    groups = [{"kind": "class", "name": name, "recall": i} for i, name in enumerate(names)]
+    groups = [{"kind": "class", "name": name, "n": 10, "recall": i} for i, name in enumerate(names)]
     for seed in (0, 1):
         sweep.fit(1, seed, [], {"values": {"accuracy": 0.9, "delta_f1": 0.1}, "groups": groups})
     sweep.record().refresh(sweep.results())

@@ -301,7 +301,7 @@ def test_nothing_is_written_when_the_guard_forbids(url: str) -> None:
 def test_a_study_of_another_schema_is_refused_with_the_mend(url: str) -> None:
     memory = study(url, spec())
     memory._study.set_user_attr("sweeper", {"schema": 99, "identity": {}})
-    with pytest.raises(UserError, match=r"has schema 99; this release reads 1 to 2\. Use the release"):
+    with pytest.raises(UserError, match=r"has schema 99; this release reads 1 to 3\. Use the release"):
         study(url, spec(), create=False)
 
 
