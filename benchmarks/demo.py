@@ -123,12 +123,12 @@ def _interval(ends: tuple[float, float]) -> str:
 def caption(numbers: Mapping[str, Any]) -> str:
     """The README's sentences under the picture, on one line."""
     plain, fair, best = (numbers[name] for name in ("lora", "fairest_sure", "recommended"))
-    surely = "No member of the front is surely fairer than plain LoRA."
+    surely = "Of no member is delta F1 lower than plain LoRA's by its 95 % interval (paired)."
     if fair is not None:
         low, high = fair["less"]
         surely = (
-            f"The fairest that is surely fairer than plain LoRA: {_pm(fair[ACCURACY])} and {_pm(fair[GAP])}, less "
-            f"delta F1 by {-high:.3f} to {-low:.3f} (95 %, paired)."
+            "The fairest whose delta F1 is lower than plain LoRA's by its 95 % interval (paired; of that pair alone, "
+            f"and it was chosen): {_pm(fair[ACCURACY])} and {_pm(fair[GAP])}, lower by {-high:.3f} to {-low:.3f}."
         )
     return (
         f"The front of the demo, `make demo`: {numbers['trials']} configurations, {numbers['seeds']} "

@@ -50,5 +50,5 @@ def test_the_points_are_those_of_the_sweep_and_a_sure_one_is_ahead_in_every_case
 @pytest.mark.parametrize("fair", [None, NUMBERS["lora"] | {"less": [-0.2, -0.1]}])
 def test_a_sweep_without_a_sure_member_says_so(fair: dict[str, object] | None) -> None:
     said = demo.caption(NUMBERS | {"fairest_sure": fair})
-    assert ("No member of the front is surely fairer" in said) is (fair is None)
-    assert ("less delta F1 by 0.100 to 0.200" in said) is (fair is not None)
+    assert ("Of no member is delta F1 lower" in said) is (fair is None)
+    assert (", lower by 0.100 to 0.200" in said) is (fair is not None)
