@@ -5,6 +5,7 @@ The pictures are for a person to look at: build/browser/*.png, or the folder nam
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import signal
@@ -76,13 +77,15 @@ def browser() -> Iterator[Browser]:
         yield page
 
 
-def test_the_views_show_a_point_for_each_trial_and_for_each_member_of_the_front(
+def test_the_views_show_a_point_for_each_trial_and_for_the_front_and_the_baselines(
     browser: Browser, links: dict[str, str], sweep: Path
 ) -> None:
-    for view, table in {"all": "trials", "front": "front"}.items():
+    with (sweep / "trials.csv").open() as file:
+        shown = [row for row in csv.DictReader(file) if row["on_front"] == "True" or row["baseline"]]
+    for view, points in {"all": count(sweep, "trials"), "front": len(shown)}.items():
         browser.open(links["the trials"].replace("-all&", f"-{view}&"))
-        browser.wait(f"{POINTS} === {count(sweep, table)}")
-        browser.wait(f"document.body.innerText.includes('{count(sweep, table)} matching run')")
+        browser.wait(f"{POINTS} === {points}")
+        browser.wait(f"document.body.innerText.includes('{points} matching run')")
         assert "accuracy vs. delta_f1" in browser.ask("document.body.innerText")
         browser.wait("document.body.innerText.includes('Parallel Coordinates')")
         browser.picture(PICTURES / f"view-{view}.png")
