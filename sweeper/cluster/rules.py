@@ -21,6 +21,8 @@ from sweeper.spec.faults import KeyPath
 Rule = Callable[[ClusterFile], Iterator[Finding]]
 
 TOKEN = "~/.ray/auth_token"
+NAME: KeyPath = ("cluster_name",)
+OWN_NAME = "Name it after you and the project, such as ana-fairness."
 CLOUDS = ("aws", "gcp")
 START = {"head": "head_start_ray_commands", "worker": "worker_start_ray_commands"}
 _SECRET = re.compile(
@@ -266,8 +268,16 @@ def _reachable(
 
 def placeholders(file: ClusterFile) -> Iterator[Finding]:
     for keys, text in file.texts():
-        if PLACEHOLDER in text:
+        if PLACEHOLDER in text and keys == NAME:
+            yield Finding(keys, f"has a {PLACEHOLDER}", OWN_NAME)
+        elif PLACEHOLDER in text:
             yield Finding(keys, f"has a {PLACEHOLDER}", "Fill it in.", note=True)
+
+
+def own_name(file: ClusterFile) -> Iterator[Finding]:
+    if file.get("cluster_name") == "sweeper":  # what the shipped files once said
+        found = "is 'sweeper', which others may have: Ray would take their cluster for yours"
+        yield Finding(NAME, found, f"{OWN_NAME} If it is up, `sweeper down` first.")
 
 
 def _starts(file: ClusterFile, role: str) -> Iterator[tuple[KeyPath, str]]:
@@ -277,5 +287,5 @@ def _starts(file: ClusterFile, role: str) -> Iterator[tuple[KeyPath, str]]:
 RULES: tuple[Rule, ...] = (
     *(open_port, all_interfaces, public_addresses, token_mode, token_file, secrets_in_the_file),
     *(own_network, known_keys, head_on_demand, head_without_fits, autoscaler),
-    *(latest_image, nightly_wheel, same_versions, shared_storage, placeholders),
+    *(latest_image, nightly_wheel, same_versions, shared_storage, placeholders, own_name),
 )

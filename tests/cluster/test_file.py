@@ -26,9 +26,10 @@ def token(tmp_path: Path) -> Path:
 
 
 def examine(text: str, token: Path) -> list[doctor.Check]:
-    """The checks of a file whose token is `token`."""
+    """The checks of a file whose token is `token`, and which has a name of its own."""
     path = token.parent / "cluster.yaml"
-    path.write_text(text.replace(": ~/.ray/auth_token", f": {token}"))
+    named = text.replace("cluster_name: CHANGE-ME", "cluster_name: ana-fairness")
+    path.write_text(named.replace(": ~/.ray/auth_token", f": {token}"))
     return doctor.examine_cluster(path)
 
 
@@ -44,6 +45,19 @@ def test_every_shipped_file_passes_ray_and_our_rules_with_notes_for_what_is_to_b
     assert [check.found for check in checks if check.verdict == "bad"] == []
     assert checks[-1].verdict == "good"
     assert {check.name for check in checks if check.verdict == "note"} == {"placeholders"}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+@pytest.mark.parametrize("name", ["CHANGE-ME", "sweeper"])
+def test_a_name_that_others_may_have_is_refused_with_its_line_and_a_mend(path: Path, name: str, token: Path) -> None:
+    text = path.read_text()
+    assert "\ncluster_name: CHANGE-ME " in text
+    copy = token.parent / path.name
+    named = text.replace("cluster_name: CHANGE-ME", f"cluster_name: {name}")
+    copy.write_text(named.replace(": ~/.ray/auth_token", f": {token}"))
+    (check,) = [one for one in doctor.examine_cluster(copy) if one.verdict == "bad"]
+    assert re.match(rf"{path.name}:\d+: cluster_name .*{name}", check.found)
+    assert "Name it after you and the project" in check.mend
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
@@ -247,6 +261,9 @@ def test_a_variant_differs_in_no_more_lines_than_its_place_demands(variant: str)
 def test_the_doctor_tells_a_cluster_file_on_the_command_line(token: Path, capsys) -> None:
     path = token.parent / "cluster.yaml"
     path.write_text(CLUSTER.read_text().replace(": ~/.ray/auth_token", f": {token}"))
+    assert main.main(["doctor", "--cluster", str(path)]) == 2
+    assert "cluster.yaml:9: cluster_name has a CHANGE-ME" in capsys.readouterr().out
+    path.write_text(path.read_text().replace("cluster_name: CHANGE-ME", "cluster_name: ana-fairness"))
     assert main.main(["doctor", "--cluster", str(path)]) == 0
     assert "good  cluster.yaml: passes Ray's schema and" in capsys.readouterr().out
     path.write_text(path.read_text().replace("127.0.0.1", "0.0.0.0"))

@@ -43,6 +43,7 @@ def cluster_file(hosts: Hosts) -> str:
     settings = f"SWEEPER_CACHE=/tmp/ray/cache OMP_NUM_THREADS=1 PYTHONPATH={CHECKOUT}"
     text = VARIANT.read_text()
     for old, new in {
+        "cluster_name: CHANGE-ME": "cluster_name: storms",
         "  head_ip: CHANGE-ME ": f"  head_ip: {head} ",
         "[CHANGE-ME, CHANGE-ME]": f"[{', '.join(workers)}]",
         "ssh_user: ubuntu": f"ssh_user: {made.USER}",
