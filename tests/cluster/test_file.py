@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sweeper.cli import doctor, main
 
@@ -65,6 +67,30 @@ def test_prometheus_finds_every_node_at_one_port(path: Path) -> None:
     starts = [line for line in path.read_text().splitlines() if "ray start" in line and not line.startswith("#")]
     assert len(starts) == 2
     assert all(" --metrics-export-port=8080 " in start for start in starts)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+@pytest.mark.parametrize(("failing", "code", "pauses"), [(0, 0, []), (2, 0, [5, 10]), (9, 1, [5, 10, 20, 40, 80])])
+def test_a_worker_whose_start_fails_is_tried_again_with_growing_pauses_and_not_for_ever(
+    path: Path, failing: int, code: int, pauses: list[int], tmp_path: Path
+) -> None:
+    start = yaml.safe_load(path.read_text())["worker_start_ray_commands"][-1]
+    stubs = {
+        "ray": f'echo "$*" >> ray.log; [ "$1" = stop ] || [ $(grep -c ^start ray.log) -gt {failing} ]',
+        "sleep": "echo $1 >> sleep.log",
+    }
+    for name, text in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    own = {"PATH": f"{tmp_path}:/usr/bin:/bin", "RAY_HEAD_IP": "10.0.0.1"}
+    # in brackets, as Ray's launcher runs it
+    ended = subprocess.run(["bash", "-c", f"true && ({start})"], cwd=tmp_path, env=own, timeout=20)
+    assert ended.returncode == code
+    slept = tmp_path / "sleep.log"
+    assert [int(line) for line in slept.read_text().split()] == pauses if pauses else not slept.exists()
+    said = (tmp_path / "ray.log").read_text().splitlines()
+    starts = [line for line in said if line.startswith("start --address=10.0.0.1:6379 ")]
+    assert (len(starts), said.count("stop")) == (len(pauses) + 1, len(pauses))
 
 
 # what is wrong: which words of cluster.yaml become which, and what is said of it
