@@ -29,6 +29,8 @@ from sweeper.patience import until
 from sweeper.spec import yaml_text
 from sweeper.spec.sections import Resources
 
+log = logging.getLogger(__name__)
+
 # Read by Ray when it is first imported. Tune's own snapshots, loggers and signal handler are off: an attempt is never
 # read back, and the record and Ctrl-C are ours.
 _SETTINGS = {
@@ -43,6 +45,7 @@ _SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+SOON_S = 8.0  # for a machine that is there; whoever waits longer is told
 FIRST_WORKER_S = 300.0  # `ray up` may have only just begun to start one's own machines
 JOIN_S = 5.0
 _ADDRESS = re.compile(r"(ray://)?(?P<host>\[[^\]]+\]|[^\[\]:/]+):(?P<port>\d+)")
@@ -251,9 +254,9 @@ def slots(resources: Resources) -> Slots:
     file = os.environ.get("SWEEPER_MACHINES")
     to_come = promised(Path(file).expanduser()) if file else []
     known = all(kind.cpus is not None for kind in to_come)  # else a first machine must have come, to be measured
-    came = until(lambda: known or any(kind.cpus for kind in _here()), FIRST_WORKER_S, every_s=1.0)
+    _await_first(known, sum(kind.count for kind in to_come))
     here = _here()
-    kinds = (completed(to_come, here) if came else []) or here
+    kinds = completed(to_come, here) or here
     gpus = (1.0 if any(kind.gpus for kind in kinds) else 0.0) if resources.gpus == "auto" else float(resources.gpus)
     cpus = 1.0 if resources.cpus == "auto" else float(resources.cpus)
     most = max(sum(kind.fits(cpus, gpus) for kind in those) for those in (here, kinds))
@@ -268,6 +271,24 @@ def slots(resources: Resources) -> Slots:
     # by one. An autoscaler, too, starts machines for the fits that it sees waiting.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(count)
     return Slots(count, cpus, gpus, "cuda" if gpus else "cpu", threads, bound_by_resources=count == most)
+
+
+def _await_first(known: bool, promised_count: int) -> None:
+    """Return when a machine that holds fits is here, or need not be. Who waits is told so, early.
+
+    Raises:
+        Paused: none came in time.
+    """
+
+    def came() -> bool:
+        return known or any(kind.cpus for kind in _here())
+
+    if until(came, SOON_S, every_s=1.0):
+        return
+    why = "What keeps it stands on the head in /tmp/ray/session_latest/logs/monitor*, and in what `ray up` has printed."
+    log.warning("no worker has come yet, of %d promised; waiting up to %.0f s. %s", promised_count, FIRST_WORKER_S, why)
+    if not until(came, FIRST_WORKER_S, every_s=1.0):
+        raise Paused(f"no worker has come within {FIRST_WORKER_S:.0f} s. {why} Mend that, then resume.")
 
 
 def _here() -> list[Machines]:

@@ -89,6 +89,20 @@ def test_what_no_machine_will_have_is_refused_at_once() -> None:
         machines.slots(Resources(gpus=8.0))
 
 
+def test_whoever_waits_for_a_first_worker_is_told_so_and_at_the_end_where_to_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("max_workers: 2\nprovider: {type: local, head_ip: a, worker_ips: [b, c]}\n")
+    monkeypatch.setenv("SWEEPER_MACHINES", str(own))
+    monkeypatch.setattr(machines, "SOON_S", 0.0)
+    monkeypatch.setattr(machines, "FIRST_WORKER_S", 0.0)
+    monkeypatch.setattr(machines, "_here", lambda: [Machines(1, 0.0, 0.0)])
+    with pytest.raises(Paused, match=r"no worker has come within 0 s\. .*monitor.* Mend that, then resume"):
+        machines.slots(Resources())
+    assert "no worker has come yet, of 2 promised" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [
