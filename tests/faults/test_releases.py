@@ -60,7 +60,7 @@ def test_it_is_shown_resumed_extended_and_reported(folder: Path) -> None:
         assert [row["state"] for row in csv.DictReader(file)] == ["complete"] * 5
 
     made = json.loads(json.loads((folder / "trials/00004/0/result.json").read_text())["body"])["provenance"]
-    assert f"small-vit-{small.Recipe().hash}" in made["backbone_source"], (
+    assert f"small-vit-{small.FirstRecipe().hash}" in made["backbone_source"], (
         "the weights that this machine makes, as before"
     )
 
