@@ -141,7 +141,7 @@ def ui_there(asked: argparse.Namespace) -> int:
     from sweeper.cluster import file as clusterfile
     from sweeper.cluster import ray_cli, rules
     from sweeper.patience import told_to_end, until
-    from sweeper.record.server import HOST, answers
+    from sweeper.record.serving.server import HOST, answers
 
     folder_of(asked, asked.sweep)
     file = _where(asked)

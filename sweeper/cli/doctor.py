@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sweeper.record.server import answers
+from sweeper.record.serving.server import answers
 from sweeper.running_code import SAFE, python
 from trainables.files import cache_root
 

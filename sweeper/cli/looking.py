@@ -97,7 +97,7 @@ def list_sweeps(asked: argparse.Namespace) -> int:
 
 def ui(asked: argparse.Namespace) -> int:
     """Start MLflow on the loopback address and print links: the front, the trials, the sweep, its models."""
-    from sweeper.record import server
+    from sweeper.record.serving import server
     from sweeper.state import opening
 
     sweep_folder = folder_of(asked, asked.sweep)

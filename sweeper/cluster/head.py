@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from sweeper.cluster.supervisor import GRACE_S, Program, Supervisor, end_left_over, living, open_private
 from sweeper.errors import UserError
 from sweeper.patience import until
-from sweeper.record import server
+from sweeper.record.serving import server
 from sweeper.running_code import python
 from sweeper.state.atomic import write_bytes
 from sweeper.state.processes import born, here

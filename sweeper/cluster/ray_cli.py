@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from sweeper.cluster import file as clusterfile
 from sweeper.cluster import rules
 from sweeper.errors import UserError
-from sweeper.record.server import HOST, comes_up
+from sweeper.record.serving.server import HOST, comes_up
 
 DASHBOARD = 8265
 OPEN_S = 120.0

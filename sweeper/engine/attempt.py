@@ -79,9 +79,8 @@ class Attempt:
         self._spec, self._folder, self._study, self._listener = spec, folder, study, listener
         self._interrupts = interrupts
         self._projector = Projector(
-            lambda: open_record(
-                spec, folder, study.uuid, self._projector.permit
-            ),  # in its thread: to import MLflow takes seconds
+            # In its thread: to import MLflow takes seconds.
+            lambda: open_record(spec, folder, study.uuid, self._projector.permit),
             self.results,
             study.guard,  # a driver that was taken over must not write the record either
         )

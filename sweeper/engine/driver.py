@@ -15,10 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweeper.engine import lost_work, machines, notify
+from sweeper.engine import lost_work, machines
 from sweeper.engine.attempt import Attempt, Confirmed, Confirming, Execute, Listener, Outcome, idle
 from sweeper.engine.queue import unmeasured
 from sweeper.engine.signals import Interrupts
+from sweeper.engine.telling import notify
 from sweeper.engine.watchdog import BEAT_S
 from sweeper.errors import Paused, UserError, storage_told
 from sweeper.record import owed

@@ -20,10 +20,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sweeper.engine import actor, order, telemetry
+from sweeper.engine import actor, order
 from sweeper.engine.machines import Slots
 from sweeper.engine.order import Node, Order
 from sweeper.engine.queue import FitQueue
+from sweeper.engine.telling import telemetry
 from sweeper.results import provenance
 from sweeper.running_code import RunningCode, shown
 from sweeper.state.fit_folder import metrics

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeper.record import content, note, pictures, saved_views, server
+from sweeper.record import content, note, pictures, saved_views
 from sweeper.record.confirmations import ConfirmationRuns
 from sweeper.record.content import Scalar
+from sweeper.record.links import view_link
 from sweeper.record.note import Links
 from sweeper.record.registry import Models
 from sweeper.record.store import (
@@ -154,7 +155,7 @@ class Record:
         ]
         with tempfile.TemporaryDirectory(prefix="sweeper-record-") as folder:
             pictures.write_tables(Path(folder), results.summary_table)
-            view = server.view_link("", self._store.experiment, self._store.uuid, saved_views.ALL)
+            view = view_link("", self._store.experiment, self._store.uuid, saved_views.ALL)
             pictures.write_front(Path(folder), results, view)
             self._store.keep_folder(parent, Path(folder))
         links = Links(self._store.experiment, parent.run_id, self._trials.ids)

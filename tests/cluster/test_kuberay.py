@@ -27,7 +27,7 @@ from sweeper.cluster.jobs import STOPPED_GENTLY
 from sweeper.cluster.ray_cli import free_port
 from sweeper.engine import machines
 from sweeper.patience import until
-from sweeper.record import server
+from sweeper.record.serving import server
 from tests.faults.postgres import PASSWORD, serving
 
 ROOT = Path(__file__).parents[2]

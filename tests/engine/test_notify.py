@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.engine import notify
+from sweeper.engine.telling import notify
 from sweeper.errors import Paused
 from sweeper.results.results import Results
 from sweeper.spec import loading

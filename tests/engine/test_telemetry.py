@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sweeper.engine import telemetry
+from sweeper.engine.telling import telemetry
 from sweeper.spec import loading
 from sweeper.state import opening
 from sweeper.state.study import Study

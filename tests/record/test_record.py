@@ -26,10 +26,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
 
 from sweeper.errors import UserError
-from sweeper.record import content, pictures, saved_views, server
+from sweeper.record import content, links, pictures, saved_views
 from sweeper.record import store as runs
 from sweeper.record.background import Projector
 from sweeper.record.record import HYPERVOLUME, Record
+from sweeper.record.serving import server
 from sweeper.record.store import DIGEST, TRIAL, Store
 from sweeper.results.fit import FitResult
 from sweeper.results.results import Results
@@ -766,17 +767,17 @@ def test_a_first_record_says_nothing_on_the_terminal(tmp_path: Path) -> None:
 
 
 def test_the_link_opens_runs_not_the_page_about_genai() -> None:
-    assert server.link("http://127.0.0.1:5000/", "3") == (
+    assert links.link("http://127.0.0.1:5000/", "3") == (
         "http://127.0.0.1:5000/#/experiments/3/runs?workflowType=machine_learning"
     )
-    assert server.link("http://h", "3", "ab", "front.html").endswith(
+    assert links.link("http://h", "3", "ab", "front.html").endswith(
         "/3/runs/ab/artifacts/front.html?workflowType=machine_learning"
     )
-    assert server.link("http://h", "3", "ab") == "http://h/#/experiments/3/runs/ab?workflowType=machine_learning"
+    assert links.link("http://h", "3", "ab") == "http://h/#/experiments/3/runs/ab?workflowType=machine_learning"
 
 
 def test_a_view_is_opened_by_its_key_with_its_charts() -> None:
-    assert server.view_link("http://h", "3", "0123456789abcdef", "front") == (
+    assert links.view_link("http://h", "3", "0123456789abcdef", "front") == (
         "http://h/#/experiments/3/runs?workflowType=machine_learning"
         "&viewStateShareKey=0123456789ab-front&compareRunsMode=CHART"
     )

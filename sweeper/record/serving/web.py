@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from sweeper.record.server import SHOWN
+from sweeper.record.serving.server import SHOWN
 from sweeper.record.store import whereabouts
 
 _ASSISTANT = "/mlflow/assistant"

@@ -1,4 +1,4 @@
-"""The record in a browser: MLflow's own server on this machine only, and the link that opens a sweep in it."""
+"""MLflow's own server, on this machine only, and the links that open a sweep in it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
-from urllib.parse import quote
 
 from sweeper.errors import UserError
 from sweeper.patience import told_to_end, until
 from sweeper.record import saved_views
+from sweeper.record.links import link, model_link, view_link
 from sweeper.running_code import SAFE, python
 from sweeper.spec.urls import sqlite_file
 
@@ -25,24 +25,6 @@ END_S = 5.0
 FRONT_PAGE = "front.html"
 SHOWN = "SWEEPER_SHOWN"  # `[name, uuid]`, for `web`
 _MOST_LINES = 20
-
-
-def link(base_url: str, experiment_id: str, run_id: str | None = None, artifact: str | None = None) -> str:
-    """The page of a sweep's runs, of one run, or of a file of a run.
-
-    Without the workflow type MLflow opens an empty page about GenAI.
-    """
-    place = f"experiments/{quote(experiment_id)}/runs"
-    place += f"/{quote(run_id)}" if run_id else ""
-    place += f"/artifacts/{quote(artifact)}" if run_id and artifact else ""
-    return f"{base_url.rstrip('/')}/#/{place}?workflowType=machine_learning"
-
-
-def view_link(base_url: str, experiment_id: str, uuid: str, view: str) -> str:
-    """The page of a saved view of the sweep: its charts and its runs side by side."""
-    return (
-        f"{link(base_url, experiment_id)}&viewStateShareKey={quote(saved_views.key(uuid, view))}&compareRunsMode=CHART"
-    )
 
 
 def serve_command(uri: str, artifacts: Path, port: int) -> list[str]:
@@ -117,7 +99,7 @@ def _started(uri: str, artifacts: Path, port: int, shown: str, errors: IO[bytes]
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port}",
         SHOWN: shown,
     }
-    words = ("--factory", "sweeper.record.web:app", "--host", HOST, "--port", str(port), "--log-level", "warning")
+    words = ("--factory", f"{__package__}.web:app", "--host", HOST, "--port", str(port), "--log-level", "warning")
     server = subprocess.Popen(
         python("-m", "uvicorn", *words, "--timeout-graceful-shutdown", "2"),
         cwd=SAFE,
@@ -139,11 +121,10 @@ def _started(uri: str, artifacts: Path, port: int, shown: str, errors: IO[bytes]
 
 
 def _print_links(base_url: str, uuid: str, experiment_id: str, parent: str, model: str) -> None:
-    registry = f"{base_url.rstrip('/')}/#/models/{quote(model)}?workflowType=machine_learning"
     print(f"the front:  {link(base_url, experiment_id, parent, FRONT_PAGE)}")
     print(f"the trials: {view_link(base_url, experiment_id, uuid, saved_views.ALL)}")
     print(f"the sweep:  {link(base_url, experiment_id, parent)}")
-    print(f"the models: {registry}", flush=True)
+    print(f"the models: {model_link(base_url, model)}", flush=True)
 
 
 def comes_up(server: subprocess.Popen[bytes], port: int, within_s: float) -> bool:
