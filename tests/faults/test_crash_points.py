@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 from tests.faults.crash_run import LIVES
+from tests.faults.crashes import Points
 
 pytestmark = pytest.mark.timeout(900)  # the first test pays for all: a minute and a half on two cores, slow four
 ROOT = Path(__file__).parents[2]
@@ -68,6 +70,16 @@ def verdicts(share: str) -> Iterator[list[dict[str, Any]]]:
         assert process.returncode == 0, said[-3000:]
         lines = [line for path in Path(folder).glob("verdicts-*.jsonl") for line in path.read_text().splitlines()]
         yield [json.loads(line) for line in lines]
+
+
+def test_what_a_thread_does_by_the_clock_moves_no_point(tmp_path: Path) -> None:
+    points = Points(tmp_path)
+    points.at("checkpoint", lambda: None)
+    renewing = threading.Thread(target=points.at, args=("commit of study.db", lambda: None))
+    renewing.start()
+    renewing.join()
+    points.at("result.json", lambda: None)
+    assert points.names == ["checkpoint", "result.json"]
 
 
 def faults(verdicts: list[dict[str, Any]]) -> list[str]:
