@@ -7,6 +7,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from trainables.errors import FitError, UserError, few, nearest, unknown
 
@@ -15,6 +16,7 @@ __all__ = [
     "FitError",
     "Paused",
     "UserError",
+    "closed",
     "few",
     "nearest",
     "of_storage",
@@ -51,6 +53,28 @@ class Corrupt(Paused):
     """A durable file is not what was written. Names the file and the mend."""
 
 
+def closed(fault: OSError, where: Path | None = None) -> str:
+    """What to say of a file or folder that this user may not read or write: which it is, and whose.
+
+    `where`: what it is about, if the system's error does not say it.
+
+    >>> closed(PermissionError(13, "Permission denied", "/root/none/there"))  # doctest: +SKIP
+    "/root is root's and closed to you (Permission denied). Ask for it, or choose another place."
+    """
+    place = Path(fault.filename or where or ".").absolute()
+    if place.name.startswith("."):  # a draft of ours, of whose name nobody knows
+        place = place.parent
+    owner = None
+    while owner is None and place != place.parent:
+        try:
+            owner = place.owner()
+        except KeyError:  # it has a number and no name
+            owner = f"user {place.stat().st_uid}"
+        except OSError:  # not there, or not to be seen: the folder that it is in is the one that is closed
+            place = place.parent
+    return f"{place} is {owner}'s and closed to you ({fault.strerror}). Ask for it, or choose another place."
+
+
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES, errno.EFBIG}
 
 
@@ -61,6 +85,8 @@ def of_storage(fault: BaseException) -> Paused | None:
         inner = inner.__cause__ or inner.__context__
     if not isinstance(inner, OSError):
         return None
+    if isinstance(inner, PermissionError):
+        return Paused(f"{closed(inner)} Then resume; nothing that was written is lost.")
     place = f"{inner.filename}: " if inner.filename else ""
     mend = "Make room" if inner.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend that"
     return Paused(f"{place}{inner.strerror or inner}. {mend}, then resume; nothing that was written is lost.")

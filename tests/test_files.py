@@ -7,7 +7,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from trainables.files import move_folder, whole, whole_folder, write_text
 
@@ -30,9 +32,13 @@ def test_files_follow_the_umask_and_a_private_one_is_its_owners_from_the_first_b
     with whole(tmp_path / "secret", private=True) as draft:
         assert mode(draft) == 0o600
         draft.write_text("swordfish")
-    with whole_folder(tmp_path / "folder"):
-        pass
-    assert [mode(tmp_path / name) for name in ("table.csv", "secret", "folder")] == [0o640, 0o600, 0o750]
+    with whole_folder(tmp_path / "folder") as folder:
+        (folder / "deep").mkdir()
+        save_file({"w": np.zeros(1)}, folder / "deep" / "w.safetensors")
+    with whole(tmp_path / "w.safetensors") as draft:
+        save_file({"w": np.zeros(1)}, draft)
+    names = ("table.csv", "w.safetensors", "folder/deep/w.safetensors", "secret", "folder")
+    assert [mode(tmp_path / name) for name in names] == [0o640, 0o640, 0o640, 0o600, 0o750]
 
 
 def test_the_draft_is_hidden_and_has_the_suffix_by_which_writers_choose_a_format(tmp_path: Path) -> None:

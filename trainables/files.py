@@ -10,6 +10,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +30,11 @@ def whole(
     # looks for `*.json` may meet that.
     draft = _draft(path, "" if durable else path.suffix)
     try:
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
+        make(draft, private=private)
+        mode = draft.stat().st_mode
         yield draft
+        if draft.stat().st_mode != mode:  # a writer that puts a file of its own there, as safetensors does: 0600
+            draft.chmod(mode)
         _sync(draft)
         permit()
         os.replace(draft, path)
@@ -67,7 +71,14 @@ def whole_folder(path: Path, *, durable: bool = False, over: bool = False) -> It
 def move_folder(
     draft: Path, path: Path, *, durable: bool = False, over: bool = False, permit: Callable[[], None] = lambda: None
 ) -> None:
-    """Give the folder `draft` (on the same file system) the name `path`; the rest is as for `whole_folder`."""
+    """Give the folder `draft` (on the same file system) the name `path`; the rest is as for `whole_folder`.
+
+    What a writer made its owner's alone is as open as the folder is.
+    """
+    mode = draft.stat().st_mode & 0o666  # as the umask gives it
+    for place in draft.rglob("*"):
+        if stat.S_ISREG(own := place.lstat().st_mode) and stat.S_IMODE(own) == 0o600 != mode:  # by safetensors, say
+            place.chmod(mode)
     if durable:
         for place in (*draft.iterdir(), draft):
             _sync(place)
@@ -88,6 +99,11 @@ def write_text(path: Path, text: str) -> None:
     """The text in UTF-8, whole or not at all."""
     with whole(path) as draft:
         draft.write_text(text, encoding="utf-8", newline="")
+
+
+def make(path: Path, *, private: bool = False) -> None:
+    """An empty file, which must not be there yet: its owner's alone, or as the umask has it."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
 
 
 def _draft(path: Path, suffix: str = "") -> Path:

@@ -21,7 +21,7 @@ from sweeper.engine.queue import unmeasured
 from sweeper.engine.signals import Interrupts
 from sweeper.engine.telling import notify
 from sweeper.engine.watchdog import BEAT_S
-from sweeper.errors import Paused, UserError, storage_told
+from sweeper.errors import Paused, UserError, closed, storage_told
 from sweeper.record import owed
 from sweeper.results import confirmation, provenance
 from sweeper.results.results import Results
@@ -282,6 +282,8 @@ def _claim(folder: SweepFolder, spec: SweepSpec) -> None:
                 "or choose another name: 'sweeper run FILE --name NAME'."
             ) from None
         raise UserError(f"{folder.path} holds something else. Choose another name, or another --root.") from None
+    except PermissionError as fault:
+        raise UserError(closed(fault)) from None
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from sweeper.record.content import Scalar
 from sweeper.spec.urls import sqlite_file, sqlite_url
+from trainables import files
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, and reads its settings then: see `opened`
     from mlflow import MlflowClient
@@ -135,6 +136,7 @@ def make_whole(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
+        files.make(unfinished)  # SQLite's own is not as open as the umask allows
         opened(sqlite_url(unfinished)).search_experiments(max_results=1)
         os.link(unfinished, file)
     except Exception:

@@ -6,15 +6,20 @@ done patiently may be done twice, since a reply can be lost after the deed.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
 
-from sweeper.errors import Corrupt, Paused, UserError
+from sweeper.errors import Corrupt, Paused, UserError, closed
 from sweeper.patience import insist
+from sweeper.spec.urls import sqlite_file
+from trainables import files
 
 PATIENCE_S = 300.0  # a server's restart, or its successor's start; the fits that run go on meanwhile
 BUSY_S = 60.0  # SQLite's own wait for another process to finish writing
@@ -60,6 +65,14 @@ def options(url: str) -> dict[str, Any]:
     if url.startswith("sqlite"):
         return {"connect_args": {"timeout": BUSY_S}}
     return {"pool_pre_ping": True, "connect_args": _POSTGRESQL if url.startswith("postgresql") else {}}
+
+
+def make(url: str) -> None:
+    """An SQLite file that is not there yet, as open as others are: SQLite's own are 0644, whatever the umask allows."""
+    file = sqlite_file(url)
+    if file is not None:
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            files.make(file)
 
 
 def shown(url: str) -> str:
@@ -143,9 +156,12 @@ def _meaning(url: str, fault: BaseException) -> tuple[UserError | None, bool]:
         return _damage(url, own), False
     if any(word in said for word in _FULL):
         return Paused(f"{place} has no room ({said}). Make room, then resume."), False
+    file = sqlite_file(url)
     if any(word in said for word in _FORBIDDEN):
+        for part in (file, file.parent) if file is not None and os.path.exists(file) else ():
+            if not os.access(part, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+                return Paused(closed(PermissionError(errno.EACCES, said, str(part)))), False
         return Paused(f"{place} cannot be used ({said}). Mend that, then resume."), False
-    file = url.startswith("sqlite")
     if "locked" in said if file else _away(own):
         mend = "End the process that locks it" if file else "See to its server"
         return Paused(f"{place} does not answer ({said}). {mend}, then resume."), True

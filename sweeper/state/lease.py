@@ -82,6 +82,7 @@ class Lease:
 
     def __init__(self, url: str, study: str) -> None:
         self.url = url
+        database.make(url)
         self._engine = sa.create_engine(url, **database.options(url))
         self._study = study
         self._now = sa.literal_column(_NOW[self._engine.dialect.name], sa.Double)

@@ -29,7 +29,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeper.errors import Corrupt, Paused, UserError
+from sweeper.errors import Corrupt, Paused, UserError, closed
 from sweeper.state.atomic import read_json, write_bytes, write_json
 from sweeper.state.fit_folder import FitFolder
 from sweeper.state.mirror import Alone, Mirror
@@ -52,11 +52,8 @@ class Unreadable(UserError):
 
     @classmethod
     def of(cls, path: Path, fault: OSError) -> Unreadable:
-        """With whose it is, where the system says that."""
-        owner = "another user"
-        with contextlib.suppress(OSError, KeyError):
-            owner = path.owner()
-        return cls(f"{path} is {owner}'s and cannot be read here ({fault.strerror}). Ask them for it.")
+        """With whose it is."""
+        return cls(closed(fault, path))
 
 
 class SweepFolder:

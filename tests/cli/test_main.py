@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -181,43 +182,64 @@ def test_a_finished_sweep_is_told_on_a_console_of_ascii(words: list[str], tmp_pa
 
 
 AS_NOBODY = """
-import os, sys
+import json, os, sys
 from contextlib import redirect_stderr, redirect_stdout
 from sweeper.cli import main
+root, *commands = sys.argv[1:]
 with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-    for command in (["list"], ["status", "mine"]):  # so that all is imported: nobody may not read root's libraries
-        main.main([*command, "--root", sys.argv[1]])
+    for command in commands:  # so that all is imported: nobody may not read root's libraries
+        main.main([*json.loads(command), "--root", root + "/before"])
 if os.geteuid() == 0:
     os.seteuid(65534)
-for words in (["list"], ["status", "mine"], ["status", "theirs"]):
-    print("exit code", main.main([*words, "--root", sys.argv[1]]), flush=True)
+for command in commands:
+    print("exit code", main.main([*json.loads(command), "--root", root]), flush=True)
     print("exit code", file=sys.stderr, flush=True)
 """
 
 
 @pytest.fixture
 def shared_root() -> Iterator[Path]:
-    """A folder that every user may read, which pytest's own is not."""
+    """A folder with two sweeps, which every user may read, as pytest's own may not."""
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o755)
+        for name in ("mine", "theirs"):
+            finished.sweep(Path(made) / name)
+            Lease(sqlite_url(Path(made) / name / "study.db"), name).close()  # as a driver leaves it: it is only read
+            shutil.copytree(Path(made) / name, Path(made) / "before" / name)
         yield Path(made)
+
+
+def as_nobody(root: Path, *commands: str) -> subprocess.CompletedProcess[str]:
+    words = [json.dumps(command.split()) for command in commands]
+    return subprocess.run([sys.executable, "-c", AS_NOBODY, str(root), *words], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("kept", ["theirs", "theirs/spec.yaml"])
 def test_a_sweep_that_another_user_keeps_to_himself_is_named_and_does_not_hide_ones_own(
     kept: str, shared_root: Path
 ) -> None:
-    for name in ("mine", "theirs"):
-        finished.sweep(shared_root / name)
-        Lease(sqlite_url(shared_root / name / "study.db"), name).close()  # as a driver leaves it: `mine` is only read
     (shared_root / kept).chmod(0)
-    done = subprocess.run([sys.executable, "-c", AS_NOBODY, str(shared_root)], capture_output=True, text=True)
+    done = as_nobody(shared_root, "list", "status mine", "status theirs")
     (shared_root / kept).chmod(0o755)
-    theirs = shared_root / "theirs"
-    said = f"{theirs} is {theirs.owner()}'s and cannot be read here (Permission denied). Ask them for it."
+    said = closed(shared_root / kept)
     assert done.stderr.splitlines() == [f"theirs: {said}", "exit code", "exit code", said, "exit code"]
     lines = done.stdout.splitlines()
     assert [line[:14] for line in lines] == [*2 * ["mine: finished", "exit code 0"], "exit code 2"]
+
+
+def closed(place: Path, why: str = "Permission denied") -> str:
+    return f"{place} is {place.owner()}'s and closed to you ({why}). Ask for it, or choose another place."
+
+
+def test_what_another_user_lets_one_read_and_not_write_is_told_in_a_sentence(shared_root: Path) -> None:
+    (shared_root / "theirs" / "trials").chmod(0)
+    out = shared_root / "report.html"
+    done = as_nobody(shared_root, f"report mine -o {out}", "pareto theirs", "delete mine --yes")
+    (shared_root / "theirs" / "trials").chmod(0o755)
+    said = [line for line in done.stderr.splitlines() if "closed to you" in line or "Traceback" in line]
+    study, trials = shared_root / "mine" / "study.db", shared_root / "theirs" / "trials"
+    assert said == [closed(out), closed(trials), closed(study, "attempt to write a readonly database")]
+    assert [line for line in done.stdout.splitlines() if "exit code" in line] == [f"exit code {n}" for n in (2, 2, 3)]
 
 
 def test_the_way_on_can_be_typed_also_where_the_folder_has_an_odd_name(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.errors import UserError
+from sweeper.errors import UserError, closed
 
 INTERRUPTED = 130
 _STOPPED = "stopped at once; what was finished is kept: sweeper list, then sweeper resume NAME"
@@ -39,6 +39,11 @@ def told(*, json_too: bool) -> Iterator[Ending]:
         print(fault, file=sys.stderr)
         ending.exit_code = fault.exit_code
         _print(json_too, error_of(fault))
+    except PermissionError as fault:
+        refused = UserError(closed(fault))
+        print(refused, file=sys.stderr)
+        ending.exit_code = refused.exit_code
+        _print(json_too, error_of(refused))
     except KeyboardInterrupt:
         print(_STOPPED, file=sys.stderr)
         ending.exit_code = INTERRUPTED
