@@ -7,6 +7,7 @@ before it is reported, so an actor may die at any instant.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import socket
@@ -93,7 +94,7 @@ class FitActor(tune.Trainable):
         Each report says which code it comes from: the driver takes none from other code than it runs itself.
         """
         if self._node.code not in (None, self._code.digest):
-            return {"done": True, "epoch": 0, "other_code": self._code.to_json()}
+            return {"done": True, "epoch": 0, "other_code": json.dumps(self._code.to_json())}  # Tune would flatten it
         with self._logged():
             return self._step() | {"code": self._code.digest}
 

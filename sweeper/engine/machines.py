@@ -13,7 +13,6 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import sys
@@ -48,6 +47,7 @@ _SETTINGS = {
 SOON_S = 8.0  # for a machine that is there; whoever waits longer is told
 FIRST_WORKER_S = 300.0  # `ray up` may have only just begun to start one's own machines
 JOIN_S = 5.0
+STARTS = 3  # of a Ray of our own
 _ADDRESS = re.compile(r"(ray://)?(?P<host>\[[^\]]+\]|[^\[\]:/]+):(?P<port>\d+)")
 _MEND_ADDRESS = "See that it runs, or unset RAY_ADDRESS to use this machine; then resume."
 
@@ -92,7 +92,7 @@ class Slots:
 def ready(resources: Resources) -> Iterator[Slots]:
     """Ray, joined or started (then it ends with the context), and how many fits run on it at once.
 
-    Its own folder of logs and sockets, tens of megabytes below `/tmp/ray`, goes with it, unless something went wrong.
+    Its own folder of logs and sockets goes with it, unless something went wrong.
 
     Raises:
         Paused: Ray can neither be joined nor started.
@@ -101,17 +101,10 @@ def ready(resources: Resources) -> Iterator[Slots]:
     if not start():
         yield slots(resources)
         return
-    import ray
-    from ray._private import worker
+    from sweeper.engine import ray_watch
 
-    session = Path(vars(worker)["_global_node"].get_session_dir_path())
-    try:
+    with ray_watch.session():
         yield slots(resources)
-    except BaseException:
-        ray.shutdown()
-        raise
-    ray.shutdown()
-    shutil.rmtree(session, ignore_errors=True)
 
 
 def start() -> bool:
@@ -130,8 +123,8 @@ def start() -> bool:
     if own:
         # The one switch that keeps all of Ray's servers on the loopback address. Its name is historical.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        # A dead head of our own does not come back: the driver waits only 10 s for it, not the minute of a cluster.
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+        # Without its head Ray ends this process, in C++ and by a line of its log: `ray_watch` is quicker.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "300")
         if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -150,7 +143,7 @@ def start() -> bool:
             options["job_config"] = _own_path()
     try:
         with _signals_kept(), _in_a_group_of_its_own():
-            ray.init(**options)
+            _begin(options, tries=STARTS if own else 1)
     except SystemExit:  # what Ray makes of a TERM while it starts
         ray.shutdown()
         raise Terminated("got SIGTERM while Ray started; nothing is lost. Resume goes on.") from None
@@ -158,6 +151,25 @@ def start() -> bool:
         ray.shutdown()
         raise Paused(_not_ready(fault, own)) from fault
     return own
+
+
+def _begin(options: Mapping[str, Any], tries: int) -> None:
+    """Ray gives a node of ours 30 s to come up, which a busy machine does not always do."""
+    import ray
+
+    from sweeper.engine import ray_watch
+
+    while True:
+        try:
+            ray.init(**options)
+            break
+        except Exception as fault:
+            tries -= 1
+            if not tries or "timed out during startup" not in str(fault):
+                raise
+            ray.shutdown()
+            log.warning("Ray did not come up within 30 s: this machine is busy. It is tried again.")
+    ray_watch.hush()
 
 
 def _not_ready(fault: Exception, own: bool) -> str:

@@ -162,8 +162,7 @@ class FitQueue:
         fetch = self._folder.fetch if order.kind == "fit" else self._folder.fetch_held_out
         fetch(order.number, order.seed)
         if to_mend is not None:
-            self.to_mend = self.to_mend or to_mend
-            self.stop()
+            self.pause(to_mend)
         if order.kind == "held-out":
             if died and not self._folder.held_out(order.number, order.seed).exists():
                 self._order_again(order, died)
@@ -183,6 +182,11 @@ class FitQueue:
         if not self.stopped:
             self.stopped = True
             self._on_stop()
+
+    def pause(self, why: str) -> None:
+        """Stop, for a reason that a person must mend first; of several, the first is told."""
+        self.to_mend = self.to_mend or why
+        self.stop()
 
     @property
     def running(self) -> int:

@@ -7,31 +7,37 @@ fit's outcome is in its folder, and the queue decides.
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, CLIReporter, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sweeper.engine import actor, order
+from sweeper.engine import actor, order, ray_watch
 from sweeper.engine.machines import Slots
 from sweeper.engine.order import Node, Order
 from sweeper.engine.queue import FitQueue
 from sweeper.engine.telling import telemetry
+from sweeper.errors import Paused
 from sweeper.results import provenance
 from sweeper.running_code import RunningCode, shown
 from sweeper.state.fit_folder import metrics
 from sweeper.state.sweep_folder import SweepFolder
 
-log = logging.getLogger(__name__)
-LOOK_EVERY_S = 5.0
+OWN_EVERY_S, JOINED_EVERY_S = 0.5, 5.0  # between two looks at a Ray of our own, at a cluster's
+STUCK_S = 15.0  # after a death, for Tune to come round
+_KEPT = "Nothing that was finished is lost."
 
 
 def run(queue: FitQueue, folder: SweepFolder, slots: Slots) -> None:
@@ -41,28 +47,40 @@ def run(queue: FitQueue, folder: SweepFolder, slots: Slots) -> None:
     node = Node(folder.path, folder.token, folder.store, *share, code=code.digest)
     ahead = 1 if slots.count > 1 and slots.bound_by_resources else 0
     searcher = FitSearcher(queue, node, code, limit=slots.count, ahead=ahead)
-    scheduler = HalvingScheduler(searcher)
-    tuner = Tuner(
+    with RayWatch.here(functools.partial(_end, folder)) as watch, telemetry.telling(folder):
+        try:
+            _tuner(searcher, folder, slots, watch).fit()
+        except RayLost as fault:  # the attempt ends short of its budget; a resume goes on from what is durable
+            queue.pause(f"{fault}. {_KEPT}")
+    if searcher.fault is not None:
+        raise searcher.fault
+
+
+def _tuner(searcher: FitSearcher, folder: SweepFolder, slots: Slots, watch: RayWatch) -> Tuner:
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it calls an order that died a failed trial
+    return Tuner(
         tune.with_resources(actor.FitActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
-        tune_config=TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True),
+        tune_config=TuneConfig(
+            search_alg=searcher, scheduler=HalvingScheduler(searcher), num_samples=-1, reuse_actors=True
+        ),
         run_config=RunConfig(
             name="tune",
             storage_path=str(folder.attempt),
             verbose=0,
             progress_reporter=CLIReporter(),  # in a notebook Tune's own would clear the cell
-            callbacks=[RayWatch.here()],
+            callbacks=[watch],
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=0),  # the queue retries; Tune would not if an actor cannot start
         ),
     )
-    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it calls an order that died a failed trial
-    try:
-        with telemetry.telling(folder):
-            tuner.fit()
-    except RayLost as fault:  # the attempt ends short of its budget; a resume goes on from what is durable
-        log.warning("%s. Nothing that was finished is lost.", fault)
-    if searcher.fault is not None:
-        raise searcher.fault
+
+
+def _end(folder: SweepFolder, said: str) -> None:
+    """End this process: what waits for a dead Ray cannot be called back. It is as if it had been killed."""
+    with contextlib.suppress(Exception):
+        folder.note_why(f"{said}. {_KEPT}")
+    print(f"paused: {said}. {_KEPT} Go on with: sweeper resume {folder.name}", file=sys.stderr, flush=True)
+    os._exit(Paused.exit_code)
 
 
 class FitSearcher(Searcher):
@@ -152,7 +170,7 @@ def _of_other_code(ours: RunningCode, result: Mapping[str, Any]) -> str:
     if kept is None:
         where = f"a worker on {result.get('hostname', 'a machine')}"
         return f"{where} runs another release, which does not say what its code is. {mend}"
-    theirs = RunningCode.from_json(kept)
+    theirs = RunningCode.from_json(json.loads(kept))
     names = ours.differing(theirs)
     differ = "differs" if len(names) == 1 else "differ"
     return (
@@ -195,30 +213,63 @@ class RayLost(RuntimeError):
 
 
 class RayWatch(Callback):
-    """Ends an attempt whose own Ray node is gone: Tune would wait for it without end.
+    """Ends an attempt whose Ray is gone: Tune would wait for it without end. If another node dies, Tune moves its fits.
 
-    Other nodes may die: Tune moves their fits. Ray's head takes some 15 s to tell a dead node from a slow one. If the
-    head itself (its GCS) dies, Ray ends the driver.
+    It looks from a thread of its own, since Tune may be held up by what has died. Where its loop does not come round
+    in time, `stuck` is called with the sentence.
     """
 
-    def __init__(self, node: str, nodes: Callable[[], Sequence[dict[str, Any]]], every_s: float = LOOK_EVERY_S) -> None:
-        self._node, self._nodes, self._every_s = node, nodes, every_s
-        self._next_s = 0.0
+    def __init__(
+        self, lost: Callable[[], str | None], stuck: Callable[[str], None], *, every_s: float, stuck_s: float = STUCK_S
+    ) -> None:
+        self._lost, self._stuck, self._every_s, self._stuck_s = lost, stuck, every_s, stuck_s
+        self._said: str | None = None
+        self._cleanup = TuneController.cleanup
+        self._over = threading.Event()
 
     @classmethod
-    def here(cls) -> RayWatch:
-        """For the node that this process is attached to."""
-        return cls(ray.get_runtime_context().get_node_id(), ray.nodes)
+    @contextlib.contextmanager
+    def here(cls, stuck: Callable[[str], None]) -> Iterator[RayWatch]:
+        """For the Ray that this process is attached to; it looks as long as the context lasts."""
+        look = ray_watch.lost()
+        watch = cls(look, stuck, every_s=JOINED_EVERY_S if isinstance(look, ray_watch.Joined) else OWN_EVERY_S)
+        thread = threading.Thread(target=watch.look, name="ray-watch", daemon=True)
+        thread.start()
+        try:
+            yield watch
+        finally:
+            watch.end()
+
+    def look(self) -> None:
+        """Look, until something has died or this watch is over."""
+        while not self._over.wait(self._every_s):
+            with contextlib.suppress(Exception):  # of a head that does not answer: the next look tells
+                self._said = self._lost()
+            if self._said is not None:
+                if not self._over.wait(self._stuck_s):
+                    self._stuck(self._said)
+                return
+
+    def end(self) -> None:
+        """Nothing is watched any more."""
+        self._over.set()
+        if self._said is not None:
+            _put_cleanup(self._cleanup)
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Called by Tune in each turn of its loop.
 
         Raises:
-            RayLost: the node is dead.
+            RayLost: Ray is gone.
         """
-        if time.monotonic() < self._next_s:
-            return
-        alive = {node["NodeID"] for node in self._nodes() if node["Alive"]}
-        self._next_s = time.monotonic() + self._every_s
-        if self._node not in alive:
-            raise RayLost("Ray's own process on this machine (its raylet) died")
+        if self._said is not None:
+            _put_cleanup(lambda controller: None)  # it would ask the dead for an answer, without end
+            raise RayLost(self._said)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its callbacks into the attempt's scratch, which is never read back."""
+        return {}
+
+
+def _put_cleanup(cleanup: Callable[[TuneController], None]) -> None:
+    setattr(TuneController, "cleanup", cleanup)  # noqa: B010 (to mypy a method is no variable)

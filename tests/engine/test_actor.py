@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 import sys
 from dataclasses import replace
@@ -154,7 +155,7 @@ def test_a_worker_of_other_code_trains_nothing_and_says_what_it_has(sweep: Sweep
     given = order(sweep, PLAIN)
     given["node"] = replace(given["node"], code="0123456789abcdef")
     report = FitActor(given).step()
-    assert report == {"done": True, "epoch": 0, "other_code": running_code.found().to_json()}
+    assert report == {"done": True, "epoch": 0, "other_code": json.dumps(running_code.found().to_json())}
     assert not sweep.fit(0, 0).path.exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -304,7 +305,7 @@ def test_a_worker_that_runs_other_code_stops_the_sweep_and_what_differs_is_named
     queue = bench.queue()
     searcher = FitSearcher(queue, tiny.node(bench.folder), ours, limit=1, ahead=0)
     searcher.suggest("a")
-    searcher.on_trial_complete("a", {"done": True, "other_code": theirs.to_json(), "hostname": "gpu-3"})
+    searcher.on_trial_complete("a", {"done": True, "other_code": json.dumps(theirs.to_json()), "hostname": "gpu-3"})
     assert searcher.suggest("b") == FitSearcher.FINISHED
     assert queue.to_mend == (
         f"a worker on gpu-3 runs other code than this sweep's provenance names (digest {theirs.digest}, not "
