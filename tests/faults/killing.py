@@ -40,15 +40,14 @@ def _kind(process: psutil.Process) -> str | None:
     return None
 
 
-def kill(pid: int) -> bool:
-    """SIGKILL; whether there was such a process."""
+def send(pid: int, number: int = signal.SIGKILL) -> bool:
+    """Whether there was such a process."""
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
         return True
     return False
 
 
-def end(session: int) -> None:
-    """Nothing of this session is left."""
-    for process in members(session):
-        kill(process.pid)
+def end(session: int) -> int:
+    """Nothing of this session is left; how many there were."""
+    return sum(send(process.pid) for process in members(session))

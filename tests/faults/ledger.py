@@ -6,6 +6,7 @@ is what both arms of a storm share, and the audit of the stock one.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,26 @@ def setbacks(events: Sequence[Event]) -> list[int]:
     return found
 
 
+def setbacks_s(events: Sequence[Event]) -> list[tuple[float, float]]:
+    """Seconds of work that were done a second time, at each place where a fit went back; for ledgers with steps.
+
+    Beside each the longest time between two notes of that fit's: so much more may be lost than the last note tells.
+    """
+    found, notes = [], dict[tuple[Any, int], list[tuple[tuple[int, int], float]]]()
+    for event in events:
+        if event["ev"] == "done":
+            continue
+        fit, place = (event["trial"], event["seed"]), (event["epoch"], event["step"])
+        noted = notes.setdefault(fit, [])
+        if event["ev"] == "epoch" and noted and place <= noted[-1][0]:
+            reached_s = next(moment for where, moment in noted if where >= place)
+            gaps = [later - sooner for (_, sooner), (_, later) in itertools.pairwise(noted)]
+            found.append((noted[-1][1] - reached_s, max(gaps, default=0.0)))
+            noted.clear()
+        noted.append((place, event["t"]))
+    return found
+
+
 def again(events: Sequence[Event]) -> int:
     """Fits that were begun once more after their result was durable."""
     done: set[tuple[Any, int]] = set()
@@ -74,6 +95,7 @@ class Tally:
     epochs: int = 0
     epochs_needed: int = 0
     setbacks: list[int] = field(default_factory=list)
+    setbacks_s: list[float] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
     def __add__(self, other: Tally) -> Tally:
@@ -87,9 +109,20 @@ class Tally:
 
 
 def of_sweeper(
-    folder: Path, ledger: Path, *, study: str | None, record: str | None, asked: int, seeds: int, faults: int
+    folder: Path,
+    ledger: Path,
+    *,
+    study: str | None,
+    record: str | None,
+    asked: int,
+    seeds: int,
+    faults: int,
+    every_s: float | None = None,
 ) -> Tally:
-    """The audit of a sweep of ours. `study` and `record` are the databases' URLs, None those beside the sweep."""
+    """The audit of a sweep of ours. `study` and `record` are the databases' URLs, None those beside the sweep.
+
+    `every_s`: of long epochs, whose steps are noted, no more than this and a step or two may be done again.
+    """
     events = audits.read(ledger)
     url = study or f"sqlite:///{folder / 'study.db'}"
     record = record or f"sqlite:///{folder.parent / 'mlflow.db'}"
@@ -98,6 +131,8 @@ def of_sweeper(
     )
     states = [trial["state"] for trial in audits._trials(url, folder.name).values()]
     failed = [f"lost: {states.count('FAIL')} trials failed though nothing was wrong with them"] * ("FAIL" in states)
+    back_s = setbacks_s(events) if every_s else []
+    late = [f"setbacks: {lost:.1f} s were done again" for lost, gap in back_s if lost > (every_s or 0.0) + 2 * gap]
     return Tally(
         asked=asked,
         ended=sum(state in audits.ENDED for state in states),
@@ -110,7 +145,8 @@ def of_sweeper(
         disagreements=len(found.disagreements),
         epochs=sum(event["ev"] == "epoch" for event in events),
         setbacks=setbacks(events),
-        said=found.faults + failed,
+        setbacks_s=[lost for lost, _ in back_s],
+        said=found.faults + failed + late,
     )
 
 

@@ -1,6 +1,6 @@
 """SIGKILL at random instants, of real sweeps on real Ray, until so many were made; then the audit, as a table.
 
-    python -m tests.faults.storm --kills 200 --seed 7 --root DIR [--arm sweeper|stock] [--stores sqlite|postgresql]
+    python -m tests.faults.storm --kills 200 --seed 7 --root DIR [--arm sweeper|long|stock] [--stores sqlite|postgresql]
 
 Two lanes work side by side, each with one sweep at a time: `run`, then `resume` after whatever ended an attempt,
 until the sweep says that it is done; then its stores are audited against the ledger and the next sweep begins.
@@ -16,6 +16,7 @@ import contextlib
 import itertools
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -33,8 +34,17 @@ from tests.faults.arms import Arm, Case
 from tests.faults.ledger import environment
 from tests.faults.table import Sweep
 
-WEIGHTS = {"driver": 8, "actor": 9, "raylet": 2, "gcs": 1}
-EARLY, EARLY_S, WORK_S = 0.25, 12.0, 3.0  # a quarter strikes a start, the rest comes after a sign of work
+# What may happen: to whom, and which signal. Who is stopped goes on after a while.
+STRIKES = {kind: (kind, signal.SIGKILL) for kind in arms.KILLS} | {
+    "TERM": ("driver", signal.SIGTERM),
+    "HUP": ("driver", signal.SIGHUP),
+    "INT": ("driver", signal.SIGINT),
+    "frozen driver": ("driver", signal.SIGSTOP),
+    "frozen actor": ("actor", signal.SIGSTOP),
+}
+OUTLIVED = ("actor", "frozen driver", "frozen actor")
+FROZEN_S = 8.0
+EARLY, EARLY_S = 0.25, 12.0  # a quarter strikes a start, the rest comes after a sign of work
 PATIENCE_S = 180.0  # without a sign of work: it hangs, and the operator ends it
 STUMBLES = 3  # attempts that end by themselves, and bring nothing
 LEFT_BEHIND_S = 5.0  # what a dead driver's Ray still is after this is ended by its number
@@ -49,10 +59,10 @@ class Kills:
     path: Path
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, pid: int, **said: object) -> bool:
-        """Kill, write it down and count it; False where there is nothing to kill, or none left to make."""
+    def take(self, pid: int, number: int, **said: object) -> bool:
+        """Send it, write it down and count it; False where there is nobody to be struck, or none left to make."""
         with self.lock:
-            if self.left == 0 or not killing.kill(pid):
+            if self.left == 0 or not killing.send(pid, number):
                 return False
             self.left -= 1
             with self.path.open("a") as file:
@@ -63,10 +73,11 @@ class Kills:
 class Blow:
     """One kill to come: whom, and when after `armed_s`, which is the start of something, or a sign of work."""
 
-    def __init__(self, random: Random) -> None:
-        self.kind = random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+    def __init__(self, random: Random, arm: Arm) -> None:
+        self.kind = random.choices(list(arm.strikes), list(arm.strikes.values()))[0]
+        self.whom, self.signal = STRIKES[self.kind]
         self.early = random.random() < EARLY
-        self.after_s = random.uniform(0.0, EARLY_S if self.early else WORK_S)
+        self.after_s = random.uniform(0.0, EARLY_S if self.early else arm.work_s)
         self.armed_s: float | None = None
 
     def due(self, now: float) -> bool:
@@ -78,24 +89,37 @@ class Lane:
     """One sweep after the other, each through the storm to its end."""
 
     def __init__(
-        self, arm: Arm, kills: Kills, folder: Path, *, seed: int, bytecode: Path, patience_s: float = PATIENCE_S
+        self,
+        arm: Arm,
+        kills: Kills,
+        folder: Path,
+        *,
+        seed: int,
+        bytecode: Path,
+        patience_s: float = PATIENCE_S,
+        left_behind_s: float = LEFT_BEHIND_S,
     ) -> None:
         self._arm, self._kills, self._folder, self._seed, self._bytecode = arm, kills, folder, seed, bytecode
-        self._patience_s = patience_s
+        self._patience_s, self._left_behind_s = patience_s, left_behind_s
+        self.driver: subprocess.Popen[bytes] | None = None  # of the attempt that runs, for whoever looks on
+        self._frozen: list[tuple[float, int]] = []  # until when, and who
         self._gone: dict[int, float] = {}  # sessions whose driver has ended, and when
         folder.mkdir(parents=True, exist_ok=True)
 
     def play(self, number: int) -> Sweep:
         """The sweep of that number."""
         random = Random(f"{self._seed}/{self._arm.name}/{number}")
-        case = Case(number, slots=random.choice((1, 2)), lane=self._folder)
+        case = Case(number, slots=random.choice(self._arm.slots), lane=self._folder)
         sweep, began, stumbles, code = Sweep(number, epochs_needed=self._arm.epochs_needed), time.monotonic(), 0, 1
         while code != 0 and stumbles < STUMBLES:
             before = (sweep.struck, self._size(case))
             code = self._attempt(case, sweep, random)
             stumbles = stumbles + 1 if before == (sweep.struck, self._size(case)) else 0
-        self._clean(at_once=True)
         sweep.wall_s, sweep.gave_up = time.monotonic() - began, int(code != 0)
+        while self._gone:
+            self._clean(sweep, ended=True)
+            self._thaw(time.monotonic())
+            time.sleep(1.0)
         sweep.tally = self._arm.audit(case, sweep.struck)
         sweep.silent = int(code == 0 and sweep.tally.lost > 0)
         return sweep
@@ -104,9 +128,9 @@ class Lane:
         """From the operator's command to the end of its process; the exit code."""
         sweep.attempts += 1
         with (self._folder / f"{case.name}.log").open("ab") as log:
-            driver = subprocess.Popen(
+            driver = self.driver = subprocess.Popen(
                 self._arm.command(case),
-                env=environment(case.ledger, self._bytecode),
+                env=environment(case.ledger, self._bytecode) | dict(self._arm.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -124,11 +148,12 @@ class Lane:
         """Strike, until the attempt has ended."""
         began = sign_s = time.monotonic()
         size, fresh = self._size(case), True
-        blow: Blow | None = Blow(random)
+        blow: Blow | None = Blow(random, self._arm)
         while driver.poll() is None:
             time.sleep(POLL_S)
-            self._clean()
+            self._clean(sweep)
             now = time.monotonic()
+            self._thaw(now)
             grown = self._size(case) > size
             if grown:
                 size, sign_s = self._size(case), now
@@ -137,7 +162,7 @@ class Lane:
             if blow is not None:
                 self._arm_blow(blow, driver, began, now, grown=grown)
                 if blow.due(now) and self._strike(blow, driver, sweep, random):
-                    blow = Blow(random) if blow.kind == "actor" else None
+                    blow = Blow(random, self._arm) if blow.kind in OUTLIVED else None
             if now - sign_s > self._patience_s:
                 sweep.hangs += 1
                 driver.kill()
@@ -148,28 +173,37 @@ class Lane:
             return
         if not blow.early:
             blow.armed_s = now if grown else None
-        elif blow.kind != "actor":
+        elif blow.whom != "actor":
             blow.armed_s = began
         elif killing.victims(driver, "actor"):
             blow.armed_s = now
 
     def _strike(self, blow: Blow, driver: subprocess.Popen[bytes], sweep: Sweep, random: Random) -> bool:
         """Whether there was somebody to be struck; if not, the next turn finds him."""
-        found = killing.victims(driver, blow.kind)
+        found = killing.victims(driver, blow.whom)
         said = {"sweep": sweep.number, "attempt": sweep.attempts, "kind": blow.kind, "early": blow.early}
-        if not found or not self._kills.take(random.choice(found), after_s=blow.after_s, **said):
+        struck = random.choice(found) if found else 0
+        if not found or not self._kills.take(struck, blow.signal, after_s=blow.after_s, **said):
             return False
+        if blow.signal == signal.SIGSTOP:
+            self._frozen.append((time.monotonic() + FROZEN_S, struck))
         sweep.kills = dict(Counter(sweep.kills) + Counter([blow.kind]))
         return True
 
     def _size(self, case: Case) -> int:
         return case.ledger.stat().st_size if case.ledger.exists() else 0
 
-    def _clean(self, *, at_once: bool = False) -> None:
-        """A dead driver's Ray ends by itself, but for its agents, which take a minute."""
+    def _thaw(self, now: float) -> None:
+        for until_s, pid in self._frozen:
+            if now >= until_s:
+                killing.send(pid, signal.SIGCONT)
+        self._frozen = [(until_s, pid) for until_s, pid in self._frozen if now < until_s]
+
+    def _clean(self, sweep: Sweep, *, ended: bool = False) -> None:
+        """A dead driver's Ray ends by itself, but for its agents, which take a minute. Who does not, is counted."""
         for session, since in list(self._gone.items()):
-            if at_once or time.monotonic() - since > LEFT_BEHIND_S:
-                killing.end(session)
+            if time.monotonic() - since > self._left_behind_s or (ended and not killing.members(session)):
+                sweep.left_behind += killing.end(session)
                 del self._gone[session]
 
 
@@ -205,12 +239,13 @@ def storm(arm: Arm, folder: Path, *, kills: int, seed: int, lanes: int, patience
 def _arms(asked: argparse.Namespace) -> Iterator[dict[str, Arm]]:
     """What is asked for, with the stores that it needs running."""
     if asked.stores == "sqlite":
-        yield {"sweeper": arms.sweeper(), "stock": arms.stock()}
+        yield {"sweeper": arms.sweeper(), "long": arms.long(), "stock": arms.stock()}
         return
     from tests.faults.postgres import serving
 
     with serving() as server:
-        yield {"sweeper": arms.sweeper(study=server.url("study"), record=server.url("record"))}
+        urls = {"study": server.url("study"), "record": server.url("record")}
+        yield {"sweeper": arms.sweeper(**urls), "long": arms.long(**urls)}
 
 
 def main() -> int:
@@ -220,7 +255,7 @@ def main() -> int:
     parser.add_argument("--stock-kills", type=int, default=40, help="of the stock design, where both are asked for")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--arm", choices=("sweeper", "stock", "both"), default="sweeper")
+    parser.add_argument("--arm", choices=("sweeper", "long", "stock", "both"), default="sweeper")
     parser.add_argument("--stores", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--lanes", type=int, default=2)
     parser.add_argument("--patience-s", type=float, default=PATIENCE_S, help="without a sign of work: it hangs")
@@ -234,13 +269,13 @@ def main() -> int:
     with _arms(asked) as able:
         for arm in (able[name] for name in (("sweeper", "stock") if asked.arm == "both" else (asked.arm,))):
             kills = asked.stock_kills if asked.arm == "both" and arm.name == "stock" else asked.kills
-            name = f"{arm.name}-{asked.stores}"
+            name = f"{'long' if asked.arm == 'long' else arm.name}-{asked.stores}"
             how = {"seed": asked.seed, "lanes": asked.lanes, "patience_s": asked.patience_s}
             found[name] = storm(arm, asked.root / name, kills=kills, **how)
     text = f"Seed {asked.seed}, {asked.lanes} lanes.\n\n{tables.table(found)}"
     (asked.root / "table.md").write_text(text)
     print(text)
-    ours = [sweep for name, sweeps in found.items() if name.startswith("sweeper") for sweep in sweeps]
+    ours = [sweep for name, sweeps in found.items() if not name.startswith("stock") for sweep in sweeps]
     return 0 if all(sweep.survived and sweep.tally.good for sweep in ours) else 1
 
 

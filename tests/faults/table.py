@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tests.faults.arms import KILLS
 from tests.faults.ledger import Tally
-
-KINDS = ("driver", "actor", "raylet", "gcs")
 
 
 @dataclass
@@ -28,6 +27,7 @@ class Sweep:
     starts_s: list[float] = field(default_factory=list)
     epochs_needed: int = 0
     tally: Tally = field(default_factory=Tally)
+    left_behind: int = 0
 
     @property
     def struck(self) -> int:
@@ -54,7 +54,7 @@ def read(path: Path) -> list[Sweep]:
 
 def _kinds(sweeps: Sequence[Sweep]) -> str:
     found = sum((Counter(sweep.kills) for sweep in sweeps), Counter[str]())
-    return ", ".join(f"{kind} {found[kind]}" for kind in KINDS)
+    return ", ".join(f"{kind} {found[kind]}" for kind in (*KILLS, *sorted(found.keys() - KILLS.keys())))
 
 
 def _total(sweeps: Sequence[Sweep]) -> Tally:
@@ -71,6 +71,12 @@ def _repeated(sweeps: Sequence[Sweep]) -> str:
     n = sum(sweep.struck for sweep in sweeps)
     back = _total(sweeps).setbacks
     return f"{sum(back) / n:.2f}, {max(back, default=0)}" if n else "-"
+
+
+def _repeated_s(sweeps: Sequence[Sweep]) -> str:
+    n = sum(sweep.struck for sweep in sweeps)
+    back = _total(sweeps).setbacks_s
+    return f"{sum(back) / n:.1f}, {statistics.median(back):.1f}, {max(back):.1f}" if back else "-"
 
 
 def _starts(sweeps: Sequence[Sweep]) -> str:
@@ -100,6 +106,7 @@ ROWS: dict[str, Callable[[Sequence[Sweep]], str]] = {
     "sweeps that could not be gone on with": lambda s: _of_kills(s, sum(sweep.gave_up for sweep in s)),
     "hung until ended by hand": lambda s: _of_kills(s, sum(sweep.hangs for sweep in s)),
     "epochs repeated per fault: mean; worst of a fit": _repeated,
+    "seconds done again: mean per fault; median, worst of a fit that went back": _repeated_s,
     "epochs run, needed": lambda s: f"{_total(s).epochs}, {sum(sweep.epochs_needed for sweep in s)}",
     "start of an attempt to its first epoch, s: median (range)": _starts,
     "wall time of the sweeps, s": lambda s: f"{sum(sweep.wall_s for sweep in s):.0f}",

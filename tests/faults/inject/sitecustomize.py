@@ -1,7 +1,8 @@
 """Put this folder on PYTHONPATH and every process below writes what fits do into the file $FITS_LEDGER.
 
 Python imports a module of this name by itself when it starts, so driver and Ray's workers need not know of it.
-The lines are what `tests.faults.audit` reads: an `epoch` when an epoch begins, `done` when a result is durable.
+The lines are what `tests.faults.audit` reads: an `epoch` when an epoch begins, `done` when a result is durable. With
+$FITS_STEP_S each step takes so many seconds more, and there is a `step` after each: epochs that are long, and no work.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import sys
 import time
 from typing import Any
 
-LEDGER = "FITS_LEDGER"
+LEDGER, STEP_S = "FITS_LEDGER", "FITS_STEP_S"
 current: tuple[Any, int] = (-1, -1)  # trial and seed of the fit that this process is at
 
 
-def write(ev: str, trial: Any, seed: int, epoch: int) -> None:
-    """Append one line, whole or not at all."""
-    line = {"ev": ev, "trial": trial, "seed": seed, "epoch": epoch, "pid": os.getpid(), "t": time.time()}
+def write(ev: str, trial: Any, seed: int, epoch: int, step: int = 0) -> None:
+    """Append one line, whole or not at all. `step`: how many of the epoch are finished."""
+    line = {"ev": ev, "trial": trial, "seed": seed, "epoch": epoch, "step": step, "pid": os.getpid(), "t": time.time()}
     handle = os.open(os.environ[LEDGER], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(handle, (json.dumps(line) + "\n").encode())
     os.close(handle)
@@ -33,15 +34,15 @@ def _tuning(module: Any) -> None:
 
     @functools.wraps(train_epoch)
     def begun(self: Any) -> Any:
-        write("epoch", *current, self.epoch + 1)
+        write("epoch", *current, self.epoch + 1, self._fit.step)
         return train_epoch(self)
 
     module.FineTuning.train_epoch = begun
 
 
 def _actor(module: Any) -> None:
-    """`sweeper.engine.actor`: which fit it is."""
-    take = module.FitActor._take
+    """`sweeper.engine.actor`: which fit it is, and its steps."""
+    take, between_steps = module.FitActor._take, module.FitActor._between_steps
 
     @functools.wraps(take)
     def taken(self: Any, config: dict[str, Any]) -> None:
@@ -49,7 +50,15 @@ def _actor(module: Any) -> None:
         current = config["order"].number, config["order"].seed
         take(self, config)
 
+    @functools.wraps(between_steps)
+    def stepped(self: Any) -> None:
+        time.sleep(float(os.environ[STEP_S]))
+        write("step", *current, self._prepared.epoch + 1, self._prepared._fit.step)
+        between_steps(self)
+
     module.FitActor._take = taken
+    if STEP_S in os.environ:
+        module.FitActor._between_steps = stepped
 
 
 def _fitfolder(module: Any) -> None:
