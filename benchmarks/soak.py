@@ -36,7 +36,7 @@ from tests.faults import arms, killing, storm
 from tests.faults import table as tables
 from tests.faults.arms import Arm, Case
 from tests.faults.ledger import environment
-from tests.faults.portraits import portrait
+from tests.faults.portraits import numbers
 from tests.faults.postgres import serving
 from tests.faults.table import Sweep
 
@@ -90,12 +90,7 @@ def unbroken(soak: Soak, shape: str) -> Mapping[str, Any]:
                 == 0
             ):
                 break
-    return numbers(lane, case.name)
-
-
-def numbers(lane: Path, name: str) -> Mapping[str, Any]:
-    """A sweep's tables, results, weights and test numbers. (The record's are for the audit: it may be on a server.)"""
-    return {key: value for key, value in portrait(lane, name).items() if not key.startswith("MLflow")}
+    return numbers(case.folder)
 
 
 def struck(soak: Soak, whole: Mapping[str, Mapping[str, Any]], stores: Mapping[str, Any], looks: Looks) -> None:
@@ -108,7 +103,7 @@ def struck(soak: Soak, whole: Mapping[str, Mapping[str, Any]], stores: Mapping[s
         with looks.of(name, lane):
             sweep = lane.play(number)
         place = soak.root / f"struck-{number:03d}"
-        now = numbers(place, Case(number, 1, place).name)
+        now = numbers(Case(number, 1, place).folder)
         sweep.tally.said += [
             f"{key} differs from the unbroken sweep's" for key in whole[shape] if now.get(key) != whole[shape][key]
         ]

@@ -14,7 +14,11 @@ TIMES = ("time_ms", "seconds", "evaluate_s", "prepared_s")
 
 def portrait(root: Path, name: str) -> dict[str, Any]:
     """Tables, results, weights, held-out numbers, and what MLflow shows; without times."""
-    folder = root / name
+    return numbers(root / name) | _shown(root / "mlflow.db")
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    """The same of the sweep's folder alone: its record may be on a server."""
     seen: dict[str, Any] = {}
     for path in [folder / "trials.csv", folder / "front.csv", *sorted(folder.rglob("*.safetensors"))]:
         seen[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
@@ -23,7 +27,7 @@ def portrait(root: Path, name: str) -> dict[str, Any]:
             seen[str(path.relative_to(folder))] = _timeless(json.loads(json.loads(path.read_text())["body"]))
         except ValueError as fault:
             seen[str(path.relative_to(folder))] = str(fault)
-    return seen | _shown(root / "mlflow.db")
+    return seen
 
 
 def _timeless(body: Any) -> Any:
