@@ -7,7 +7,8 @@ prints one JSON object: for each share of the budget what was tried, and the row
 The product needs neither package, so they are no dependencies of it. Ax is used as its `Client` comes (Sobol first,
 then qLogNEHVI), and shows its own predicted Pareto frontier; it is told the standard error where there are three seeds.
 MOASHA draws by chance, stops after epochs 1 and 3 (grace period 1, reduction factor 3), and shows the front of what was
-trained to the end.
+trained to the end. Its own priority is mended here: in 0.16.0 `NonDominatedPriority` gives the sorted order of the
+trials where their ranks are asked for, so that who goes on is arbitrary, and soon nobody does.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ def moasha(surface: Surface, fits: int, world: int, slots: int, shares: list[flo
     from syne_tune.backend.trial_status import Trial
     from syne_tune.optimizer.scheduler import SchedulerDecision
     from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
+    from syne_tune.optimizer.schedulers.multiobjective.multiobjective_priority import NonDominatedPriority
+
+    class Ranks(NonDominatedPriority):
+        def priority_unsafe(self, objectives: np.ndarray) -> np.ndarray:
+            return np.argsort(super().priority_unsafe(objectives))
 
     np.random.seed(world)
     space: dict[str, Any] = {
@@ -43,9 +49,8 @@ def moasha(surface: Surface, fits: int, world: int, slots: int, shares: list[flo
     }
     space["method"] = cs.choice(list(surface.methods))
     names = [f"cost_{name}" for name in OBJECTIVES]
-    scheduler = MOASHA(
-        space, names, time_attr="epoch", max_t=EPOCHS, grace_period=1, reduction_factor=3, random_seed=world
-    )
+    rungs = {"max_t": EPOCHS, "grace_period": 1, "reduction_factor": 3}
+    scheduler = MOASHA(space, names, time_attr="epoch", multiobjective_priority=Ranks(), random_seed=world, **rungs)
     workers, spent, begun = Slots(slots, world), 0, 0
     whole, seen = list[tuple[dict[str, Any], np.ndarray]](), Seen()
     marks = [round(fits * share) * EPOCHS for share in shares]
