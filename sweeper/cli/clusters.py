@@ -1,6 +1,7 @@
 """Commands about clusters: sweeps on one, from here, and the services on its head.
 
-`--cluster FILE` (or SWEEPER_CLUSTER) on a command that looks at sweeps runs the very same command on the head.
+`--cluster FILE` (or SWEEPER_CLUSTER) on a command runs the very same command on the head; files that it writes come
+home, a file that it reads is sent.
 """
 
 from __future__ import annotations
@@ -9,31 +10,38 @@ import argparse
 import contextlib
 import json
 import os
+import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.cli.shared import Add, agreed, folder_of, point_of, spec_of
+from sweeper.cli.shared import Add, Parser, agreed, file_to_read, file_to_write, folder_of, point_of, spec_of, typed
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
+    from sweeper.cluster.errand import Errand
     from sweeper.cluster.head import Head
     from sweeper.cluster.jobs import Cluster
 
-_AT = "a cluster.yaml, or the URL of a tunnel to a cluster's dashboard (default: SWEEPER_CLUSTER)"
+LOOKING = ("status", "list", "pareto", "stop", "report", "compare", "paper", "export", "pull", "audit", "clone")
+LOOKING_IF_ASKED = ("validate", "data check", "data distance")  # not by SWEEPER_CLUSTER: the data may be here
+_AT = "a cluster.yaml, or the URL of a tunnel to a cluster's dashboard"
 
 
 def register(add: Add) -> None:
     """Enrol them, after all others: some of those get a way to the cluster."""
     stopping = add("stop", stop, of="sweep")
     stopping.add_argument("--now", action="store_true", help="do not wait for the epochs on their way")
-    for name, there in (("status", look), ("list", look), ("pareto", look), ("stop", look), ("resume", resume_there)):
+    for name in (*LOOKING, "rebuild-record"):
+        _at(add.made[name]).set_defaults(there=look)
+    for name in LOOKING_IF_ASKED:
+        _at(add.made[name], always=False).set_defaults(there=look)
+    for name, there in (("resume", resume_there), ("confirm", confirm_there), ("logs", logs_there)):
         _at(add.made[name]).set_defaults(there=there)
-    _at(add.made["ui"]).set_defaults(there=ui_there)
-    _at(add.made["confirm"]).set_defaults(there=confirm_there)
+    for name, there in (("ui", ui_there), ("delete", delete_there)):
+        _at(add.made[name]).set_defaults(there=there)
     _at(add("submit", submit, of="spec"))
-    _at(add.made["logs"]).set_defaults(there=logs_there)
     down_options = _at(add("down", down))
     down_options.add_argument("--yes", action="store_true", help="do not ask, also when a sweep runs")
     head = add.group("head", "On a cluster's head: PostgreSQL and MLflow")
@@ -43,8 +51,10 @@ def register(add: Add) -> None:
         sub.add_argument("--port", type=int, default=5000, help="MLflow's, on 127.0.0.1 (default: 5000)")
 
 
-def _at(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("--cluster", dest="at", metavar="WHERE", default=os.environ.get("SWEEPER_CLUSTER"), help=_AT)
+def _at(parser: Parser, *, always: bool = True) -> Parser:
+    default, said = (os.environ.get("SWEEPER_CLUSTER"), f"{_AT} (default: SWEEPER_CLUSTER)") if always else (None, _AT)
+    parser.add_argument("--cluster", dest="at", metavar="WHERE", default=default, help=said)
+    parser.set_defaults(parser=parser)
     return parser
 
 
@@ -115,8 +125,17 @@ def down(asked: argparse.Namespace) -> int:
 
 def look(asked: argparse.Namespace) -> int:
     """Run the command on the head."""
-    with _cluster(asked) as cluster:
-        return cluster.look(_same(asked.words), _say)
+    return _carried(asked, _errand(asked))
+
+
+def delete_there(asked: argparse.Namespace) -> int:
+    """Delete a sweep on the cluster, once somebody here has said yes."""
+    folder_of(asked, asked.sweep)
+    if not asked.yes and not agreed(f"delete '{asked.sweep}' and its record on {_where(asked)}, for good? [y/N] "):
+        print("left as it is. Without a terminal: --yes", file=sys.stderr)
+        return 1
+    asked.words = [*asked.words, *["--yes"] * (not asked.yes)]
+    return look(asked)
 
 
 def resume_there(asked: argparse.Namespace) -> int:
@@ -131,9 +150,68 @@ def confirm_there(asked: argparse.Namespace) -> int:
 
 def _drive_there(asked: argparse.Namespace, name: str) -> int:
     folder_of(asked, name)  # refuses what is no name
+    errand = _errand(asked)
     with _cluster(asked) as cluster:
-        job = cluster.resume(name, _same(asked.words))
-        return cluster.first_words(job, _say)
+        return cluster.first_words(cluster.resume(name, errand.words, errand.stdin), _say)
+
+
+def _carried(asked: argparse.Namespace, errand: Errand) -> int:
+    from sweeper.cluster import ray_cli
+
+    return ray_cli.carried(_where(asked), errand, _say, lambda text: print(text, end="", file=sys.stderr, flush=True))
+
+
+def _errand(asked: argparse.Namespace) -> Errand:
+    """The command line for the head: without the way to it, a file to read as standard input, places for files.
+
+    It is written anew from what was understood, as text: so it is exact however an option was typed.
+    """
+    from sweeper.cluster.errand import Errand, Place
+
+    parser: Parser = asked.parser
+    name = parser.prog.split()[1:]
+    kinds = {action.dest: action.type for action in parser._actions}
+    for action in parser._actions:
+        action.type = None
+    raw = parser.parse_args(asked.words[asked.words.index(name[0]) + len(name) :])
+    words, options, names = [*name], [], []
+    stdin: str | None = None
+    places: list[Place] = []
+    mark = secrets.token_hex(4)
+    for action in parser._actions:
+        value = getattr(raw, action.dest, None)
+        if action.dest == "at" or value == action.default or value is None:
+            continue
+        if kinds[action.dest] is file_to_read and (text := _text(value)) is not None:
+            value, stdin = "-", text
+        elif kinds[action.dest] is file_to_write:
+            places.append(Place(value, f"there-{mark}-{len(places)}"))
+            value = places[-1].there
+        given = value if isinstance(value, list) else [value]
+        if not action.option_strings:
+            words += given
+            names += [each.partition("@")[0] for each in given if kinds[action.dest] is not file_to_read]
+            continue
+        option = action.option_strings[-1]
+        if action.nargs is None:
+            options += [f"{option}={each}" for each in given]
+        else:  # a flag, which takes none, or one that takes several
+            options += [option, *(given if action.nargs else ())]
+    return Errand([*words, *options], stdin, places, names)
+
+
+def _text(place: str) -> str | None:
+    """What is in a file of this desk, or typed here; None for what is the name of a preset."""
+    from sweeper.spec import presets
+
+    if place == "-":
+        return typed()
+    if place in presets.names():
+        return None
+    try:
+        return Path(place).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UserError(f"{place} cannot be read: {fault}.") from None
 
 
 def ui_there(asked: argparse.Namespace) -> int:
@@ -153,9 +231,7 @@ def ui_there(asked: argparse.Namespace) -> int:
     if answers(asked.port):
         raise UserError(f"port {asked.port} on {HOST} is taken. Free it: the head's MLflow answers to no other.")
     with told_to_end(), ray_cli.opened(file, asked.port, asked.port):
-        with _cluster(asked) as cluster:
-            code = cluster.look(_same(asked.words), _say)
-        if code:
+        if code := look(asked):
             return code
         shared = rules.kept_in(clusterfile.read(Path(file))) or "/shared"
         print(f"user admin; its password: ray exec {file} 'cat {shared}/secrets/mlflow-admin'", flush=True)
@@ -176,16 +252,6 @@ def _where(asked: argparse.Namespace) -> str:
     if not asked.at:
         raise UserError("which cluster? Say --cluster cluster.yaml, or set SWEEPER_CLUSTER.")
     return str(asked.at)
-
-
-def _same(words: Sequence[str]) -> list[str]:
-    """The command line without its way to the cluster."""
-    kept, skip = [], False
-    for word in words:
-        if not skip and word != "--cluster" and not word.startswith("--cluster="):
-            kept.append(word)
-        skip = word == "--cluster"
-    return kept
 
 
 def _say(text: str) -> None:

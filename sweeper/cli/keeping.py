@@ -6,10 +6,9 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.cli.shared import Add, agreed, folder_of
+from sweeper.cli.shared import Add, agreed, file_to_write, folder_of
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def register(add: Add) -> None:
     told.add_argument("trial", metavar="TRIAL", type=int, nargs="?", help="a trial's number (default: all)")
     told.add_argument("--follow", "-f", action="store_true", help="until it ends")
     copy = add("clone", clone, of="sweep")
-    copy.add_argument("-o", dest="output", type=Path, required=True, metavar="FILE", help="a new file")
+    copy.add_argument("-o", dest="output", type=file_to_write, required=True, metavar="FILE", help="a new file")
     copy.add_argument("--name", help="of the new sweep (default: the file's name without its ending)")
     add("delete", delete, of="sweep").add_argument("--yes", action="store_true", help="do not ask")
 

@@ -9,10 +9,12 @@ import textwrap
 from pathlib import Path
 
 from sweeper.cli.help.failures import error_of
-from sweeper.cli.shared import Add, folder_of
+from sweeper.cli.shared import Add, file_to_read, file_to_write, folder_of, spec_at
 from trainables.errors import UserError
 
 _COLUMNS = "what the columns of a table are, such as image=file,label=gender,attribute=race (race+age: both)"
+
+_OF_SPEC = "the data of this spec, and what it asks of it"
 
 
 def _columns(text: str) -> dict[str, str]:
@@ -37,15 +39,21 @@ def register(add: Add) -> None:
     check.add_argument("--name", dest="dataset", help="the dataset it is (default: by its layout)")
     check.add_argument("--columns", type=_columns, default={}, metavar="ROLE=COLUMN,...", help=_COLUMNS)
     check.add_argument("--task", choices=("gender", "age"), help="utkface: what is learnt")
-    check.add_argument("--spec", dest="of_spec", metavar="FILE", help="the data of this spec, and what it asks of it")
+    check.add_argument(
+        "--spec",
+        dest="of_spec",
+        type=file_to_read,
+        metavar="FILE",
+        help="the data of this spec, and what it asks of it",
+    )
     first = add("init", init)
     first.add_argument("path", type=Path, help="a folder, or a table of your own images")
     first.add_argument("--columns", type=_columns, default={}, metavar="ROLE=COLUMN,...", help=_COLUMNS)
     first.add_argument("--dataset", metavar="NAME", help="the dataset it is (default: by its layout)")
     first.add_argument("--hours", type=float, default=1.0, help="that the sweep may take here (default: 1)")
     first.add_argument("-o", dest="output", type=Path, default=Path("sweep.yaml"), metavar="FILE")
-    check.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw some images of each cell")
-    check.add_argument("--manifest", type=Path, metavar="FILE.csv", help="write who is in which split")
+    check.add_argument("--sheet", type=file_to_write, metavar="FILE.png", help="draw some images of each cell")
+    check.add_argument("--manifest", type=file_to_write, metavar="FILE.csv", help="write who is in which split")
     apart = data("distance", data_distance)
     for which in ("first", "second"):
         apart.add_argument(which, metavar="DATA", help="a folder of images, a table, or digits-on-scenes")
@@ -135,9 +143,8 @@ def doctor(asked: argparse.Namespace) -> int:
 def data_check(asked: argparse.Namespace) -> int:
     """Tell what is in data: columns, counts, bad records; exit code 2 where a sweep would stop, or a split leaks."""
     from sweeper.cli import data_check as datacheck
-    from sweeper.spec import loading
 
-    spec = loading.load(asked.of_spec) if asked.of_spec else None
+    spec = spec_at(asked.of_spec) if asked.of_spec else None
     checked = datacheck.check(asked.path, asked.dataset, columns=asked.columns, task=asked.task, spec=spec)
     if asked.sheet:
         datacheck.write_sheet(checked, asked.sheet)

@@ -15,7 +15,7 @@ from sweeper.cli.shared import Add
 from sweeper.running_code import leave_folder
 from trainables.errors import UserError
 
-TOPICS = (sweeps, looking, results, keeping, clusters, models, plugins, completion)
+TOPICS = (sweeps, looking, results, keeping, models, plugins, completion, clusters)
 EXAMPLES = """examples:
   sweeper demo                    a real sweep on handwritten digits, in minutes
   sweeper validate sweep.yaml     every fault of the file at once

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.cli.shared import POINT, Add, folder_of, point_of
+from sweeper.cli.shared import POINT, Add, file_to_write, folder_of, point_of
 from trainables.errors import UserError
+from trainables.files import whole
 
 if TYPE_CHECKING:
     from trainables.serving import Answer
@@ -20,7 +23,7 @@ def register(add: Add) -> None:
     """Enrol them."""
     asked = add("pull", pull)
     asked.add_argument("point", metavar="NAME@POINT", help=POINT)
-    asked.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    asked.add_argument("-o", "--out", type=file_to_write, required=True, metavar="DIR", help="a new folder")
     asked.add_argument("--merge", action="store_true", help="all weights in one file, the adapter merged in")
     asked.add_argument("--push", metavar="OWNER/REPO", help="upload it to a model hub too, as a private repository")
     asked.add_argument("--public", action="store_true", help="with --push: a repository that everybody sees")
@@ -30,6 +33,7 @@ def register(add: Add) -> None:
     asked.add_argument("--csv", action="store_true", help="print a table, with the probability of each label")
     asked = add("audit", audit)
     asked.add_argument("points", metavar="NAME@POINT", nargs="+", help=f"{POINT}; several of one sweep are compared")
+    asked.add_argument("-o", "--output", type=file_to_write, metavar="FOLDER", help="copies of all files go there too")
     asked.add_argument(
         "--audit", default="membership", metavar="NAME", help="another one, of a plug-in; it has no options"
     )
@@ -125,6 +129,7 @@ def audit(asked: argparse.Namespace) -> int:
         place, found = auditing.other(
             folder_of(asked, sweeps[0]), [p or "knee" for p in points], asked.audit, heard=heard
         )
+        place = _copied(place, asked.output)
         print(json.dumps(found, indent=2) if asked.json else f"{place}: what {asked.audit} says, as JSON")
         return 0
     if asked.matched and (len(points) > 1 or points[0]):
@@ -139,9 +144,21 @@ def audit(asked: argparse.Namespace) -> int:
         shadow_method=asked.shadow_method,
         twins=asked.twins,
     )
+    place = _copied(place, asked.output)
     lines = [
         *auditing.sentences(found),
         f"{place}: by class, attribute and cell; the curves: {place.stem}-ATTACK.png, .pdf",
     ]
     print(json.dumps(found, indent=2) if asked.json else "\n".join(lines))
     return 0
+
+
+def _copied(place: Path, folder: Path | None) -> Path:
+    """An audit's file, or its copy in `folder`; its pictures are beside it, here and there."""
+    if folder is None:
+        return place
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (place, *place.parent.glob(f"{glob.escape(place.stem)}-*")):
+        with whole(folder / path.name) as draft:
+            shutil.copyfile(path, draft)
+    return folder / place.name

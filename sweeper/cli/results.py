@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.cli.shared import Add, folder_of, say, show_front, show_table
+from sweeper.cli.shared import Add, file_to_write, folder_of, say, show_front, show_table
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,8 +25,12 @@ def register(add: Add) -> None:
     told = add("report", report, of="sweep")
     _bounds(told)
     told.add_argument("--format", choices=FORMATS, help="default: by the file's suffix, else html")
-    told.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME-report.html in this folder")
-    told.add_argument("--figures", type=Path, metavar="FOLDER", help="also each figure, as PDF and PNG, for a paper")
+    told.add_argument(
+        "-o", "--output", type=file_to_write, metavar="FILE", help="default: NAME-report.html in this folder"
+    )
+    told.add_argument(
+        "--figures", type=file_to_write, metavar="FOLDER", help="also each figure, as PDF and PNG, for a paper"
+    )
     _rule(told)
     several = add("compare", compare)
     several.add_argument("sweeps", nargs="+", metavar="NAME", help="two or more sweeps on the same data")
@@ -35,11 +39,15 @@ def register(add: Add) -> None:
     _rule(several)
     several.add_argument("--format", choices=TABLES, help="default: by the file's suffix; csv is for --table")
     several.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="write the report of it, with pictures; of --table the table"
+        "-o",
+        "--output",
+        type=file_to_write,
+        metavar="FILE",
+        help="write its report, with pictures; of --table the table",
     )
     whole = add("paper", paper)
     whole.add_argument("sweeps", nargs="+", metavar="NAME", help="sweeps to show side by side, such as one a backbone")
-    whole.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the files go")
+    whole.add_argument("-o", "--output", type=file_to_write, required=True, metavar="FOLDER", help="where the files go")
     whole.add_argument(
         "--reference",
         action="append",
@@ -50,7 +58,7 @@ def register(add: Add) -> None:
     _rule(whole, default="accuracy")
     taken = add("export", export_tables, of="sweep")
     taken.add_argument("--format", choices=EXPORTS, help="default: by the file's suffix, else csv")
-    taken.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME.csv in this folder")
+    taken.add_argument("-o", "--output", type=file_to_write, metavar="FILE", help="default: NAME.csv in this folder")
 
 
 def _rule(parser: argparse.ArgumentParser, default: str | None = None) -> None:

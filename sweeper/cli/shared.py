@@ -35,6 +35,16 @@ PIPED = 200  # columns, where nobody says how many there are
 POINT = "knee, most-accurate, fairest, best-calibrated, or a trial's number"
 
 
+def file_to_read(text: str) -> str:
+    """The type of an argument that names a file, or `-` for standard input: with --cluster its text is sent."""
+    return text
+
+
+def file_to_write(text: str) -> Path:
+    """The type of an argument that says where to write: with --cluster, on the desk."""
+    return Path(text)
+
+
 _PLAIN = {"λ": "lambda", "±": "+/-", "×": "x", "→": "->", "–": "-", "−": "-", "·": "*", "≥": ">=", "≤": "<="}
 
 
@@ -77,7 +87,7 @@ class Add:
 
     def __init__(self, commands: argparse._SubParsersAction[Parser], before: str = "") -> None:
         self._commands, self._before = commands, before
-        self.made: dict[str, Parser] = {}
+        self.made: dict[str, Parser] = {}  # by all words of the command
 
     def __call__(self, name: str, command: Command, *, of: Literal["spec", "sweep"] | None = None) -> Parser:
         """The parser of the new command, for options of its own. `of` says what it is about."""
@@ -93,7 +103,9 @@ class Add:
         self.made[whole] = sub
         sub.set_defaults(command=command)
         if of == "spec":
-            sub.add_argument("spec", help="a sweep.yaml, the name of a shipped preset, or - for standard input")
+            sub.add_argument(
+                "spec", type=file_to_read, help="a sweep.yaml, the name of a shipped preset, or - for standard input"
+            )
             sub.add_argument("--name", help="call the sweep so, whatever the file says")
             sub.add_argument("--data", type=Path, metavar="FOLDER", help="where your copy of the data is")
         if of == "sweep":
@@ -104,17 +116,16 @@ class Add:
 
     def group(self, name: str, text: str) -> Add:
         """Commands under a common first word."""
-        return Add(self._commands.add_parser(name, help=text).add_subparsers(required=True), f"{name} ")
+        group = Add(self._commands.add_parser(name, help=text).add_subparsers(required=True), f"{name} ")
+        group.made = self.made
+        return group
 
 
 def spec_of(asked: argparse.Namespace) -> SweepSpec:
     """The spec of a file, or of a preset by its name, with what the command line changes."""
     from sweeper.spec import loading, presets
 
-    if asked.spec == "-":
-        found = loading.parse(_typed(), "standard input")
-    else:
-        found = loading.load(presets.path(asked.spec) if asked.spec in presets.names() else asked.spec)
+    found = spec_at(str(presets.path(asked.spec)) if asked.spec in presets.names() else asked.spec)
     changes = {"name": asked.name} if asked.name else {}
     changes |= {"storage.root": str(asked.root)} if asked.root_given else {}
     changes |= {"data.root": str(asked.data)} if asked.data else {}
@@ -124,7 +135,14 @@ def spec_of(asked: argparse.Namespace) -> SweepSpec:
     return loading.changed(found, changes) if changes else found
 
 
-def _typed() -> str:
+def spec_at(place: str) -> SweepSpec:
+    """The spec of a file, or of standard input where `place` is `-`."""
+    from sweeper.spec import loading
+
+    return loading.parse(typed(), "standard input") if place == "-" else loading.load(place)
+
+
+def typed() -> str:
     """Standard input, which is UTF-8 as a file would be, whatever the console's encoding is.
 
     Raises:

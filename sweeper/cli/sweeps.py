@@ -10,7 +10,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.cli.shared import POINT, Add, folder_of, point_of, show_outcome, show_table, spec_of
+from sweeper.cli.shared import (
+    POINT,
+    Add,
+    file_to_read,
+    folder_of,
+    point_of,
+    show_outcome,
+    show_table,
+    spec_at,
+    spec_of,
+)
 from trainables.errors import UserError
 from trainables.undefined import to_null
 
@@ -27,7 +37,9 @@ def register(add: Add) -> None:
         add(name, command, of="spec")
     again = add("resume", resume, of="sweep")
     again.add_argument("--trials", type=int, help="a larger budget")
-    again.add_argument("--with", dest="wanted", metavar="FILE", help="a spec with other resources or stop rules")
+    again.add_argument(
+        "--with", dest="wanted", type=file_to_read, metavar="FILE", help="a spec with other resources or stop rules"
+    )
     again.add_argument("--new-code", action="store_true", help="although the code has changed since; that is noted")
     again.add_argument(
         "--take-over",
@@ -59,9 +71,8 @@ def validate(asked: argparse.Namespace) -> int:
         seen = "" if asked.no_data else on_data.check(spec)
     except UserError as fault:
         raise UserError(on_data.placed(str(fault), Path(asked.spec), root=asked.data is None)) from None
-    print(
-        json.dumps(spec.model_dump(mode="json"), indent=2) if asked.json else f"{asked.spec} is good.\n{seen}".rstrip()
-    )
+    read = "standard input" if asked.spec == "-" else asked.spec
+    print(json.dumps(spec.model_dump(mode="json"), indent=2) if asked.json else f"{read} is good.\n{seen}".rstrip())
     return 0
 
 
@@ -85,10 +96,9 @@ def run(asked: argparse.Namespace) -> int:
 def resume(asked: argparse.Namespace) -> int:
     """Finish what is left of a sweep."""
     from sweeper.screen import live
-    from sweeper.spec import loading
 
     folder = folder_of(asked, asked.sweep)
-    wanted = loading.load(asked.wanted) if asked.wanted else None
+    wanted = spec_at(asked.wanted) if asked.wanted else None
     with live.listener(folder.name, live=not asked.json) as watching:
         with watching.step("libraries"):
             from sweeper.engine import driver

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from sweeper.cluster.errand import MODULE, Errand
 from sweeper.errors import UserError
 from sweeper.patience import insist, until
 from sweeper.spec.model import SweepSpec
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 # A stopped job is asked as Ctrl-C asks, and given time for the pause; Ray's own is TERM, and KILL after 3 s.
 STOPPED_GENTLY = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "30"}
 SWEEP = "sweep"
-LONGEST_SPEC = 100_000
+LONGEST = 100_000
 AGENT_S = 120.0  # a head that has just started takes no jobs yet
 SETTLE_S = 5.0
 EXIT_BAD_INPUT = 2
@@ -50,8 +51,6 @@ class Cluster:
             UserError: another sweep of this name was submitted, or the spec is too long.
         """
         text = json.dumps(spec.model_dump(mode="json"))  # JSON is YAML, on one line
-        if len(text) > LONGEST_SPEC:
-            raise UserError(f"the spec is above {LONGEST_SPEC:,} letters. Give long lists as ranges.")
         job_id = f"{spec.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         for job in self.of(spec.name):
             if job.driver_exit_code == EXIT_BAD_INPUT:
@@ -64,13 +63,13 @@ class Cluster:
                     f"a sweep '{spec.name}' was submitted to this cluster already. Go on with it: "
                     f"'sweeper resume {spec.name} --cluster ...'; or choose another name: --name NAME."
                 )
-        self._begin(job_id, f"echo {shlex.quote(text)} | {_words(['run', '-'])}", spec.name)
+        self._begin(job_id, _fed(text, "sweeper", "run", "-"), spec.name)
         return job_id, True
 
-    def resume(self, name: str, words: Sequence[str]) -> str:
-        """Go on with a sweep there, by `words` of the command line; gives the job's id."""
+    def resume(self, name: str, words: Sequence[str], stdin: str | None = None) -> str:
+        """Go on with a sweep there, by `words` of the command line and what is to be read; gives the job's id."""
         job_id = f"{name}-resume-{len(self.of(name))}-{time.time_ns() // 1_000_000}"
-        self._begin(job_id, _words(words), name)
+        self._begin(job_id, _fed(stdin or "", "sweeper", *words), name)
         return job_id
 
     def of(self, name: str) -> list[JobDetails]:
@@ -87,13 +86,12 @@ class Cluster:
 
     # --- jobs that look
 
-    def look(self, words: Sequence[str], say: Say) -> int:
-        """Run a command on the head, tell what it prints, give its exit code; nothing of it stays."""
+    def carry(self, errand: Errand, hear: Say) -> None:
+        """Have an errand carried out on the head; its answer is heard as it comes, and nothing of it stays."""
         job_id = f"look-{time.time_ns()}-{os.getpid()}"
-        self._begin(job_id, _words(words), None)
+        self._begin(job_id, _fed(errand.line(attended=False), MODULE), None)
         try:
-            self.follow(job_id, say)
-            return self.exit_code(job_id)
+            self.follow(job_id, hear)
         except KeyboardInterrupt:
             self._client.stop_job(job_id)
             raise
@@ -180,8 +178,15 @@ def _client(address: str) -> JobSubmissionClient:
         raise UserError(f"no cluster answers at {address}: {_last_line(fault)}") from None
 
 
-def _words(words: Sequence[str]) -> str:
-    return shlex.join(["python", "-P", "-m", "sweeper", *words])
+def _fed(text: str, module: str, *words: str) -> str:
+    """A line of a shell that runs a module with `text` as its standard input.
+
+    Raises:
+        UserError: that is too long for one line.
+    """
+    if len(text) > LONGEST:
+        raise UserError(f"the spec is above {LONGEST:,} letters. Give long lists as ranges.")
+    return f"printf %s {shlex.quote(text)} | {shlex.join(['python', '-P', '-m', module, *words])}"
 
 
 def _complete(log: str) -> bool:

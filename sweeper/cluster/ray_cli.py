@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from sweeper.cluster import file as clusterfile
 from sweeper.cluster import rules
+from sweeper.cluster.errand import Errand
+from sweeper.cluster.homecoming import Homecoming, Say
 from sweeper.errors import UserError
 from sweeper.record.serving.server import HOST, comes_up
 
@@ -75,19 +77,34 @@ def opened(file: str, remote_port: int, port: int) -> Iterator[int]:
         tunnel.wait()
 
 
+def carried(where: str, errand: Errand, out: Say, err: Say) -> int:
+    """Carry out an errand on the cluster `where`, say what is printed, bring its files home; the exit code.
+
+    Raises:
+        UserError: as `dashboard` does; or the head could not do it, or sends what is not its to send.
+    """
+    with Homecoming(errand, out, err) as home:
+        _carry(where, errand, home.hear)
+        return home.land()
+
+
+def _carry(where: str, errand: Errand, hear: Say) -> None:
+    from sweeper.cluster.jobs import Cluster
+
+    with dashboard(where) as address:
+        Cluster(address).carry(errand, hear)
+
+
 def running(file: str) -> list[str]:
     """The sweeps that run on a cluster now; none where it does not answer any more.
 
     Raises:
         UserError: there is no such file.
     """
-    from sweeper.cluster.jobs import Cluster
-
     clusterfile.read(Path(file))
     printed: list[str] = []
     try:
-        with dashboard(file) as address:
-            Cluster(address).look(["list", "--json"], printed.append)
+        carried(file, Errand(["list", "--json"]), printed.append, lambda text: None)
     except UserError:
         return []
     return [sweep["name"] for sweep in json.loads("".join(printed) or "[]") if sweep["state"] == "running"]

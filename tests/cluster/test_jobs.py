@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.cli import clusters as commands
 from sweeper.cli import main
 from tests.cluster.local_head import LocalHead, local_head
 
@@ -50,13 +49,6 @@ def test_the_record_of_a_cluster_needs_a_tunnel_and_says_how_to_make_one(tmp_pat
     assert "needs the cluster file; on Kubernetes: kubectl delete raycluster sweeper" in capsys.readouterr().err
     assert main.main(["down", "--cluster", str(tmp_path / "none.yaml"), "--yes"]) == 2
     assert "none.yaml cannot be read" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "typed", [["--cluster", "c.yaml", "status", "a"], ["status", "a", "--cluster=c.yaml"], ["status", "a"]]
-)
-def test_the_command_on_the_head_is_the_one_that_was_typed_without_the_way_there(typed: list[str]) -> None:
-    assert commands._same(typed) == ["status", "a"]
 
 
 def test_a_sweep_that_nobody_drives_has_nothing_to_stop(tmp_path: Path, capsys) -> None:
