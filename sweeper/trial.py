@@ -33,9 +33,14 @@ class State(StrEnum):
 class Trial:
     """One configuration. `values` are means over the seeds of the objectives, in the metrics' own units.
 
+    Where seeds are raced, these are without what a seed does to all trials alike: one seed can be compared with five.
     `metrics` and `spread` hold every validation metric: mean and sample standard deviation over the seeds. With one
     seed `spread` is nan: unknown, not zero. `reason` says why the trial failed, `stopped` where it was stopped early;
     in both cases there are no metrics. Times are milliseconds since 1970.
+
+    `seed_list` are the seeds of its fits, those that are still to be trained included. Its numbers are means over the
+    first `seeds` of them, of which it got the last `further` after it had ended. `by_seed` holds the objectives and
+    bounded metrics of each of these, where that was kept.
     """
 
     number: int
@@ -45,6 +50,9 @@ class Trial:
     metrics: Mapping[str, float] = field(default_factory=dict)
     spread: Mapping[str, float] = field(default_factory=dict)
     seeds: int = 0
+    seed_list: tuple[int, ...] = ()
+    by_seed: Sequence[Mapping[str, float]] = ()
+    further: int = 0
     feasible: bool = True
     baseline: str | None = None
     reason: str | None = None
@@ -53,9 +61,18 @@ class Trial:
     ended_ms: int | None = None
 
     @property
+    def settled(self) -> bool:
+        """Whether no fit of it is trained any more, unless somebody asks for one."""
+        return self.state.finished and (self.state is not State.COMPLETE or self.seeds >= len(self.seed_list))
+
+    @property
     def able(self) -> bool:
         """Whether it can be on a front: it is complete and keeps the constraints."""
         return self.state is State.COMPLETE and self.feasible
+
+    def value(self, name: str) -> float:
+        """An objective, or another metric, as it is shown; nan where it is unknown."""
+        return self.values[name] if name in self.values else self.metrics.get(name, math.nan)
 
     @property
     def why(self) -> str | None:

@@ -164,7 +164,7 @@ class Attempt:
         stay = {*results.front, *recommend.measured_per_baseline(results.trials, results.spec.objectives)}
         for trial in results.trials:
             if trial.state.finished and trial.number not in stay:
-                for seed in self._spec.search.seed_list:
+                for seed in trial.seed_list:
                     if trial.number not in of_methods or self._folder.held_out(trial.number, seed).exists():
                         self._folder.drop_weights(trial.number, seed)
 
@@ -179,7 +179,7 @@ class Attempt:
         queue_stopped = self._queue.too_many_failures or self._queue.to_mend
         stopped = self._ended or self._interrupts.number is not None or queue_stopped
         progress = replace(self._stock.take(trials, front), state="paused" if stopped else "running")
-        return Results(self._folder, self._spec, trials, front, progress)
+        return Results(self._folder, self._spec, trials, front, progress, self._study.over)
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class Confirming:
         self._queue = FitQueue(
             self._pair,
             self._folder,
-            results.spec.search.model_copy(update={"seeds": planned.seeds}),
+            results.spec.search,
             results.spec.resources,
             same=results.fits_of(planned.point)[0].provenance,
             on_trial=self._trial_ended,
@@ -292,8 +292,8 @@ def _missing(results: Results) -> list[str]:
     Results of complete trials: the study has their numbers, but not their curves. Test numbers of the front.
     """
     faults: list[str] = []
-    for number in (trial.number for trial in results.trials if trial.state is State.COMPLETE):
-        for fit in (results.folder.fit(number, seed) for seed in results.spec.search.seed_list):
+    for trial in (trial for trial in results.trials if trial.state is State.COMPLETE):
+        for fit in (results.folder.fit(trial.number, seed) for seed in trial.seed_list):
             try:
                 faults += [] if fit.result() else [f"{fit.path}/result.json is gone. Put back a copy."]
             except Corrupt as fault:

@@ -126,8 +126,7 @@ def _over(folder: SweepFolder, spec: SweepSpec) -> Results | None:
     results = replace(Results.open(folder), spec=spec)
     if results.state != "finished" or "dataset" not in provenance.noted(folder.path):
         return None
-    seeds = spec.search.seed_list
-    return None if unmeasured(results.trials, results.front, spec.objectives, folder, seeds) else results
+    return None if unmeasured(results.trials, results.front, spec.objectives, folder) else results
 
 
 def _attempt(spec: SweepSpec, folder: SweepFolder, *how: Any, **more: Any) -> Outcome:
@@ -214,7 +213,7 @@ def confirm(
         _machines_and_data(spec, folder, executor, code_changes) as (execute, described),
     ):
         study = _open_study(spec, folder, lease, described["dataset"], begin=False)
-        results = Results(folder, spec, *study.look())
+        results = Results(folder, spec, *study.look(), over=study.over)
         planned = confirmation.begun(folder, planned)
         fits = [folder.fit(number, seed) for number in (planned.point, planned.baseline) for seed in planned.seeds]
         if (cost := _settled(spec, fits)).fits:
@@ -311,8 +310,8 @@ def _nothing(folder: SweepFolder) -> Iterator[tuple[Execute, dict[str, Any]]]:
 
 def _cost(spec: SweepSpec, folder: SweepFolder, study: Study) -> str:
     """What the interruption cost: the epochs in flight of trials that have not ended."""
-    open_trials = [trial for trial in study.trials() if not trial.state.finished]
-    fits = [folder.fit(trial.number, seed) for trial in open_trials for seed in spec.search.seed_list]
+    open_trials = [trial for trial in study.trials() if not trial.settled]
+    fits = [folder.fit(trial.number, seed) for trial in open_trials for seed in trial.seed_list[trial.seeds :]]
     return str(_settled(spec, fits))
 
 

@@ -119,9 +119,9 @@ class Stock:
             return self._last
 
     def _take(self, now_s: float, trials: Sequence[Trial], front: Sequence[int]) -> Progress:
-        queue, seeds, every = self._queue, len(self._spec.search.seed_list), self._queue.out
+        queue, every = self._queue, self._queue.out
         ended = sum(trial.state.finished for trial in trials)
-        over = ended == len(trials) >= self._spec.budget  # nothing is left but to measure
+        over = ended == len(trials) and queue.searched  # nothing is left but to measure
         out = [each for each in every if each.order.kind == "fit"]
         notes = [self._folder.fit(each.order.number, each.order.seed).in_flight() for each in out]
         fits = [self._fit(each, note, now_s) for each, note in zip(out, notes, strict=True)]
@@ -137,15 +137,20 @@ class Stock:
         to_come = self._measures(trials, front, ended)
         measures = len(measuring) + len(every) - len(out) if over else to_come
         running = [fit.epochs - fit.epoch - parts.get((fit.number, fit.seed), 0.0) for fit in fits]
-        waiting = [*self._waiting(trials, seeds), *[MEASURED] * measures]
+        more = max(self._spec.budget - len(trials), 0) * len(self._spec.search.seed_list)
+        if (budget := self._spec.search.budget) is not None:
+            more = max(budget.fits - sum(len(trial.seed_list) for trial in trials), 0)
+        more = 0 if queue.searched else more
+        waiting = [*self._waiting(trials, more), *[MEASURED] * measures]
+        told = sum(len(t.seed_list) if t.why else t.seeds for t in trials if t.state.finished)
         return Progress(
             "running",
             running_fits=len(every),
             elapsed_s=now_s - self._began_s,
             eta_s=self._pace.left_s(running, waiting, queue.slots),
             fits=tuple(sorted((self._timed(fit, parts) for fit in fits), key=lambda fit: (fit.number, fit.seed))),
-            fits_ended=ended * seeds + queue.gathered,
-            fits_total=self._spec.budget * seeds,
+            fits_ended=told + queue.gathered,
+            fits_total=sum(len(trial.seed_list) for trial in trials) + more,
             measured=max(0, to_come - measures),
             to_measure=to_come,
         )
@@ -169,22 +174,23 @@ class Stock:
         epoch_s, part = self._pace.epoch_s, parts.get((fit.number, fit.seed))
         return fit if epoch_s is None or part is None else replace(fit, left_s=(1 - part) * epoch_s)
 
-    def _waiting(self, trials: Sequence[Trial], seeds: int) -> list[float]:
-        """Epochs of each fit that is ordered or will be. What is not proposed yet is like what was."""
+    def _waiting(self, trials: Sequence[Trial], more: int) -> list[float]:
+        """Epochs of each fit that is ordered or will be. The `more` that are not proposed yet are like what was."""
         ordered = [float(order.params["epochs"]) for order in self._queue.waiting if order.kind == "fit"]
-        proposed = [self._epochs(trial, seeds) for trial in trials if not trial.baseline]
-        mean = (PRIOR * seeds * self._prior + sum(proposed)) / (seeds * (PRIOR + len(proposed)))
-        return ordered + [mean] * (max(0, self._spec.budget - len(trials)) * seeds)
+        proposed = [self._epochs(trial) for trial in trials if not trial.baseline]
+        mean = (PRIOR * self._prior + sum(proposed)) / (PRIOR + len(proposed))
+        return ordered + [mean] * more
 
-    def _epochs(self, trial: Trial, seeds: int) -> float:
-        """That a trial takes with all seeds; of one that has ended in this attempt, took."""
+    def _epochs(self, trial: Trial) -> float:
+        """That each fit of a trial takes; of one that has ended in this attempt, took."""
         trained = self._queue.trained.get(trial.number)
-        return float(trained if trained and trial.state.finished else seeds * int(trial.params["epochs"]))
+        all_epochs = trained if trained and trial.state.finished else None
+        return all_epochs / len(trial.seed_list) if all_epochs else float(trial.params["epochs"])
 
     def _measures(self, trials: Sequence[Trial], front: Sequence[int], ended: int) -> int:
         """Fits that will be measured on the test split, by the front as it is; counted when a trial has ended."""
         if ended != self._ended:
-            lacking = unmeasured(trials, front, self._spec.objectives, self._folder, self._spec.search.seed_list)
+            lacking = unmeasured(trials, front, self._spec.objectives, self._folder)
             self._ended, self._to_measure = ended, len(lacking)
         return self._to_measure
 

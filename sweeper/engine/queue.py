@@ -90,7 +90,7 @@ class FitQueue:
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._study, self._folder, self._halving = study, folder, halving
-        self._search, self._seeds, self._max_retries = search, search.seed_list, resources.max_retries
+        self._search, self._max_retries = search, resources.max_retries
         self._on_trial, self._on_stop = on_trial, on_stop
         self._open: dict[int, _Open] = {}
         self._orders: deque[Order] = deque()
@@ -143,7 +143,7 @@ class FitQueue:
         """
         if self._halving is None or epoch not in order.rungs:
             return False
-        trial, decides = self._open.get(order.number), order.seed == self._seeds[0]
+        trial, decides = self._open.get(order.number), order.seed == self._search.seed_list[0]
         at = order.number, int(order.params["epochs"]), epoch
         if decides:
             self._halving.note(*at, values)
@@ -205,8 +205,13 @@ class FitQueue:
 
     @property
     def gathered(self) -> int:
-        """Results of trials that have not ended."""
-        return sum(len(trial.results) for trial in list(self._open.values()))
+        """Results of trials that are open, which were not told yet."""
+        return sum(len(trial.results) - trial.proposal.told for trial in list(self._open.values()) if trial.results)
+
+    @property
+    def searched(self) -> bool:
+        """Whether nothing is left to train."""
+        return self._held_out_ordered
 
     @property
     def empty(self) -> bool:
@@ -228,9 +233,9 @@ class FitQueue:
 
     def _take_up(self, proposal: Proposal) -> None:
         """Open a trial: gather the results that are there, then order the fits that it still needs."""
-        trial = self._open[proposal.number] = _Open(proposal, set(self._seeds))
+        trial = self._open[proposal.number] = _Open(proposal, set(proposal.seeds))
         rungs = () if self._halving is None else self._halving.rungs(int(proposal.params["epochs"]))
-        orders = [Order(proposal.number, seed, proposal.params, rungs=rungs) for seed in self._seeds]
+        orders = [Order(proposal.number, seed, proposal.params, rungs=rungs) for seed in proposal.seeds]
         for order in orders:
             if (result := self._result(order)) is not None:
                 self._folder.fit(order.number, order.seed).tidy()
@@ -260,7 +265,7 @@ class FitQueue:
     def _order_held_out(self) -> None:
         """Order test numbers. Nothing is chosen after this."""
         self._held_out_ordered = True
-        for trial, seed in unmeasured(*self._study.look(), self._study.objectives, self._folder, self._seeds):
+        for trial, seed in unmeasured(*self._study.look(), self._study.objectives, self._folder):
             self._orders.append(Order(trial.number, seed, trial.params, "held-out"))
 
     # --- results are gathered, and trials closed
@@ -307,7 +312,7 @@ class FitQueue:
         elif failed is not None:
             ended = self._study.fail(number, failed)
         else:
-            ended = self._study.complete(number, [trial.results[seed]["values"] for seed in self._seeds])
+            ended = self._study.complete(number, [trial.results[seed]["values"] for seed in trial.proposal.seeds])
         del self._open[number]
         self._judge(ended)
         self._on_trial(ended)
@@ -353,7 +358,7 @@ class FitQueue:
         for trial in self._study.trials():
             if trial.state is State.COMPLETE:
                 with contextlib.suppress(Corrupt):  # the next trial has it too
-                    result = self._folder.fit(trial.number, self._seeds[0]).result()
+                    result = self._folder.fit(trial.number, trial.seed_list[0]).result()
                     same = {**_shared((result or {}).get("provenance", {})), **same}
             if same.keys() == SHARED.keys():
                 break
@@ -365,7 +370,6 @@ def unmeasured(
     front: Sequence[int],
     objectives: Mapping[str, str],
     folder: SweepFolder,
-    seeds: Sequence[int],
 ) -> list[tuple[Trial, int]]:
     """Fits that lack their test numbers: of the front, the baselines, and each method's points."""
     of_methods = recommend.measured_per_method(trials, objectives)
@@ -373,9 +377,9 @@ def unmeasured(
     found = []
     for trial in trials:
         # An attempt that ended before methods' points were measured has dropped the weights of dominated trials.
-        kept = trial.number in of_methods and folder.fit(trial.number, seeds[0]).weights.is_dir()
+        kept = trial.number in of_methods and folder.fit(trial.number, trial.seed_list[0]).weights.is_dir()
         if trial.number in front or trial.number in of_baselines or kept:
-            found += [(trial, seed) for seed in seeds if not folder.held_out(trial.number, seed).exists()]
+            found += [(trial, seed) for seed in trial.seed_list if not folder.held_out(trial.number, seed).exists()]
     return found
 
 

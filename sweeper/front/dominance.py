@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
+
 from sweeper.front import intervals, pareto, recommend
 from sweeper.front.front import points
 from sweeper.front.intervals import SURE, examples_variance
@@ -33,13 +35,13 @@ def luck(sample: Sample, baseline: int, members: Sequence[int], *, own: Collecti
     rows = {number: row for row, number in enumerate(sample.numbers)}
     if baseline not in rows:
         return {}
-    points_TM = sample.values_TSM.mean(axis=1)
+    points_TM = np.nanmean(sample.values_TSM, axis=1)
     ahead = [n for n in members if n in rows and pareto.dominates(points_TM[rows[n]], points_TM[rows[baseline]])]
     if sample.seeds < 2:
         return dict.fromkeys(ahead, 1.0)
     variance_TM, df = seed_variances(sample.values_TSM, cautious=True)
     place = {int(row): c for c, row in enumerate(sample.contenders)}
-    chances = {n: _chance(sample, rows[n], rows[baseline], variance_TM / sample.seeds, df, place) for n in ahead}
+    chances = {n: _chance(sample, rows[n], rows[baseline], variance_TM, df, place) for n in ahead}
     return _holm(chances, compared(sample, {baseline, *own}))
 
 
@@ -49,13 +51,18 @@ def compared(sample: Sample, own: Collection[int]) -> int:
 
 
 def _chance(sample: Sample, row: int, base: int, variance_TM: Floats, df: float, place: dict[int, int]) -> float:
-    """The probability of such a lead where in one objective there is none, by the least sure of them."""
-    lead_M = (sample.values_TSM[row] - sample.values_TSM[base]).mean(axis=0)
-    chance = 0.0
+    """The probability of such a lead where in one objective there is none, by the least sure of them.
+
+    Only seeds that both have count.
+    """
+    seeds = int(min(sample.seeds_T[row], sample.seeds_T[base]))
+    lead_M = (sample.values_TSM[row, :seeds] - sample.values_TSM[base, :seeds]).mean(axis=0)
+    chance = 0.0 if seeds > 1 else 1.0
     for m, lead in enumerate(lead_M):
-        parts = [(float(variance_TM[row, m]), df), (float(variance_TM[base, m]), df)]
+        parts = [(float(variance_TM[row, m]) / seeds, df), (float(variance_TM[base, m]) / seeds, df)]
         if sample.examples_BCSM is not None and {row, base} <= place.keys():
-            apart_BS = sample.examples_BCSM[:, place[row], :, m] - sample.examples_BCSM[:, place[base], :, m]
+            moved_BCS = sample.examples_BCSM[:, :, :seeds, m]
+            apart_BS = moved_BCS[:, place[row]] - moved_BCS[:, place[base]]
             parts.append((examples_variance(apart_BS), len(apart_BS) - 1.0))
         chance = max(chance, intervals.luck(float(lead), parts))
     return chance

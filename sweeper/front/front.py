@@ -5,7 +5,6 @@ Shapes: T trials, M objectives.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -24,14 +23,10 @@ def signs(objectives: Senses) -> Floats:
 
 def points(trials: Sequence[Trial], objectives: Senses) -> Floats:
     """The trials' objectives (or other metrics) [T, M], turned so that greater is better."""
-    rows = [[_value(trial, name) for name in objectives] for trial in trials]
+    rows = [[trial.value(name) for name in objectives] for trial in trials]
     values_TM = np.array(rows, dtype=np.float64)
     points_TM: Floats = values_TM.reshape(len(trials), len(objectives)) * signs(objectives)
     return points_TM
-
-
-def _value(trial: Trial, name: str) -> float:
-    return trial.values[name] if name in trial.values else trial.metrics.get(name, math.nan)
 
 
 def front(trials: Sequence[Trial], objectives: Senses) -> list[int]:
@@ -46,19 +41,20 @@ class Frontier:
     """The front of trials that end one after the other.
 
     A dominated trial stays dominated, so only the last front's members and the trials that have ended since are
-    compared. Any thread may ask.
+    compared; all of them, where one's numbers have changed because it got more seeds. Any thread may ask.
     """
 
     def __init__(self, objectives: Senses) -> None:
         self._objectives = objectives
-        self._last = frozenset[int](), frozenset[int]()  # the trials that were compared, and their front
+        # The trials that were compared, with their numbers, and their front.
+        self._last = frozenset[tuple[int, tuple[float, ...]]](), frozenset[int]()
 
     def of(self, trials: Sequence[Trial]) -> list[int]:
         """The numbers of the trials on the front among `trials`."""
         seen, members = self._last
-        able = {t.number: t for t in trials if t.able}
+        able = {(t.number, tuple(t.values.values())): t for t in trials if t.able}
         known = seen if seen <= able.keys() else frozenset()  # else another thread compared later ones
-        candidates = [t for number, t in able.items() if number in members or number not in known]
+        candidates = [t for key, t in able.items() if t.number in members or key not in known]
         numbers = front(candidates, self._objectives)
         self._last = frozenset(able), frozenset(numbers)
         return numbers

@@ -117,15 +117,22 @@ class Recommendation:
     values: Mapping[str, float]
     why: str
     stability: Stability = field(default_factory=Stability)
+    front: Sequence[int] = ()
 
     def __str__(self) -> str:
         numbers = ", ".join(f"{name} {value:.3f}" for name, value in self.values.items())
         sure = f"{self.stability.sentence(self.number)} {self.stability.drop(self.number, self.rule)}"
-        return f"Recommended: #{self.number} {self.label} ({numbers}), by {self.rule}.\n{self.why} {sure}".rstrip()
+        text = f"Recommended: #{self.number} {self.label} ({numbers}), by {self.rule}.\n{self.why} {sure}".rstrip()
+        return f"{text} {self.stability.members(self.front)}".rstrip()
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
-        return {**vars(self), "values": dict(self.values), "stability": self.stability.to_json()}
+        own = {name: value for name, value in vars(self).items() if name != "front"}
+        return {
+            **own,
+            "values": dict(self.values),
+            "stability": self.stability.to_json() | {"sure": self.stability.sure},
+        }
 
 
 def named(trials: Sequence[Trial], front: Sequence[int], objectives: Senses) -> dict[str, int]:
@@ -223,6 +230,7 @@ def recommend(
         values=dict(chosen.values),
         why=_why(chosen, members, objectives),
         stability=stability or Stability(),
+        front=tuple(front),
     )
 
 

@@ -9,7 +9,7 @@ Shapes: T trials, M objectives, B draws, C contenders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,9 @@ from trainables.arrays import Floats
 from trainables.metrics import METRICS
 
 Choose = Callable[[Floats], int | None]
+
+SURE_FROM, MAYBE_FROM = 0.95, 0.05  # chances to be on the true front
+FEWEST = 3  # seeds of a sure member: of two the noise is hardly known
 
 DRAWS = 400  # a chance of 1/2 is then known to within 0.05 (95 %)
 
@@ -38,10 +41,29 @@ class Stability:
     over: str = ""
     trials: int = 0
     seeds: int = 0
+    seeds_of: Mapping[int, int] = field(default_factory=dict)
     on_front: Mapping[int, float] = field(default_factory=dict)
     chosen: Mapping[int, float] = field(default_factory=dict)
     intervals: Mapping[int, Mapping[str, Interval]] = field(default_factory=dict)
     drops: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def sure(self) -> list[int]:
+        """The trials with enough seeds whose chance to be on the true front is at least `SURE_FROM`."""
+        enough = min(FEWEST, max(self.seeds_of.values(), default=0))
+        return [n for n, chance in self.on_front.items() if chance >= SURE_FROM and self.seeds_of[n] >= max(enough, 2)]
+
+    def members(self, front: Sequence[int]) -> str:
+        """One sentence: who of the `front` is surely on the true one, who may be, and who beside them may be."""
+        if not self.draws or self.seeds < 2:
+            return ""
+        sure = [n for n in front if n in self.sure]
+        maybe = [n for n in front if n not in sure and self.on_front.get(n, 0.0) >= MAYBE_FROM]
+        beside = sum(chance >= MAYBE_FROM for n, chance in self.on_front.items() if n not in front)
+        text = f"Of its {len(front)} members {len(sure)} are surely on the true front"
+        text += f" ({', '.join(f'#{n}' for n in sure)})" if sure else ""
+        text += f", {len(maybe)} may be" if maybe else ""
+        return f"{text}; {beside} trials beside it cannot be told apart from them." if beside else f"{text}."
 
     def sentence(self, number: int) -> str:
         """What it says of one trial, for a person."""
@@ -86,7 +108,7 @@ class Stability:
         """For programs."""
         by_number = {
             name: {str(n): value for n, value in getattr(self, name).items()}
-            for name in ("on_front", "chosen", "drops")
+            for name in ("seeds_of", "on_front", "chosen", "drops")
         }
         return {
             "draws": self.draws,
@@ -108,7 +130,7 @@ def judge(sample: Sample, choose: Choose, *, draws: int = DRAWS, seed: int = 0) 
     """
     if not sample.varies:
         return Stability()
-    points_TM, rows = sample.values_TSM.mean(axis=1), sample.contenders
+    points_TM, rows = sample.points_TM, sample.contenders
     true_TM, covariance_TMM = noise.without_luck(points_TM, noise.own_noise(sample))
     rng = np.random.default_rng(seed)
     drawn_BCM = noise.normal_draws(rng, draws, true_TM[rows], covariance_TMM[rows])
@@ -126,6 +148,7 @@ def judge(sample: Sample, choose: Choose, *, draws: int = DRAWS, seed: int = 0) 
         over=sample.over,
         trials=len(sample.numbers),
         seeds=sample.seeds,
+        seeds_of={number: int(sample.seeds_T[row]) for number, row in zip(numbers, rows, strict=True)},
         on_front=dict(zip(numbers, (on_C / draws).tolist(), strict=True)),
         chosen=dict(zip(numbers, (chosen_C / draws).tolist(), strict=True)),
         intervals={number: _intervals(sample, c) for c, number in enumerate(numbers)},
@@ -141,9 +164,10 @@ def _intervals(sample: Sample, contender: int) -> dict[str, Interval]:
     ends = {}
     for m, (name, sense) in enumerate(sample.objectives.items()):
         sign = 1.0 if sense == "max" else -1.0
-        values_S = sample.values_TSM[sample.contenders[contender], :, m] * sign
+        seeds = int(sample.seeds_T[sample.contenders[contender]])
+        values_S = sample.values_TSM[sample.contenders[contender], :seeds, m] * sign
         resampled_BCSM = sample.examples_BCSM
-        resampled_BS = None if resampled_BCSM is None else resampled_BCSM[:, contender, :, m] * sign
+        resampled_BS = None if resampled_BCSM is None else resampled_BCSM[:, contender, :seeds, m] * sign
         interval = intervals.of_mean(values_S, resampled_BS)
         if interval is not None:
             low, high = interval

@@ -168,7 +168,7 @@ def _overall(facts: CardFacts) -> list[Block]:
         (
             f"{name} ({sense})",
             *(decimal(measured.values.get(name)) for measured in facts.splits),
-            decimal(trial.metrics.get(name), trial.spread.get(name, math.nan)),
+            decimal(trial.value(name) if name in trial.metrics else None, trial.spread.get(name, math.nan)),
         )
         for name, sense in facts.spec.objectives.items()
     )

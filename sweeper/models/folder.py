@@ -70,7 +70,7 @@ def pull(folder: SweepFolder, which: str, out: Path, *, merge: bool = False) -> 
 
 def _fit(folder: SweepFolder, spec: SweepSpec, trial: Trial) -> tuple[int, FitFolder]:
     """The fit whose validation numbers lie nearest to their means over the seeds."""
-    fits = {seed: folder.fit(trial.number, seed) for seed in spec.search.seed_list}
+    fits = {seed: folder.fit(trial.number, seed) for seed in trial.seed_list}
     values = {seed: _result(fit)["values"] for seed, fit in fits.items()}
     seed = typical(values, spec.objectives)
     if not fits[seed].weights.is_dir():

@@ -42,7 +42,10 @@ def digest(body: Any) -> str:
 
 def fingerprint(trial: Trial) -> str:
     """Changes when anything that the record says of the trial changes."""
-    return digest([FORMAT, vars(trial)])
+    # By what was measured: in a race the objectives that are shown move with every seed of any other trial.
+    own = {name: value for name, value in vars(trial).items() if name not in ("seed_list", "by_seed", "further")}
+    own["values"] = {name: trial.metrics.get(name, value) for name, value in trial.values.items()}
+    return digest([FORMAT, own])
 
 
 def params(trial: Trial) -> dict[str, str]:
@@ -124,9 +127,9 @@ def epochs(fit: FitResult, since: int = 0) -> list[Scalar]:
     ]
 
 
-def main(trial: Trial, objectives: Iterable[str]) -> list[Scalar]:
+def main(trial: Trial, objectives: Iterable[str], step: int | None = None) -> list[Scalar]:
     """Means over the seeds of the objectives and of MAIN, under the metrics' own names."""
-    return _at_the_end(trial, {_key(name): trial.metrics.get(name) for name in (*objectives, *MAIN)})
+    return _at_the_end(trial, {_key(name): trial.value(name) for name in (*objectives, *MAIN)}, step=step)
 
 
 def final(trial: Trial, fits: Sequence[FitResult], objectives: Iterable[str]) -> list[Scalar]:
@@ -148,8 +151,10 @@ def _both(prefix: str, rows: Mapping[str, tuple[float, float | None]]) -> dict[s
     return means | {f"{prefix}/{_key(name)}_std": spread for name, (_, spread) in rows.items()}
 
 
-def _at_the_end(trial: Trial, row: Mapping[str, float | None]) -> list[Scalar]:
-    return [Scalar(name, value, trial.ended_ms or 0, 0) for name, value in _numbers(row).items()]
+def _at_the_end(trial: Trial, row: Mapping[str, float | None], step: int | None = None) -> list[Scalar]:
+    """The step tells what is newer, where a trial got more seeds after its end."""
+    at = trial.further if step is None else step
+    return [Scalar(name, value, trial.ended_ms or 0, at) for name, value in _numbers(row).items()]
 
 
 def _groups(fits: Sequence[FitResult]) -> dict[str, float | None]:

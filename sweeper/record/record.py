@@ -132,7 +132,7 @@ class Record:
             tags |= {"dataset": data.name, "dataset.digest": data.digest}
         if saved_views.understood(mlflow.__version__):
             # MLflow adds a chart for every metric: all but the main ones are folded away.
-            folded = [f"seed-{seed}{part}" for seed in results.spec.search.seed_list for part in ("", "/train_loss")]
+            folded = [f"seed-{seed}{part}" for seed in results.spec.search.most_seeds for part in ("", "/train_loss")]
             folded += ["val", "test"]
             objectives, name, uuid = results.spec.objectives, self._store.name, self._store.uuid
             searched = [name for name in results.spec.space.dimensions if PARAMS[name].searched]
@@ -239,7 +239,7 @@ def rebuild(folder: SweepFolder) -> Rebuilt:
         provenance.kept(spec, folder.path)  # described again if the note was lost
         record = open_record(spec, folder, study.uuid)
         deleted = record.forget()
-        results = Results(folder, spec, *study.look())
+        results = Results(folder, spec, *study.look(), over=study.over)
         written = record.refresh(results, draw=False)  # status first, pictures last
         record.close(results)
         record.illustrate(results, paused=True)

@@ -121,7 +121,10 @@ class TrialRuns:
             fits, n = results.fits_of(trial.number), trial.number
             known = {"chance": chances.get(n), "over": sure.over} if sure and n in chances else {}
             tags = self._note(results, trial, fits, n in members, **known)
-            self._store.log(self._known[n], content.tested(trial, measured.get(n, {})), params={}, tags=tags)
+            metrics = content.tested(trial, measured.get(n, {}))
+            if results.spec.search.racing is not None:  # now the seeds' common luck is known as well as it will be
+                metrics += content.main(trial, results.spec.objectives, step=len(results.spec.search.most_seeds))
+            self._store.log(self._known[n], metrics, params={}, tags=tags)
 
     def _note(
         self, results: Results, trial: Trial, fits: Sequence[FitResult], on_front: bool, **known: Any
@@ -134,9 +137,11 @@ class TrialRuns:
         else:
             objectives = results.spec.objectives
             pair = [_values(fits, objectives), _values(results.fits_of(baseline), objectives)]
+            seeds = min(map(len, pair))
             ahead = {}
-            if pair[0].shape == pair[1].shape:
-                ahead = {name: paired.difference(np.stack(pair)[..., m]) for m, name in enumerate(objectives)}
+            if seeds:  # those that both have
+                both_2SM = np.stack([values_SM[:seeds] for values_SM in pair])
+                ahead = {name: paired.difference(both_2SM[..., m]) for m, name in enumerate(objectives)}
             standing = note.Standing(on_front, baseline, ahead, **known)
         return {NOTE: note.of_trial(results, trial, standing, self._links)}
 

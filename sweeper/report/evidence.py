@@ -54,7 +54,7 @@ def methods(results: Results, by: Rule | str) -> list[DataTable | Picture | Text
     tried = results.trials_table["method"].value_counts()
     counted = ", ".join(f"{method} {tried[method]}" for method in rows["method"])
     caption = (
-        f"Validation split, in percent, mean ± standard deviation over {len(results.spec.search.seed_list)} seeds. "
+        f"Validation split, in percent, mean ± standard deviation over {results.seeds_said} seeds. "
         f"Each method's point is chosen from its own trials by one rule ({chosen.rule}); trials to choose from: "
         f"{counted}."
     )

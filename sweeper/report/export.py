@@ -94,7 +94,7 @@ def document(results: Results) -> dict[str, Any]:
             "confirmations": [each.to_json() for each in confirmation.read(results.folder)],
             "trials": [
                 {**vars(trial), "state": str(trial.state), "label": trial.label, "on_front": trial.number in front}
-                | {"fits": [_fit(results, trial.number, seed, test) for seed in spec.search.seed_list]}
+                | {"fits": [_fit(results, trial.number, seed, test) for seed in trial.seed_list]}
                 for trial in results.trials
             ],
         }

@@ -36,11 +36,11 @@ def stands(results: Results) -> str:
 
 def answer(results: Results, choice: Recommendation) -> str:
     """The point to take with its spread, the rule, and the chance that it is on the true front, where that is known."""
-    trial, seeds = results.by_number[choice.number], len(results.spec.search.seed_list)
+    trial = results.by_number[choice.number]
     numbers = ", ".join(
         f"{name} {decimal(trial.values[name], trial.spread.get(name, math.nan))}" for name in results.spec.objectives
     )
-    over = f"± over {seeds} seeds" if seeds > 1 else "one seed: how others would do is not known"
+    over = f"± over {trial.seeds} seeds" if trial.seeds > 1 else "one seed: how others would do is not known"
     sure = choice.stability.on_front.get(choice.number) if choice.stability.draws else None
     chance = "" if sure is None else f", on the true front with a chance of {sure:.0%}"
     return f"Recommended: #{choice.number} {choice.label} ({numbers}; {over}){chance}, by {choice.rule}."

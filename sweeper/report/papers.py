@@ -63,9 +63,9 @@ def method_rows(results: Results, numbers: Mapping[str, int], split: str = "vali
     On `test` only methods whose point was measured there with every seed.
     """
     fits = {"validation": _validation, "test": _test}[split](results, set(numbers.values()))
-    seeds = results.spec.search.seed_list
     rows = []
     for method, number in numbers.items():
+        seeds = results.by_number[number].seed_list
         if set(fits.get(number, ())) >= set(seeds):
             means, spread = mean_and_spread([fits[number][seed]["values"] for seed in seeds])
             row: dict[str, Any] = {"number": number, "model": results.spec.backbone.name, "method": method}
@@ -73,7 +73,7 @@ def method_rows(results: Results, numbers: Mapping[str, int], split: str = "vali
             row |= {"n": math.nan if answers is None else len(answers), "converged": number not in results.unconverged}
             row |= {"name": results.by_number[number].label} | means
             rows.append(row | {f"{name}_std": value for name, value in spread.items()})
-    return pd.DataFrame(rows).assign(**_best({row["number"]: fits[row["number"]] for row in rows}, seeds))
+    return pd.DataFrame(rows).assign(**_best({row["number"]: fits[row["number"]] for row in rows}))
 
 
 def _validation(results: Results, numbers: set[int]) -> Fits:
@@ -96,11 +96,15 @@ def _test(results: Results, numbers: set[int]) -> Fits:
     return fits
 
 
-def _best(fits: Fits, seeds: Sequence[int]) -> dict[str, list[bool]]:
-    """For each metric of the tables, which trials may be the best, paired by seed and example; empty where unknown."""
+def _best(fits: Fits) -> dict[str, list[bool]]:
+    """For each metric of the tables, which trials may be the best, paired by seed and example; empty where unknown.
+
+    Only seeds that all of them have count.
+    """
     names = [name for name in (*OVERALL_METRICS, *ATTRIBUTE_METRICS, *CELL_METRICS) if name in METRICS]
     if len(fits) < 2:
         return {}
+    seeds = sorted(set[int].intersection(*(set(by_seed) for by_seed in fits.values())))
     trials = [
         TrialFits(
             number,

@@ -72,8 +72,7 @@ def _half(values: Sequence[float]) -> float:
 
 
 def _interval(results: Results) -> str:
-    seeds = len(results.spec.search.seed_list)
-    return INTERVAL.format(seeds) if seeds > 1 else ONE_SEED
+    return ONE_SEED if results.seeds_said == "1" else INTERVAL.format(results.seeds_said)
 
 
 def _named(numbers: Numbers, methods: Sequence[str]) -> dict[int, str]:

@@ -87,7 +87,7 @@ def question(spec: SweepSpec) -> Line:
         *line(" of a fine-tuning of {} on {} give ", code(spec.backbone.name), code(spec.data.name)),
         f"{wanted}{' with ' if bounds else ''}{' and '.join(bounds)}? Groups: {spec.groups}. {spec.budget} trials, ",
         *line("proposed by {}, each trained with ", code(spec.search.sampler)),
-        f"{len(spec.search.seed_list)} seeds; baselines: {', '.join(_listed(spec.search.baseline_list)) or 'none'}.",
+        f"{spec.search.seeds_said} seeds; baselines: {', '.join(_listed(spec.search.baseline_list)) or 'none'}.",
     )
 
 
@@ -126,7 +126,7 @@ def _front_table(facts: ReportFacts) -> DataTable:
     rows = []
     for trial in _shown(facts):
         row = [str(trial.number), trial.label + _baseline(trial), facts.named.get(trial.number, "")]
-        row += [decimal(trial.metrics[name], trial.spread[name]) for name in spec.objectives]
+        row += [decimal(trial.value(name), trial.spread[name]) for name in spec.objectives]
         if sure is not None and sure.draws:
             ends = sure.intervals.get(trial.number, {})
             row += [interval(*ends[name]) if name in ends else "–" for name in spec.objectives]
@@ -236,7 +236,7 @@ def _every(trials: Sequence[Trial], objectives: Mapping[str, str]) -> DataTable:
             str(t.number),
             str(t.state),
             *(setting(t.params.get(name)) for name in varied),
-            *(decimal(t.metrics[n], t.spread[n]) if n in t.metrics else "–" for n in objectives),
+            *(decimal(t.value(n), t.spread[n]) if n in t.metrics else "–" for n in objectives),
         )
         for t in trials
     )

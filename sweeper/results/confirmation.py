@@ -188,7 +188,7 @@ def plan(results: Results, which: str, seeds: int, method: str | None = None) ->
             f"{name}@{which} is trial {point.number} ({point.label}), which is the baseline itself. Name another "
             "point, or another method with --baseline."
         )
-    fresh = itertools.count(max(spec.search.seed_list) + 1)
+    fresh = itertools.count(max(seed for trial in results.trials for seed in trial.seed_list) + 1)
     planned = Confirmation(
         point=point.number,
         baseline=baseline.number,
@@ -226,6 +226,7 @@ class FreshSeeds:
 
     def __init__(self, results: Results, confirmation: Confirmation) -> None:
         self.objectives = results.spec.objectives
+        self._seeds = confirmation.seeds
         self._asked = [results.by_number[number] for number in (confirmation.point, confirmation.baseline)]
         self.ended: dict[int, Trial] = {}
 
@@ -246,7 +247,7 @@ class FreshSeeds:
 
     def open_proposals(self) -> list[Proposal]:
         """Both trials."""
-        return [Proposal(trial.number, trial.params) for trial in self._asked]
+        return [Proposal(trial.number, trial.params, self._seeds) for trial in self._asked]
 
     def propose(self) -> Proposal | None:
         """Nothing more."""
@@ -268,7 +269,7 @@ class FreshSeeds:
 
     def _end(self, number: int, state: State, **told: Any) -> Trial:
         asked = next(trial for trial in self._asked if trial.number == number)
-        self.ended[number] = Trial(number, state, asked.params, **told)
+        self.ended[number] = Trial(number, state, asked.params, seed_list=self._seeds, **told)
         return self.ended[number]
 
     def trials(self) -> list[Trial]:

@@ -20,8 +20,8 @@ MEND = "Delete it: the next resume measures it again."
 def read(results: Results) -> dict[int, dict[str, tuple[float, float]]]:
     """Mean and spread of every test metric over the seeds, by trial number; only where every seed was measured."""
     by_number = {}
-    for number in results.by_number:
-        paths = [results.folder.held_out(number, seed) for seed in results.spec.search.seed_list]
+    for number, trial in results.by_number.items():
+        paths = [results.folder.held_out(number, seed) for seed in trial.seed_list]
         if all(path.exists() for path in paths):
             means, spread = mean_and_spread([read_json(path, MEND)["values"] for path in paths])
             by_number[number] = {name: (means[name], spread.get(name, math.nan)) for name in means}
@@ -50,8 +50,7 @@ Bodies = dict[tuple[int, int], dict[str, Any]]
 
 def bodies(results: Results) -> Bodies:
     """Everything that was measured on the test split, by trial number and seed."""
-    seeds = results.spec.search.seed_list
-    paths = {(n, seed): results.folder.held_out(n, seed) for n in results.by_number for seed in seeds}
+    paths = {(t.number, seed): results.folder.held_out(t.number, seed) for t in results.trials for seed in t.seed_list}
     return {key: read_json(path) for key, path in paths.items() if path.exists()}
 
 

@@ -47,6 +47,7 @@ class Results:
     trials: Sequence[Trial]
     front: Sequence[int]
     progress: Progress = field(default_factory=Progress)
+    over: bool = False  # the search has ended by itself (`Study.over`)
 
     @classmethod
     def open(cls, folder: SweepFolder) -> Results:
@@ -73,8 +74,8 @@ class Results:
         holder = lease.holder()
         if holder is not None and holder.alive:
             progress = Progress.from_json(folder.progress(), str(holder))
-            return cls(folder, spec, *study.look(), progress)
-        results = cls(folder, spec, *study.look())
+            return cls(folder, spec, *study.look(), progress, study.over)
+        results = cls(folder, spec, *study.look(), over=study.over)
         if results.finished:
             return results
         # A lease that was not given back means that its driver died; else the last attempt noted why it paused.
@@ -85,8 +86,9 @@ class Results:
 
     @property
     def finished(self) -> bool:
-        """Whether the budget is spent and nothing more will happen to any trial."""
-        return len(self.trials) >= self.spec.budget and all(trial.state.finished for trial in self.trials)
+        """Whether the budget is spent, or what was sought is decided, and nothing more will happen to any trial."""
+        over = self.over if self.spec.search.open_ended else len(self.trials) >= self.spec.budget
+        return over and all(trial.settled for trial in self.trials)
 
     @property
     def state(self) -> str:
@@ -175,9 +177,16 @@ class Results:
 
     # --- fits
 
+    @property
+    def seeds_said(self) -> str:
+        """How many seeds the numbers of its trials are means of: `3`, or `1 to 5`."""
+        counts = [trial.seeds for trial in self.able] or [len(self.spec.search.seed_list)]
+        return str(counts[0]) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+
     def fits_of(self, number: int) -> list[FitResult]:
         """The fits of one trial by seed, also those that have not ended."""
-        return [FitResult.read(number, seed, self.folder.fit(number, seed)) for seed in self.spec.search.seed_list]
+        seeds = self.by_number[number].seed_list
+        return [FitResult.read(number, seed, self.folder.fit(number, seed)) for seed in seeds]
 
     @cached_property
     def fits(self) -> list[FitResult]:
@@ -218,7 +227,7 @@ class Results:
             row: dict[str, Any] = {"number": trial.number, "state": trial.state.value, "label": trial.label}
             row |= dict(trial.params)
             for name in self.spec.objectives:
-                row |= {name: trial.metrics.get(name, math.nan), f"{name}_std": trial.spread.get(name, math.nan)}
+                row |= {name: trial.value(name), f"{name}_std": trial.spread.get(name, math.nan)}
             row |= {"seeds": trial.seeds, "feasible": trial.feasible, "baseline": trial.baseline}
             rows.append(row | {"on_front": trial.number in members, "reason": trial.why})
         fixed = ["number", "state", "label", "method", "lambda", "rank", *self.spec.objectives]
@@ -354,16 +363,13 @@ class Results:
         for fit in self.fits:
             if fit.error is None:
                 by_trial.setdefault(fit.number, []).append(fit)
-        seeds = len(self.spec.search.seed_list)
-        whole = [t.number for t in self.able if len(by_trial.get(t.number, ())) == seeds]
-        return [
-            TrialFits(
-                number,
-                np.array([[fit.values[name] for name in self.spec.objectives] for fit in by_trial[number]]),
-                tuple(fit.answers for fit in by_trial[number]),
-            )
-            for number in whole
-        ]
+        found = []
+        for trial in self.able:
+            told = [fit for fit in by_trial.get(trial.number, ()) if fit.seed in trial.seed_list[: trial.seeds]]
+            if len(told) == trial.seeds:
+                values_SM = np.array([[fit.values[name] for name in self.spec.objectives] for fit in told])
+                found.append(TrialFits(trial.number, values_SM, tuple(fit.answers for fit in told)))
+        return found
 
 
 def flat(body: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -74,10 +74,11 @@ class Range:
         if self.points is None:
             return None
         shares = [index / (self.points - 1) for index in range(1, self.points - 1)]
-        inner = [self._at(share) for share in shares]
+        inner = [self.at(share) for share in shares]
         return tuple(dict.fromkeys([self.low, *inner, self.high]))
 
-    def _at(self, share: float) -> float:
+    def at(self, share: float) -> float:
+        """The number that lies at `share`, from 0 to 1, of the way; on the log axis where `log`."""
         if self.log:
             value = math.exp((1 - share) * math.log(self.low) + share * math.log(self.high))
         else:

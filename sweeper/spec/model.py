@@ -127,7 +127,7 @@ class SweepSpec(Part):
 
 def comparable(spec: SweepSpec) -> dict[str, Any]:
     """What of data, backbone and search makes trials comparable."""
-    free = ("trials", "max_failures", "max_failed_share", "reference", "stopping")
+    free = ("trials", "budget", "max_failures", "max_failed_share", "reference", "stopping")
     # The split's hash says whether it is the same data, wherever it lies.
     places = {"root", *(option.name for option in DATASETS[spec.data.name].options if option.where)}
     return {
@@ -217,7 +217,7 @@ def _overlapping(spec: SweepSpec) -> Iterator[Fault]:
 
 
 def _repeated(spec: SweepSpec) -> Iterator[Fault]:
-    given = () if isinstance(spec.search.seeds, int) else spec.search.seeds
+    given = spec.search.seeds if isinstance(spec.search.seeds, tuple) else ()
     for key, values in (("seeds", given), ("baselines", tuple(spec.search.baselines))):
         for index, value in enumerate(values):
             if value in values[:index]:

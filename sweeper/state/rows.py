@@ -27,22 +27,36 @@ STATES = {
 }
 
 
-def trial(row: FrozenTrial, objectives: Sequence[str]) -> Trial:
-    """The trial that `row` tells of; `objectives` names its values.
+def trial(
+    row: FrozenTrial, objectives: Sequence[str], seed_list: Sequence[int], later: Mapping[str, Any] | None = None
+) -> Trial:
+    """The trial that `row` tells of; `objectives` names its values, `seed_list` are the seeds that it starts with.
+
+    `later` says which seeds it has been given since it ended, and what it came to with them (`addenda.later`).
 
     Raises:
         ValueError: the row is not what was written.
     """
     _check(row)
     proposal, outcome = row.user_attrs.get("proposal", {}), row.user_attrs.get("outcome", {})
+    seeds, state, values = outcome.get("seeds", 0), STATES[row.state], row.values or ()
+    if later is not None:
+        seed_list = later["seeds"]
+        if (again := later["outcome"]) is not None:
+            outcome, seeds = again, again.get("seeds", 0)
+            state = State.FAILED if "reason" in again else state
+            values = [again["metrics"][name] for name in objectives] if state is State.COMPLETE else ()
     return Trial(
         number=row.number,
-        state=STATES[row.state],
+        state=state,
         params=proposal.get("params", {}),
-        values=dict(zip(objectives, row.values or (), strict=False)),
+        values=dict(zip(objectives, values, strict=False)),
         metrics=under_both_names(to_nan(outcome.get("metrics", {}))),
         spread=under_both_names(to_nan(outcome.get("spread", {}))),
-        seeds=outcome.get("seeds", 0),
+        seeds=seeds,
+        seed_list=tuple(seed_list),
+        further=seeds - row.user_attrs.get("outcome", {}).get("seeds", 0) if later is not None else 0,
+        by_seed=[to_nan(fit) for fit in outcome.get("by_seed", ())],
         feasible=all(v <= 0 for v in outcome.get("violations", ())),
         baseline=proposal.get("baseline"),
         reason=outcome.get("reason"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,14 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from scipy.stats import qmc
 
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.sections import Search
 from sweeper.spec.space import Choice, Dimension, Fixed, Point, Range
+from sweeper.trial import Trial
+from trainables.arrays import Floats
 
 REDRAWINGS = 64
 INSISTING = 4  # so often a sampler may repeat itself before chance decides: it can be sure of one method
@@ -47,11 +51,16 @@ def build(search: Search, number: int, place: int, *again: int, constrained: boo
     streams = Streams(
         joint=_seed(search.seed, number),
         own=_seed(search.seed, number, place + 1, *again),
-        startup=max(4, min(10, search.trials // 4)) + len(search.baseline_list) - len(search.baselines),
+        startup=_startup(search) + len(search.baseline_list) - len(search.baselines),
         violations=_violations if constrained else None,
     )
     sampler: BaseSampler = SAMPLERS[search.sampler].load()(search, streams)
     return sampler
+
+
+def _startup(search: Search) -> int:
+    """How many trials are drawn before anything is learned."""
+    return max(4, min(10, search.trials // 4))
 
 
 def tpe(search: Search, streams: Streams) -> BaseSampler:
@@ -120,7 +129,7 @@ def tuned(spec: SweepSpec, name: str, number: int, rows: Sequence[FrozenTrial]) 
     It is what the sampler would propose in a sweep of that method alone, which knows of these trials and no others.
     """
     own = spec.model_copy(update={"space": spec.space.alone(name), "search": spec.search.of_baseline(name)})
-    memory = optuna.create_study(directions=["maximize" if s == "max" else "minimize" for s in own.objectives.values()])
+    memory = _memory(own)
     for place, row in enumerate(rows):
         memory.add_trial(_alone(row, own, place))
     known = [row.user_attrs["proposal"]["params"] for row in rows]
@@ -128,6 +137,92 @@ def tuned(spec: SweepSpec, name: str, number: int, rows: Sequence[FrozenTrial]) 
     drawings = itertools.chain(together, _drawings(memory, own, number))
     first = next(drawings)
     return next((point for point in itertools.chain([first], drawings) if point not in known), first)
+
+
+def informed(spec: SweepSpec, number: int, trials: Sequence[Trial], points_TM: Floats) -> Point:
+    """Proposal `number` by a sampler that takes `points_TM` for what each of `trials` came to; nan where unknown.
+
+    The first proposals are spread over the space instead: Sobol's points, scrambled by the sweep's seed. What is under
+    way is told too, so that nobody proposes it once more.
+    """
+    search, first = spec.search, len(spec.search.baseline_list)
+    known = [dict(trial.params) for trial in trials]
+    if number - first < _startup(search):
+        spread = (_spread(spec, number - first + turn * _TURN) for turn in range(REDRAWINGS))
+        point = next((point for point in spread if point not in known), None)
+        if point is not None:
+            return point
+    memory = _memory(spec)
+    population = getattr(search, "population", None)
+    for trial, values_M in zip(trials, points_TM, strict=True):
+        state = TrialState.FAIL if trial.reason else TrialState.PRUNED if trial.stopped else TrialState.RUNNING
+        told = bool(np.isfinite(values_M).all())
+        axes, params = spec.space.axes, anchors(spec, trial.params)
+        system: dict[str, Any] = {} if trial.feasible else {"constraints": [1.0]}
+        if spec.constraints and trial.feasible and (told or trial.stopped):
+            system = {"constraints": [0.0]}
+        if population is not None and trial.number >= first:
+            system[NSGAIISampler._get_generation_key()] = (trial.number - first) // population
+        memory.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE if told else state,
+                values=values_M.tolist() if told else None,
+                params=params,
+                distributions={name: _distribution(axes[name]) for name in params},
+                system_attrs=system,
+            )
+        )
+    drawings = _drawings(memory, spec, number)
+    if SAMPLERS[search.sampler].flat:
+        drawings = itertools.chain([_together(memory, spec, number)], drawings)
+    first_drawn = next(drawings)
+    return next((point for point in itertools.chain([first_drawn], drawings) if point not in known), first_drawn)
+
+
+_TURN = 1 << 12  # points that are passed over to look for another one
+
+
+def _spread(spec: SweepSpec, index: int) -> Point:
+    """Point `index` of a sequence that is spread evenly over the space. Source: Sobol 1967; Owen 1998."""
+    places = [label for label, axis in spec.space.axes.items() if not isinstance(axis, Fixed)]
+    if not places:
+        return spec.space.walk(lambda label, axis: None)
+    sequence = qmc.Sobol(len(places), scramble=True, rng=np.random.default_rng(_seed(spec.search.seed, 0)))
+    if index:
+        sequence.fast_forward(index)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that one point is no power of two
+        shares = dict(zip(places, sequence.random(1)[0].tolist(), strict=True))
+
+    def at(label: str, axis: Dimension) -> Any:
+        if isinstance(axis, Choice):
+            return axis.values[min(len(axis.values) - 1, int(shares[label] * len(axis.values)))]
+        assert isinstance(axis, Range)  # what is fixed is not drawn
+        return axis.at(shares[label])
+
+    return spec.space.walk(at)
+
+
+def anchors(spec: SweepSpec, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """What the sampler learns of a fixed point: its coordinates inside the space.
+
+    A flat sampler needs all; one that the point lacks is put at the near edge (no lambda: a small one's limit).
+    """
+    found = {}
+    coordinates = spec.space.coordinates(fixed)
+    for name, dimension in spec.space.axes.items():
+        if isinstance(dimension, Fixed):
+            continue
+        if name in coordinates and dimension.contains(coordinates[name]):
+            found[name] = coordinates[name]
+        elif SAMPLERS[spec.search.sampler].flat:
+            found[name] = dimension.values[0] if isinstance(dimension, Choice) else dimension.low
+    return found
+
+
+def _memory(spec: SweepSpec) -> optuna.Study:
+    """A study that is asked and forgotten."""
+    return optuna.create_study(directions=["maximize" if s == "max" else "minimize" for s in spec.objectives.values()])
 
 
 def _alone(row: FrozenTrial, own: SweepSpec, place: int) -> FrozenTrial:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 import sqlalchemy as sa
 from optuna.samplers import BaseSampler
@@ -20,11 +21,12 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.errors import UserError
-from sweeper.front.front import Frontier
+from sweeper.front import racing
+from sweeper.front.front import Frontier, signs
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.samplers import SAMPLERS
-from sweeper.spec.space import Choice, Dimension, Fixed
-from sweeper.state import database, migrations, rows, samplers
+from sweeper.spec.space import Dimension, Fixed
+from sweeper.state import addenda, allotment, database, migrations, rows, samplers
 from sweeper.trial import Trial, mean_and_spread
 from trainables.undefined import to_null
 
@@ -44,11 +46,13 @@ def forget_study(url: str, name: str) -> None:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A configuration to be tried, under its trial's number."""
+    """A configuration to be tried, under its trial's number, with these `seeds`; `told` of them were told already."""
 
     number: int
     params: Mapping[str, Any]
+    seeds: tuple[int, ...]
     baseline: str | None = None
+    told: int = 0
 
 
 class Study:
@@ -73,9 +77,9 @@ class Study:
         self._spec = spec
         self.url = url
         self.guard, self._vouch = guard, vouch
-        self._given: set[int] = set()  # the open trials that whoever asked has heard of
+        self._given: set[int | tuple[int, int]] = set()  # open trials, and with so many seeds, that whoever asks knows
         self._frontier = Frontier(spec.objectives)
-        self._ended: dict[int, Trial] = {}
+        self._ended: dict[int, tuple[Trial, Any]] = {}  # and what it got after its end
         self._flat = SAMPLERS[spec.search.sampler].flat
         self._points = spec.space.grid() if SAMPLERS[spec.search.sampler].grid else None
         if create:
@@ -147,6 +151,11 @@ class Study:
         return identity
 
     @property
+    def over(self) -> bool:
+        """Whether the search has ended by itself: see `addenda.is_over`."""
+        return addenda.is_over(self._study, self._spec)
+
+    @property
     def uuid(self) -> str:
         """Tells this sweep from any other of its name."""
         return str(self._signed["uuid"])
@@ -167,9 +176,23 @@ class Study:
         for row in living:
             if row.state is TrialState.RUNNING and row.number not in self._given:
                 return self._take_up(row)  # it was asked for, and the database's reply was lost
+        if owed := self._owed():
+            return owed[0]
         waiting = [row for row in living if row.state is TrialState.WAITING]
         number = waiting[0].number if waiting else len(asked)
-        if number >= self.budget:
+        if self._spec.search.open_ended and not waiting:
+            if self.over:
+                return None
+            trials = self.trials()
+            step = allotment.next_step(trials, self._spec)
+            if step.race is not None:
+                self.give(step.race, trials[step.race].seeds + 1, "race")
+                return self._owed()[0]
+            if not step.new:
+                if all(trial.settled for trial in trials):
+                    addenda.close(self._study, self._spec)
+                return None
+        elif number >= self.budget:
             return None
         if not waiting:
             self._enqueue(number, asked)
@@ -183,7 +206,26 @@ class Study:
         One that got no parameters before a crash gets them now, from the same random stream as it would have had.
         """
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [self._take_up(row) for row in running]
+        return [self._take_up(row) for row in running] + self._owed()
+
+    def _owed(self) -> list[Proposal]:
+        """Trials that have ended and were given more seeds since, which are not all trained."""
+        if not addenda.later(self._study):
+            return []
+        owed = [trial for trial in self.trials() if trial.state.finished and not trial.settled]
+        known = [trial for trial in owed if (trial.number, len(trial.seed_list)) not in self._given]
+        self._given |= {(trial.number, len(trial.seed_list)) for trial in known}
+        return [Proposal(t.number, t.params, t.seed_list, t.baseline, told=t.seeds) for t in known]
+
+    @database.patient
+    def give(self, number: int, seeds: int, why: str) -> None:
+        """Let trial `number`, which is complete, have `seeds` seeds in all; whoever asks next gets it again."""
+        self.guard()
+        trial = self.trials()[number]
+        known = addenda.later(self._study).get(number, {"outcome": None})
+        if seeds > len(trial.seed_list):
+            more = self._spec.search.first_seeds(seeds)
+            addenda.give(self._study, number, more, known["outcome"], why)
 
     def _take_up(self, row: FrozenTrial) -> Proposal:
         if "proposal" not in row.user_attrs:
@@ -191,7 +233,7 @@ class Study:
             return self._fill(optuna.trial.Trial(self._study, row._trial_id))
         self._given.add(row.number)
         kept = row.user_attrs["proposal"]
-        return Proposal(row.number, kept["params"], kept["baseline"])
+        return Proposal(row.number, kept["params"], self._spec.search.seed_list, kept["baseline"])
 
     def _enqueue(self, number: int, asked: Sequence[FrozenTrial]) -> None:
         """Fix trial `number` beforehand, if it is not left to the sampler; `asked` are all trials before it."""
@@ -200,11 +242,26 @@ class Study:
             first = self._spec.search.baseline_list.index(baseline)
             fixed = samplers.tuned(self._spec, baseline, number, asked[first:])
             # More may be told before it is taken up, so what was drawn is kept with it.
-            self._study.enqueue_trial(self._anchors(fixed), user_attrs={"point": fixed})
+            self._study.enqueue_trial(samplers.anchors(self._spec, fixed), user_attrs={"point": fixed})
+            return
+        if fixed is None and self._spec.search.racing is not None:
+            fixed = self._informed(number)
+            self._study.enqueue_trial(samplers.anchors(self._spec, fixed), user_attrs={"point": fixed})
             return
         fixed = fixed or samplers.unrepeated(self._study, self._spec, number, map(rows.params, asked))
         if fixed is not None:
-            self._study.enqueue_trial(self._anchors(fixed))
+            self._study.enqueue_trial(samplers.anchors(self._spec, fixed))
+
+    def _informed(self, number: int) -> dict[str, Any]:
+        """A point for trial `number`, by what the trials came to without the luck of their seeds."""
+        trials = self.trials()
+        raced = allotment.entrants(trials, self._spec)
+        # A Gaussian process takes out the noise that it sees by itself.
+        told_TM = racing.told(raced, shrunk=self._spec.search.sampler != "gp") * signs(self._spec.objectives)
+        told = dict(zip(raced.numbers, told_TM, strict=True))
+        unknown_M = np.full(len(self._spec.objectives), math.nan)
+        points_TM = np.array([told.get(trial.number, unknown_M) for trial in trials])
+        return samplers.informed(self._spec, number, trials, points_TM)
 
     def _fixed(self, number: int) -> tuple[dict[str, Any] | None, str | None]:
         """The point that trial `number` must be, and the baseline's name.
@@ -226,7 +283,7 @@ class Study:
         fixed = trial.user_attrs.get("point", fixed)
         axes = self._spec.space.axes
         if fixed is not None:
-            for name in self._anchors(fixed):
+            for name in samplers.anchors(self._spec, fixed):
                 self._draw(trial, name, axes[name])
             params = fixed
         elif self._flat:
@@ -237,29 +294,13 @@ class Study:
             params = self._spec.space.walk(lambda name, dim: self._draw(trial, name, dim))
         trial.set_user_attr("proposal", rows.proposed(trial.number, trial.params, params, baseline))
         self._given.add(trial.number)
-        return Proposal(trial.number, params, baseline)
+        return Proposal(trial.number, params, self._spec.search.seed_list, baseline)
 
     def _draw(self, trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
         """One coordinate, from a random stream of its own: what a crash has left undrawn is drawn the same later."""
         place = list(self._spec.space.axes).index(name)
         self._study.sampler = self._sampler(trial.number, place)
         return samplers.draw(trial, name, dimension)
-
-    def _anchors(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
-        """What the sampler learns of a fixed point: its coordinates inside the space.
-
-        A flat sampler needs all; one that the point lacks is put at the near edge (no lambda: a small one's limit).
-        """
-        found = {}
-        coordinates = self._spec.space.coordinates(fixed)
-        for name, dimension in self._spec.space.axes.items():
-            if isinstance(dimension, Fixed):
-                continue
-            if name in coordinates and dimension.contains(coordinates[name]):
-                found[name] = coordinates[name]
-            elif self._flat:
-                found[name] = dimension.values[0] if isinstance(dimension, Choice) else dimension.low
-        return found
 
     def _sampler(self, number: int, place: int = 0) -> BaseSampler:
         return samplers.build(self._spec.search, number, place, constrained=bool(self._spec.constraints))
@@ -269,12 +310,15 @@ class Study:
     def complete(self, number: int, by_seed: Sequence[Mapping[str, float | None]]) -> Trial:
         """Tell that every seed of trial `number` is trained; `by_seed` holds each seed's validation metrics.
 
-        An objective that is not a finite number makes the trial a failed one, with its reason.
+        An objective that is not a finite number makes the trial a failed one, with its reason. A trial that has ended
+        already was given more seeds: its numbers are means over all of them now.
         """
         metrics, spread = mean_and_spread(by_seed)
         values = [metrics.get(name, math.nan) for name in self._spec.objectives]
         undefined = [name for name, v in zip(self._spec.objectives, values, strict=True) if not math.isfinite(v)]
-        outcome = {"metrics": to_null(metrics), "spread": to_null(spread), "seeds": len(by_seed)}
+        outcome: dict[str, Any] = {"metrics": to_null(metrics), "spread": to_null(spread), "seeds": len(by_seed)}
+        kept = [*self._spec.objectives, *self._spec.constraints]
+        outcome["by_seed"] = [to_null({name: row.get(name, math.nan) for name in kept}) for row in by_seed]
         outcome["violations"] = [
             bound.violation(metrics.get(n, math.nan)) for n, bound in self._spec.constraints.items()
         ]
@@ -297,14 +341,16 @@ class Study:
         self.guard()
         storage = self._study._storage
         row = storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
-        if not row.state.is_finished():
+        if (later := addenda.later(self._study).get(number)) is not None:
+            addenda.give(self._study, number, later["seeds"], outcome, later["why"])
+        elif not row.state.is_finished():
             self._study.sampler = self._sampler(number)  # it writes the constraints beside the values
             # One fact, two writes: the outcome first, so that a finished trial always has one.
             kept = rows.told(row, state, values, outcome)
             storage.set_trial_user_attr(row._trial_id, "outcome", kept)
             row = self._study.tell(number, values, state=state)
         with database.reading(self.url):
-            return self._view(row)
+            return next(trial for trial in self._read() if trial.number == number)
 
     # --- look
 
@@ -320,18 +366,20 @@ class Study:
 
     @database.patient
     def _read(self) -> list[Trial]:
-        found, ended = self._study.get_trials(deepcopy=False), self._ended
+        found, later = self._study.get_trials(deepcopy=False), addenda.later(self._study)
         if [row.number for row in found] != list(range(len(found))):
             raise ValueError("rows of trials are missing")
-        return [
-            ended.get(n) or self._view(row) for n, row in enumerate(found) if n in ended or "proposal" in row.user_attrs
-        ]
+        trials = [self._view(row, later.get(row.number)) for row in found if "proposal" in row.user_attrs]
+        return allotment.comparable(trials, self._spec) if later else trials
 
-    def _view(self, row: FrozenTrial) -> Trial:
-        """The trial of a row; one that has ended is understood once."""
-        trial = rows.trial(row, list(self._spec.objectives))
+    def _view(self, row: FrozenTrial, later: dict[str, Any] | None) -> Trial:
+        """The trial of a row, and of what it got `later`; one that has ended is understood once."""
+        known = self._ended.get(row.number)
+        if known is not None and known[1] == later:
+            return known[0]
+        trial = rows.trial(row, list(self._spec.objectives), self._spec.search.seed_list, later)
         if trial.state.finished:
-            self._ended[row.number] = trial
+            self._ended[row.number] = trial, later
         return trial
 
     def look(self) -> tuple[list[Trial], list[int]]:

@@ -1,0 +1,81 @@
+"""What the next fit of a sweep is spent on: a new trial, or another seed for one that may be on the front.
+
+It is decided from what was told and written down alone, so whoever resumes decides the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sweeper.front import racing
+from sweeper.front.front import signs
+from sweeper.front.racing import Entrants
+from sweeper.spec.model import SweepSpec
+from sweeper.trial import State, Trial
+
+RACED = 0.4  # of the fits, while new trials can be tried: further seeds
+KEPT = 0.25  # of a budget in fits, for the race once all trials are proposed
+
+
+@dataclass(frozen=True)
+class Step:
+    """The next step: a further seed for trial `race`, or a new trial. With neither, what is under way may bring one."""
+
+    race: int | None = None
+    new: bool = False
+
+
+def next_step(trials: Sequence[Trial], spec: SweepSpec) -> Step:
+    """What to do next; `trials` are all that were begun."""
+    race, first = spec.search.racing, len(spec.search.seed_list)
+    most = spec.search.budget.fits if spec.search.budget is not None else None
+    fits = sum(len(trial.seed_list) for trial in trials)
+    left = math.inf if most is None else most - fits
+    new = len(trials) < spec.budget and left >= first
+    if len(trials) < len(spec.search.baseline_list):
+        return Step(new=new)
+    if race is None or left < 1:
+        return Step(new=new)
+    further = fits - first * len(trials)
+    kept = most is not None and len(trials) * first >= (1 - KEPT) * most
+    if new and not kept and further >= RACED * fits:
+        return Step(new=True)
+    number = racing.next_seed(entrants(trials, spec), seed=fits)
+    return Step(race=number) if number is not None else Step(new=new)
+
+
+def comparable(trials: Sequence[Trial], spec: SweepSpec) -> list[Trial]:
+    """The trials with `values` that can be compared though they have different numbers of seeds."""
+    raced = entrants(trials, spec)
+    if not raced.numbers or raced.values_TSM.shape[1] < 2:
+        return list(trials)
+    points_TM = racing.told(raced, shrunk=False) * signs(spec.objectives)
+    by_number = {number: dict(zip(spec.objectives, row, strict=True)) for number, row in
+                 zip(raced.numbers, points_TM.tolist(), strict=True)}  # fmt: skip
+    return [replace(t, values=by_number[t.number]) if t.number in by_number else t for t in trials]
+
+
+def entrants(trials: Sequence[Trial], spec: SweepSpec) -> Entrants:
+    """The complete trials as a race sees them."""
+    complete = [t for t in trials if t.state is State.COMPLETE and t.by_seed]
+    seeds = max((len(trial.by_seed) for trial in complete), default=0)
+    values_TSM = np.full((len(complete), seeds, len(spec.objectives)), math.nan)
+    violations_TSK = np.full((len(complete), seeds, len(spec.constraints)), math.nan)
+    for t, trial in enumerate(complete):
+        for s, row in enumerate(trial.by_seed):
+            values_TSM[t, s] = [row[name] for name in spec.objectives]
+            # A metric far inside its bounds is as good as one that is inside; an undefined one breaks them.
+            outside = [bound.violation(row.get(name, math.nan)) for name, bound in spec.constraints.items()]
+            violations_TSK[t, s] = np.clip(outside, -1.0, 1.0)
+    most = len(spec.search.most_seeds)
+    return Entrants(
+        numbers=tuple(trial.number for trial in complete),
+        values_TSM=values_TSM * signs(spec.objectives),
+        violations_TSK=violations_TSK,
+        closed={trial.number for trial in complete if not trial.settled or trial.seeds >= most},
+        compared={trial.number for trial in complete if trial.baseline},
+    )
