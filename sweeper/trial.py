@@ -70,6 +70,12 @@ class Trial:
         """Whether it can be on a front: it is complete and keeps the constraints."""
         return self.state is State.COMPLETE and self.feasible
 
+    @property
+    def first_values(self) -> Mapping[str, float]:
+        """The plain means of the objectives when it ended, before it got `further` seeds."""
+        first = self.by_seed[: self.seeds - self.further]
+        return {name: sum(row[name] for row in first) / len(first) for name in self.values} if first else self.values
+
     def value(self, name: str) -> float:
         """An objective, or another metric, as it is shown; nan where it is unknown."""
         return self.values[name] if name in self.values else self.metrics.get(name, math.nan)

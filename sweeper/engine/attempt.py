@@ -17,8 +17,10 @@ from sweeper.engine.queue import FitQueue
 from sweeper.engine.signals import Interrupts
 from sweeper.errors import Corrupt, Paused
 from sweeper.front import recommend
+from sweeper.front.forecast import LIMITS, Forecast
 from sweeper.front.front import signs
 from sweeper.front.halving import Halving
+from sweeper.front.stopping import StoppingRule
 from sweeper.record import owed
 from sweeper.record.background import Projector
 from sweeper.record.record import open_record
@@ -90,7 +92,7 @@ class Attempt:
             folder,
             spec.search,
             spec.resources,
-            halving=_halving(spec, folder, study),
+            stopping=_stopping(spec, folder, study),
             on_trial=self._trial_ended,
             on_stop=functools.partial(_stop_fits, folder),
         )
@@ -321,15 +323,23 @@ def _exit_code(queue: FitQueue, interrupts: Interrupts, short: bool) -> int:
     return EXIT_SOME_FAILED if short else EXIT_GOOD
 
 
-def _halving(spec: SweepSpec, folder: SweepFolder, study: Study) -> Halving | None:
+def _stopping(spec: SweepSpec, folder: SweepFolder, study: Study) -> StoppingRule | None:
     """The rule that stops fits early, if the spec has one. It knows what the fits of earlier attempts reached."""
-    if spec.search.stopping is None:
+    wanted = spec.search.stopping
+    if wanted is None:
         return None
     by_objective = dict(zip(spec.objectives, signs(spec.objectives).tolist(), strict=True))
-    rule = Halving(spec.search.stopping.first, spec.search.stopping.factor, by_objective)
+    rule: StoppingRule = (
+        Forecast(*LIMITS[wanted], by_objective)
+        if isinstance(wanted, str)
+        else Halving(wanted.first, wanted.factor, by_objective)
+    )
     for trial in study.trials():
+        if trial.state.finished:
+            rule.told(trial)
         with contextlib.suppress(Corrupt):  # reported elsewhere; here it is one fit less to compare with
             history = folder.fit(trial.number, spec.search.seed_list[0]).history()
-            for epoch in rule.rungs(len(history) + 1):
-                rule.note(trial.number, int(trial.params["epochs"]), epoch, metrics(history[epoch - 1]))
+            epochs = int(trial.params["epochs"])
+            for epoch in (rung for rung in rule.rungs(epochs) if rung <= len(history)):
+                rule.note(trial.number, epochs, epoch, metrics(history[epoch - 1]))
     return rule

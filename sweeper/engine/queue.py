@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from sweeper.engine.order import SHARED, Kind, Order, unlike
 from sweeper.errors import Corrupt
 from sweeper.front import recommend
-from sweeper.front.halving import Halving
+from sweeper.front.stopping import StoppingRule
 from sweeper.spec.sections import Resources, Search
 from sweeper.state.fit_folder import metrics
 from sweeper.state.study import Proposal
@@ -84,12 +84,12 @@ class FitQueue:
         search: Search,
         resources: Resources,
         *,
-        halving: Halving | None = None,
+        stopping: StoppingRule | None = None,
         same: Mapping[str, Any] | None = None,
         on_trial: Callable[[Trial], None] = lambda trial: None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        self._study, self._folder, self._halving = study, folder, halving
+        self._study, self._folder, self._stopping = study, folder, stopping
         self._search, self._max_retries = search, resources.max_retries
         self._on_trial, self._on_stop = on_trial, on_stop
         self._open: dict[int, _Open] = {}
@@ -141,13 +141,13 @@ class FitQueue:
         If so, the executor lets its actor leave the fit as it is, and says `done`. The first seed decides for its
         trial. Once the trial has ended, fits of its other seeds end at their next rung.
         """
-        if self._halving is None or epoch not in order.rungs:
+        if self._stopping is None or epoch not in order.rungs:
             return False
         trial, decides = self._open.get(order.number), order.seed == self._search.seed_list[0]
         at = order.number, int(order.params["epochs"]), epoch
         if decides:
-            self._halving.note(*at, values)
-        if trial is not None and (trial.proposal.baseline or not decides or not self._halving.stops(*at)):
+            self._stopping.note(*at, values)
+        if trial is not None and (trial.proposal.baseline or not decides or not self._stopping.stops(*at)):
             return False
         self._pruned.add(order.key)
         return True
@@ -234,7 +234,7 @@ class FitQueue:
     def _take_up(self, proposal: Proposal) -> None:
         """Open a trial: gather the results that are there, then order the fits that it still needs."""
         trial = self._open[proposal.number] = _Open(proposal, set(proposal.seeds))
-        rungs = () if self._halving is None else self._halving.rungs(int(proposal.params["epochs"]))
+        rungs = () if self._stopping is None else self._stopping.rungs(int(proposal.params["epochs"]))
         orders = [Order(proposal.number, seed, proposal.params, rungs=rungs) for seed in proposal.seeds]
         for order in orders:
             if (result := self._result(order)) is not None:
@@ -314,6 +314,8 @@ class FitQueue:
         else:
             ended = self._study.complete(number, [trial.results[seed]["values"] for seed in trial.proposal.seeds])
         del self._open[number]
+        if self._stopping is not None:
+            self._stopping.told(ended)
         self._judge(ended)
         self._on_trial(ended)
 

@@ -61,7 +61,7 @@ def _tuner(searcher: FitSearcher, folder: SweepFolder, slots: Slots, watch: RayW
     return Tuner(
         tune.with_resources(actor.FitActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
         tune_config=TuneConfig(
-            search_alg=searcher, scheduler=HalvingScheduler(searcher), num_samples=-1, reuse_actors=True
+            search_alg=searcher, scheduler=StoppingScheduler(searcher), num_samples=-1, reuse_actors=True
         ),
         run_config=RunConfig(
             name="tune",
@@ -187,7 +187,7 @@ def _unimportable(said: str) -> str | None:
     return f"a worker cannot import what it runs: {why}. Install there what is installed here, then resume."
 
 
-class HalvingScheduler(FIFOScheduler):
+class StoppingScheduler(FIFOScheduler):
     """Ends a fit that the queue prunes; its actor takes the next order."""
 
     def __init__(self, searcher: FitSearcher) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sweeper.front import pareto
+from sweeper.trial import Trial
 from trainables.undefined import to_nan
 
 
@@ -49,6 +50,9 @@ class Halving:
         known = to_nan(values)
         point = [sign * known.get(name, math.nan) for name, sign in self._signs.items()]
         self._seen.setdefault((epochs, epoch), {})[number] = point
+
+    def told(self, trial: Trial) -> None:
+        """Nothing: trials are compared at their rungs alone."""
 
     def stops(self, number: int, epochs: int, epoch: int) -> bool:
         """Whether a noted trial ends here, because enough others are better. Undefined objectives stop nothing."""

@@ -19,7 +19,18 @@ from pydantic import (
 from sweeper.spec.dimensions import Choice, Dimension, Fixed, Range, no_points, place
 from sweeper.spec.faults import Fault, Faults, dotted
 from sweeper.spec.samplers import SAMPLERS
-from sweeper.spec.sections import Bound, MetricName, Notify, Part, Resources, Search, Storage, says, true_directions
+from sweeper.spec.sections import (
+    Bound,
+    MetricName,
+    Notify,
+    Part,
+    Resources,
+    Search,
+    Stopping,
+    Storage,
+    says,
+    true_directions,
+)
 from sweeper.spec.space import Space
 from trainables.backbones import BACKBONES, BackboneConfig
 from trainables.data import DATASETS, DataConfig
@@ -288,7 +299,10 @@ def _points(spec: SweepSpec) -> Iterator[Fault]:
 def _stopping(spec: SweepSpec) -> Iterator[Fault]:
     stopping = spec.search.stopping
     longest = max((_most(spec.space.axes[spec.space.labels(m)["epochs"]]) for m in spec.space.methods), default=0)
-    if stopping is not None and stopping.first >= longest:
+    if isinstance(stopping, str) and longest < 2:
+        text = f"search.stopping is {stopping}, but no fit has an epoch after which it could end early. Use off."
+        yield Fault(("search", "stopping"), text)
+    elif isinstance(stopping, Stopping) and stopping.first >= longest:
         text = f"search.stopping.first is {stopping.first}, but fits have {longest:g} epochs at most. Use less."
         yield Fault(("search", "stopping", "first"), text)
 

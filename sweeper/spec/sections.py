@@ -120,6 +120,11 @@ def _listed(baselines: tuple[str, ...] | dict[str, int]) -> tuple[str, ...] | di
     return tuple(baselines) if isinstance(baselines, dict) and set(baselines.values()) <= {1} else baselines
 
 
+def _unless_off(written: object) -> object:
+    """No rule stands as None in a spec."""
+    return None if isinstance(written, str) and written == "off" else written
+
+
 MetricName = Annotated[str, a_name_of(METRICS)]
 MethodName = Annotated[str, a_name_of(METHODS)]
 SamplerName = Annotated[str, a_name_of(SAMPLERS)]
@@ -236,9 +241,16 @@ class Search(Chosen):
         Field(description="methods that are tried first, to compare with: [lora], or {lora: 5} for five trials of it"),
     ] = ()
     stopping: Annotated[
-        Stopping | None,
-        says("Use a mapping such as {first: 2, factor: 3}: whole numbers, first from 1 and factor from 2"),
-        Field(description="end fits early that others beat. Default: every fit is trained to its end"),
+        Literal["gentle", "strong"] | Stopping | None,
+        BeforeValidator(_unless_off, json_schema_input_type=Literal["off", "gentle", "strong"] | Stopping | None),
+        says(
+            "Use off, gentle, strong, or a mapping such as {first: 2, factor: 3}: whole numbers, first from 1 and "
+            "factor from 2"
+        ),
+        Field(
+            description="end fits early that others beat: off, gentle (the front hardly ever loses a member), strong, "
+            "or successive halving. Default: every fit is trained to its end"
+        ),
     ] = None
     max_failures: Annotated[Count, Field(description="the sweep stops after so many failed trials in a row")] = 5
     max_failed_share: Annotated[

@@ -1,12 +1,14 @@
 """Early stopping in a sweep: what falls behind is trained no further, what nobody beats is; a resume decides alike.
 
-The rule itself: tests/front/test_halving.py.
+The rules themselves: tests/front/test_halving.py and test_forecast.py.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.spec.faults import Faults
 from sweeper.spec.model import SweepSpec
+from sweeper.state.fit_folder import FitFolder
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State
@@ -28,14 +31,17 @@ from tests.faults.tiny import NAME, SEEDS, Silent, Tiny
 SIGNS = {"accuracy": 1.0, "delta_f1": -1.0}
 
 
-def asked(root: Path, trials: int = 8) -> SweepSpec:
-    """Four epochs, compared after the first and the second."""
+HALVING = {"first": 1, "factor": 2}
+
+
+def asked(root: Path, trials: int = 8, stopping: object = HALVING) -> SweepSpec:
+    """Four epochs, compared after the first and the second; by a forecast also after the third."""
     longer = loading.changed(tiny.spec(root, trials=trials), {"space.epochs": 4})
-    return loading.changed(longer, {"search.stopping": {"first": 1, "factor": 2}})
+    return loading.changed(longer, {"search.stopping": stopping})
 
 
-def swept(root: Path, trials: int = 8) -> Outcome:
-    return driver.run(asked(root, trials), Silent(), executor=tiny.in_process)
+def swept(root: Path, trials: int = 8, stopping: object = HALVING) -> Outcome:
+    return driver.run(asked(root, trials, stopping), Silent(), executor=tiny.in_process)
 
 
 def told(outcome: Outcome) -> list[tuple[State, Mapping[str, object], Mapping[str, float], str | None]]:
@@ -107,7 +113,7 @@ def test_a_fit_that_runs_beside_the_first_seed_does_not_decide_and_ends_with_its
     folder = SweepFolder(tmp_path / NAME, token=1)
     folder.path.mkdir(parents=True)
     study = Study(spec, f"sqlite:///{tmp_path / 'study.db'}", create=True)
-    queue = FitQueue(study, folder, spec.search, spec.resources, halving=Halving(1, 2, SIGNS))
+    queue = FitQueue(study, folder, spec.search, spec.resources, stopping=Halving(1, 2, SIGNS))
     queue.begin()
     good, bad = {"accuracy": 0.9, "delta_f1": 0.1}, {"accuracy": 0.1, "delta_f1": 0.9}
     first, beside, second, second_beside = (queue.next() for _ in range(4))
@@ -150,8 +156,6 @@ def test_a_sweep_interrupted_in_any_epoch_stops_the_same_trials_as_an_unbroken_o
 def test_a_driver_that_dies_before_it_says_stop_says_it_when_it_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweeper.state.fit_folder import FitFolder
-
     whole = swept(tmp_path / "whole")
     stop = FitFolder.stop
 
@@ -164,6 +168,61 @@ def test_a_driver_that_dies_before_it_says_stop_says_it_when_it_resumes(
     monkeypatch.setattr(FitFolder, "stop", stop)
     outcome = driver.resume(SweepFolder(tmp_path / "broken" / NAME), Silent(), executor=tiny.in_process)
     assert told(outcome) == told(whole)
+
+
+@dataclass
+class Acts:
+    """Durable acts of fits and study, counted; the process dies just before or after one of them."""
+
+    dies_at: int | None = None
+    after: bool = False
+    count: int = 0
+
+    def around(self, monkeypatch: pytest.MonkeyPatch) -> Acts:
+        for kind, name in [(FitFolder, "save_checkpoint"), (FitFolder, "write_result"), (Study, "prune"),
+                           (Study, "complete"), (Study, "propose")]:  # fmt: skip
+            monkeypatch.setattr(kind, name, self._counted(getattr(kind, name)))
+        return self
+
+    def _counted(self, act: Callable[..., object]) -> Callable[..., object]:
+        def counted(*given: object, **named: object) -> object:
+            self.count += 1
+            at = self.count == self.dies_at
+            if at and not self.after:
+                raise KeyboardInterrupt
+            done = act(*given, **named)
+            if at:
+                raise KeyboardInterrupt
+            return done
+
+        return counted
+
+
+def same_when_killed(tmp_path: Path, places: Callable[[int], Iterable[int]]) -> None:
+    """Twelve trials by forecast, killed at acts of `places(how many there are)`: what it stops is what it stopped."""
+    with pytest.MonkeyPatch.context() as patch:
+        acts = Acts().around(patch)
+        whole = swept(tmp_path / "whole", 12, "strong")
+    stopped = [trial.number for trial in whole.results.trials if trial.state is State.PRUNED]
+    assert stopped
+    assert min(stopped) > 8
+    for place in places(acts.count):
+        for after in (False, True):
+            root = tmp_path / f"{place}-{after}"
+            with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+                Acts(place, after).around(patch)
+                swept(root, 12, "strong")
+            broken = driver.resume(SweepFolder(root / NAME), Silent(), executor=tiny.in_process)
+            assert told(broken) == told(whole), (place, after)
+
+
+def test_a_sweep_by_forecast_killed_at_a_durable_act_stops_the_same_trials(tmp_path: Path) -> None:
+    same_when_killed(tmp_path, lambda count: [count - 9])
+
+
+@pytest.mark.slow
+def test_a_sweep_by_forecast_killed_at_any_durable_act_stops_the_same_trials(tmp_path: Path) -> None:
+    same_when_killed(tmp_path, lambda count: range(2, count + 1))
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])
@@ -184,5 +243,10 @@ def test_the_rule_may_change_at_a_resume_and_one_that_compares_nothing_is_refuse
     assert [trial.state for trial in outcome.results.trials[4:]] == [State.COMPLETE] * 2
     with pytest.raises(Faults, match=r"search\.stopping\.first is 4, but fits have 4 epochs at most"):
         loading.changed(asked(tmp_path), {"search.stopping": {"first": 4, "factor": 2}})
-    with pytest.raises(Faults, match=r"Use a mapping such as \{first: 2, factor: 3\}"):
+    with pytest.raises(Faults, match=r"or a mapping such as \{first: 2, factor: 3\}"):
         loading.changed(asked(tmp_path), {"search.stopping": {"first": 0, "factor": 1}})
+    with pytest.raises(Faults, match="Use off, gentle, strong, or a mapping"):
+        loading.changed(asked(tmp_path), {"search.stopping": "hard"})
+    with pytest.raises(Faults, match=r"search\.stopping is gentle, but no fit has an epoch after which"):
+        loading.changed(asked(tmp_path), {"search.stopping": "gentle", "space.epochs": 1})
+    assert loading.changed(asked(tmp_path), {"search.stopping": "off"}).search.stopping is None
