@@ -84,7 +84,7 @@ def _lines(name: str | None) -> list[tuple[str, str]]:
 
 def of_sampler(name: str) -> Iterator[Verdict]:
     from sweeper.spec.samplers import SAMPLERS
-    from sweeper.spec.sections import Search
+    from sweeper.spec.search import Search
     from trainables.contracts import judge
     from trainables.contracts.fits import declares_its_options
 

@@ -37,11 +37,12 @@ class Plan:
     prepare_s: float
     stops_early: bool
     notes: tuple[str, ...] = ()
+    most_fits: int | None = None  # where that is not one for each trial and seed
 
     @property
     def fits(self) -> int:
-        """One fit for each trial and seed."""
-        return self.trials * self.seeds
+        """One fit for each trial and seed; where seeds are raced, or fits are bounded, what there may be at most."""
+        return self.most_fits or self.trials * self.seeds
 
     @property
     def waves(self) -> int:
@@ -66,9 +67,10 @@ class Plan:
     def __str__(self) -> str:
         epochs = ", ".join(f"{method} {seconds:.2f} s" for method, seconds in self.epoch_s.items())
         bound = "at most" if self.stops_early else "about"
+        each = f"{self.seeds} seeds =" if self.most_fits is None else f"{self.seeds} seeds or more, at most"
         first = ", ".join(f"{name} {count}" for name, count in self.baselines.items())
         lines = (
-            f"{self.name}: {self.trials} trials{f' (baselines: {first})' if first else ''} x {self.seeds} seeds = "
+            f"{self.name}: {self.trials} trials{f' (baselines: {first})' if first else ''} x {each} "
             f"{self.fits} fits, {self.slots} at once on {self.device}: {self.waves} waves\n"
             f"one epoch, measured here: {epochs}; about {self.epochs:g} epochs a fit\n"
             f"{bound} {duration(self.total_s)} in all, and {self.prepare_s:.0f} s to prepare each worker once"
@@ -100,7 +102,8 @@ def plan(spec: SweepSpec) -> Plan:
         epochs=epochs_a_fit(spec),
         epoch_s={method: _epoch_s(tuning, spec, method) for method in methods},
         prepare_s=prepare_s,
-        stops_early=spec.search.stopping is not None,
+        stops_early=spec.search.stopping is not None or spec.search.open_ended,
+        most_fits=_most_fits(spec) if spec.search.open_ended else None,
         notes=tuple(filter(None, [leak_note(tuning.dataset)])),
     )
 
@@ -120,6 +123,11 @@ def _epoch_s(tuning: FineTuning, spec: SweepSpec, method: str) -> float:
     tuning.train_epoch()
     tuning.evaluate("val")
     return time.perf_counter() - began
+
+
+def _most_fits(spec: SweepSpec) -> int:
+    fits = spec.budget * len(spec.search.most_seeds)
+    return fits if spec.search.budget is None else min(fits, spec.search.budget.fits)
 
 
 def _middle(dimension: Fixed | Choice | Range) -> float:

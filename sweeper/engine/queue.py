@@ -22,7 +22,8 @@ from sweeper.engine.order import SHARED, Kind, Order, unlike
 from sweeper.errors import Corrupt
 from sweeper.front import recommend
 from sweeper.front.stopping import StoppingRule
-from sweeper.spec.sections import Resources, Search
+from sweeper.spec.search import Search
+from sweeper.spec.sections import Resources
 from sweeper.state.fit_folder import metrics
 from sweeper.state.study import Proposal
 from sweeper.state.sweep_folder import SweepFolder

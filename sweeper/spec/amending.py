@@ -8,7 +8,7 @@ from typing import Any
 from sweeper.errors import UserError
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
-from sweeper.spec.sections import Search
+from sweeper.spec.search import Search
 from sweeper.spec.urls import sqlite_file, sqlite_url
 
 

@@ -19,18 +19,8 @@ from pydantic import (
 from sweeper.spec.dimensions import Choice, Dimension, Fixed, Range, no_points, place
 from sweeper.spec.faults import Fault, Faults, dotted
 from sweeper.spec.samplers import SAMPLERS
-from sweeper.spec.sections import (
-    Bound,
-    MetricName,
-    Notify,
-    Part,
-    Resources,
-    Search,
-    Stopping,
-    Storage,
-    says,
-    true_directions,
-)
+from sweeper.spec.search import Search, Stopping
+from sweeper.spec.sections import Bound, MetricName, Notify, Part, Resources, Storage, says, true_directions
 from sweeper.spec.space import Space
 from trainables.backbones import BACKBONES, BackboneConfig
 from trainables.data import DATASETS, DataConfig

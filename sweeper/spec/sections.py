@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -27,15 +27,13 @@ from pydantic_core import CoreSchema
 
 from sweeper.spec import urls
 from sweeper.spec.faults import Fault, Faults
-from sweeper.spec.samplers import SAMPLERS, Sampler
+from sweeper.spec.samplers import SAMPLERS
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
-from trainables.options import Chosen
 from trainables.table import Table
 
 _BOUND = re.compile(r"^\s*(>=|<=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*$")
 _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
-MOST_SEEDS = 1000
 _STORES = ("s3", "gs", "abfs", "abfss")
 
 
@@ -120,11 +118,6 @@ def _listed(baselines: tuple[str, ...] | dict[str, int]) -> tuple[str, ...] | di
     return tuple(baselines) if isinstance(baselines, dict) and set(baselines.values()) <= {1} else baselines
 
 
-def _unless_off(written: object) -> object:
-    """No rule stands as None in a spec."""
-    return None if isinstance(written, str) and written == "off" else written
-
-
 MetricName = Annotated[str, a_name_of(METRICS)]
 MethodName = Annotated[str, a_name_of(METHODS)]
 SamplerName = Annotated[str, a_name_of(SAMPLERS)]
@@ -178,153 +171,6 @@ class Bound(Part):
         below = -math.inf if self.min is None else self.min - value
         above = -math.inf if self.max is None else value - self.max
         return max(below, above)
-
-
-class Stopping(Part):
-    """Successive halving: fits that fall behind are not trained to their end."""
-
-    first: Annotated[Count, Field(description="epochs after which a fit is compared with others for the first time")]
-    factor: Annotated[
-        Annotated[int, Field(strict=True, ge=2)],
-        Field(description="one of so many goes on; the next comparison comes after so many times the epochs"),
-    ] = 3
-
-
-class Racing(Part):
-    """Seeds where they decide: every trial starts with few, and those that may be on the front get more."""
-
-    start: Annotated[Count, Field(description="seeds that every trial starts with")] = 1
-    most: Annotated[
-        Annotated[int, Field(strict=True, ge=2, le=MOST_SEEDS)],
-        Field(description="seeds that a trial may get, while it is not decided whether it is on the front"),
-    ] = 5
-
-    @model_validator(mode="after")
-    def _more(self) -> Racing:
-        if self.most <= self.start:
-            raise ValueError("most is to be above start: else write a plain number of seeds")
-        return self
-
-
-class Budget(Part):
-    """What a sweep may cost, beside its number of trials."""
-
-    fits: Annotated[Count, Field(description="trainings of one configuration with one seed")]
-
-
-class Search(Chosen):
-    """Who proposes points, how many, and how often each is trained; and the sampler's own options."""
-
-    sampler: Annotated[SamplerName, Field(description="who proposes the next point")] = "tpe"
-    trials: Annotated[Count, Field(description="the budget: configurations to try, baselines included")] = 32
-    budget: Annotated[
-        Budget | None,
-        says("Use {fits: 200}: a whole number, 1 or more"),
-        Field(description="what the sweep may cost, e.g. {fits: 200}; trials, left out, are as many as fit in"),
-    ] = None
-    seeds: Annotated[
-        Annotated[Count, Field(le=MOST_SEEDS)]
-        | Annotated[tuple[Natural, ...], Field(min_length=1, max_length=MOST_SEEDS)]
-        | Racing,
-        says(
-            "Use a number of seeds such as 3, a list such as [0, 1, 2], or {start: 1, most: 5} for a race, most above "
-            f"start; {MOST_SEEDS:,} at most"
-        ),
-        Field(
-            description="fits of each trial: how many (seeds 0, 1, ...), which seeds, or {start: 1, most: 5}: more "
-            "for those that may be on the front"
-        ),
-    ] = 1
-    seed: Annotated[Natural, Field(description="of the proposals: the same seed proposes the same points")] = 0
-    baselines: Annotated[
-        Baselines,
-        Field(description="methods that are tried first, to compare with: [lora], or {lora: 5} for five trials of it"),
-    ] = ()
-    stopping: Annotated[
-        Literal["gentle", "strong"] | Stopping | None,
-        BeforeValidator(_unless_off, json_schema_input_type=Literal["off", "gentle", "strong"] | Stopping | None),
-        says(
-            "Use off, gentle, strong, or a mapping such as {first: 2, factor: 3}: whole numbers, first from 1 and "
-            "factor from 2"
-        ),
-        Field(
-            description="end fits early that others beat: off, gentle (the front hardly ever loses a member), strong, "
-            "or successive halving. Default: every fit is trained to its end"
-        ),
-    ] = None
-    max_failures: Annotated[Count, Field(description="the sweep stops after so many failed trials in a row")] = 5
-    max_failed_share: Annotated[
-        Annotated[float, Field(strict=True, gt=0, le=1)],
-        says("Use a share above 0, at most 1, such as 0.5; 1 never stops the sweep"),
-        Field(description="the sweep stops when a larger share of at least ten trials have failed"),
-    ] = 0.5
-    reference: Annotated[
-        dict[MetricName, Annotated[float, Field(strict=True, allow_inf_nan=False)]] | None,
-        Field(description="the hypervolume's reference point, by objective. Default: 0 for max, 1 for min"),
-    ] = None
-
-    key: ClassVar[str] = "sampler"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_many_as_fit_in(cls, written: object) -> object:
-        if not isinstance(written, dict) or "trials" in written or not isinstance(written.get("budget"), dict):
-            return written
-        fits = written["budget"].get("fits")
-        return written | {"trials": fits} if isinstance(fits, int) and fits > 0 else written
-
-    @classmethod
-    def table(cls) -> Table[Sampler]:
-        return SAMPLERS
-
-    @property
-    def baseline_list(self) -> tuple[str, ...]:
-        """The baseline that each of the sweep's first trials is of."""
-        counts = self.baselines if isinstance(self.baselines, dict) else dict.fromkeys(self.baselines, 1)
-        return tuple(name for name, count in counts.items() for _ in range(count))
-
-    def of_baseline(self, name: str) -> Search:
-        """The search of a baseline's own trials: as this one, but for their number, and what follows from it."""
-        own = {"sampler": self.sampler, "trials": self.baseline_list.count(name)}
-        options = self.options(own) or ()
-        own |= {option.name: option.default_for(own) for option in options if callable(option.default)}
-        return self.model_copy(update={"baselines": ()} | own)
-
-    @property
-    def open_ended(self) -> bool:
-        """Whether a sweep may be over before its trials are, or not yet when they are all proposed."""
-        return self.racing is not None or self.budget is not None
-
-    @property
-    def racing(self) -> Racing | None:
-        """How seeds are raced, if they are."""
-        return self.seeds if isinstance(self.seeds, Racing) else None
-
-    @property
-    def seed_list(self) -> tuple[int, ...]:
-        """The seeds that each trial starts with; the same for all, so that they are compared like with like."""
-        if isinstance(self.seeds, Racing):
-            return tuple(range(self.seeds.start))
-        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
-
-    @property
-    def most_seeds(self) -> tuple[int, ...]:
-        """The seeds that a trial may get in the search."""
-        return self.seed_list if self.racing is None else tuple(range(self.racing.most))
-
-    @property
-    def seeds_said(self) -> str:
-        """How many seeds a trial has: `3`, or `1 to 5` in a race."""
-        fewest, most = len(self.seed_list), len(self.most_seeds)
-        return str(fewest) if fewest == most else f"{fewest} to {most}"
-
-    def first_seeds(self, count: int) -> tuple[int, ...]:
-        """The first `count` seeds of any trial: those of `seed_list`, then the numbers above them.
-
-        So two trials with more seeds have the same ones, as far as both go.
-        """
-        listed = self.seed_list
-        return (*listed, *range(max(listed) + 1, max(listed) + 1 + max(0, count - len(listed))))[:count]
 
 
 class Resources(Part):

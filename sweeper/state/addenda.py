@@ -6,9 +6,7 @@ Optuna lets nobody change a row that has ended, so it stands in attributes of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import optuna
+from typing import Any, Protocol
 
 from sweeper.spec.model import SweepSpec
 from sweeper.state import rows
@@ -19,7 +17,15 @@ _OVER = "over"
 Later = dict[str, Any]
 
 
-def later(study: optuna.Study) -> dict[int, Later]:
+class Attributes(Protocol):
+    """What of Optuna's study is needed here."""
+
+    @property
+    def user_attrs(self) -> dict[str, Any]: ...
+    def set_user_attr(self, key: str, value: Any) -> None: ...
+
+
+def later(study: Attributes) -> dict[int, Later]:
     """By trial, what it got after its end: `seeds`, all that it has then, the `outcome` with those trained, and `why`.
 
     Raises:
@@ -34,18 +40,18 @@ def later(study: optuna.Study) -> dict[int, Later]:
     return found
 
 
-def give(study: optuna.Study, number: int, seeds: Sequence[int], outcome: Mapping[str, Any] | None, why: str) -> None:
+def give(study: Attributes, number: int, seeds: Sequence[int], outcome: Mapping[str, Any] | None, why: str) -> None:
     """Write down that trial `number` has these seeds, and what it came to with those of them that are trained."""
     body = {"seeds": list(seeds), "outcome": outcome, "why": why}
     study.set_user_attr(f"{_LATER}{number}", rows.sealed(body, number))
 
 
-def is_over(study: optuna.Study, spec: SweepSpec) -> bool:
+def is_over(study: Attributes, spec: SweepSpec) -> bool:
     """Whether nothing more is to be tried, though trials or seeds were left. A larger budget opens the search again."""
     return spec.search.open_ended and study.user_attrs.get(_OVER) == _extent(spec)
 
 
-def close(study: optuna.Study, spec: SweepSpec) -> None:
+def close(study: Attributes, spec: SweepSpec) -> None:
     """Write down that nothing more is to be tried."""
     study.set_user_attr(_OVER, _extent(spec))
 

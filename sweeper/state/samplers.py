@@ -17,7 +17,7 @@ from scipy.stats import qmc
 
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.samplers import SAMPLERS
-from sweeper.spec.sections import Search
+from sweeper.spec.search import Search
 from sweeper.spec.space import Choice, Dimension, Fixed, Point, Range
 from sweeper.trial import Trial
 from trainables.arrays import Floats

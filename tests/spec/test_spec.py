@@ -161,9 +161,9 @@ def test_all_slips_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> Non
         ("search: {trials: many}", "search.trials is 'many'. Use a whole number."),
         ("search: {trials: true}", "search.trials is true. Use a whole number."),
         ("search: {seeds: 0}", "search.seeds is 0. Use a number of seeds such as 3, "
-         "or a list such as [0, 1, 2]; 1,000 at most."),
+         "a list such as [0, 1, 2], or {start: 1, most: 5} for a race, most above start; 1,000 at most."),
         ("search: {seeds: 10000000000}", "search.seeds is 10000000000. Use a number of seeds such as 3, "
-         "or a list such as [0, 1, 2]; 1,000 at most."),
+         "a list such as [0, 1, 2], or {start: 1, most: 5} for a race, most above start; 1,000 at most."),
         ("space: {rank: 100000}", "space.rank is 100000. Use 8192 or less."),
         ("space: {rank: [4, 100000]}", "space.rank[1] is 100000. Use 8192 or less."),
         ("space: {rank: {low: 4, high: 100000, log: true}}", "space.rank.high is 100000. Use 8192 or less."),

@@ -241,7 +241,7 @@ def test_a_trial_without_parameters_after_a_crash_gets_those_it_would_have_had(u
 def test_a_baseline_enqueued_before_a_crash_is_not_enqueued_twice(url: str) -> None:
     asked = spec(baselines="lora, fft", trials=3)
     memory = study(url, asked)
-    memory._study.enqueue_trial(memory._anchors(asked.space.baseline("lora")))  # the process dies here
+    memory._study.enqueue_trial(samplers.anchors(asked, asked.space.baseline("lora")))  # the process dies here
     play(study(url, asked, create=False))
     assert [t.baseline for t in memory.trials()] == ["lora", "fft", None]
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from sweeper.spec.samplers import SAMPLERS
-from sweeper.spec.sections import Search
+from sweeper.spec.search import Search
 from trainables.backbones import BACKBONES, BackboneConfig
 from trainables.data import DATASETS, DataConfig
 from trainables.methods import METHODS
