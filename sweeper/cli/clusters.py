@@ -37,7 +37,12 @@ def register(add: Add) -> None:
         _at(add.made[name]).set_defaults(there=look)
     for name in LOOKING_IF_ASKED:
         _at(add.made[name], always=False).set_defaults(there=look)
-    for name, there in (("resume", resume_there), ("confirm", confirm_there), ("logs", logs_there)):
+    for name, there in (
+        ("resume", resume_there),
+        ("confirm", point_there),
+        ("more", point_there),
+        ("logs", logs_there),
+    ):
         _at(add.made[name]).set_defaults(there=there)
     for name, there in (("ui", ui_there), ("delete", delete_there)):
         _at(add.made[name]).set_defaults(there=there)
@@ -143,8 +148,8 @@ def resume_there(asked: argparse.Namespace) -> int:
     return _drive_there(asked, asked.sweep)
 
 
-def confirm_there(asked: argparse.Namespace) -> int:
-    """Confirm a point on the cluster; `sweeper logs` tells what it came to."""
+def point_there(asked: argparse.Namespace) -> int:
+    """Train a point again on the cluster, or with more seeds; `sweeper logs` tells what it came to."""
     return _drive_there(asked, point_of(asked)[0])
 
 

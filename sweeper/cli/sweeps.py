@@ -46,6 +46,10 @@ def register(add: Add) -> None:
         action="store_true",
         help="although a driver on another machine has it: for one that is known to be dead; a living one is cut off",
     )
+    further = add("more", more)
+    further.add_argument("point", metavar="NAME@POINT", help=POINT)
+    further.add_argument("--seeds", type=int, required=True, help="how many the trial has then, in all")
+    further.add_argument("--new-code", action="store_true", help="although the code has changed since; that is noted")
     point = add("confirm", confirm)
     point.add_argument("point", metavar="NAME@POINT", help=POINT)
     point.add_argument("--seeds", type=int, default=5, help="how many new ones (default: 5)")
@@ -110,6 +114,19 @@ def resume(asked: argparse.Namespace) -> int:
             new_code=asked.new_code,
             take_over=asked.take_over,
         )
+    return show_outcome(outcome, folder, asked)
+
+
+def more(asked: argparse.Namespace) -> int:
+    """Give a trial more seeds: its numbers become means over all of them. What is left of the sweep goes on too."""
+    from sweeper.screen import live
+
+    name, which = point_of(asked)
+    folder = folder_of(asked, name)
+    with live.listener(folder.name, live=not asked.json) as watching:
+        with watching.step("libraries"):
+            from sweeper.engine import driver
+        outcome = driver.resume(folder, watching, more=(which, asked.seeds), new_code=asked.new_code)
     return show_outcome(outcome, folder, asked)
 
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sweeper.engine import lost_work, machines
@@ -93,9 +94,12 @@ def resume(
     wanted: SweepSpec | None = None,
     new_code: bool = False,
     take_over: bool = False,
+    more: tuple[str, int] | None = None,
     executor: Executor = ray_tune,
 ) -> Outcome:
     """Finish what is left of a sweep. `trials` is a larger budget, `wanted` a spec with other resources or rules.
+
+    `more` names a point, and how many seeds its trial has then.
 
     `new_code` goes on with code that has changed without a new name (see `provenance.code_changes`); `take_over`
     although a driver on another machine seems to live (see `Lease.acquire`).
@@ -112,13 +116,24 @@ def resume(
         notes = [f"changed: {line}" for line in changes]
     if trials is not None:
         spec = extended(spec, trials)
-    over = _over(folder, spec)
+    give = {} if more is None else _more(Results.open(folder), *more)
+    over = None if give else _over(folder, spec)
     if over is not None and not owed.is_owed(over):
         return idle(over, notes)
     code_changes = provenance.code_changes(folder.path, accept=new_code)
     notes = [*notes, *code_changes]
-    options = {"over": over is not None, "take_over": take_over}
+    options = {"over": over is not None, "take_over": take_over, "give": give}
     return _attempt(spec, folder, listener, executor, notes=notes, code_changes=code_changes, **options)
+
+
+def _more(results: Results, which: str, seeds: int) -> dict[int, int]:
+    """The trial at the point `which`, and how many seeds it gets."""
+    trial = results.point(which)
+    if seeds <= (has := len(trial.seed_list)):
+        raise UserError(
+            f"--seeds is {seeds}, and trial {trial.number} ({trial.label}) has {has}. Use {has + 1} or more."
+        )
+    return {trial.number: seeds}
 
 
 def _over(folder: SweepFolder, spec: SweepSpec) -> Results | None:
@@ -158,8 +173,12 @@ def _carried_out(
     notes: Sequence[str] = (),
     code_changes: Sequence[str] = (),
     take_over: bool = False,
+    give: Mapping[int, int] = MappingProxyType({}),
 ) -> Outcome:
-    """Take the lease, open what the sweep needs, and execute what is left of it. `over`: that is nothing."""
+    """Take the lease, open what the sweep needs, and execute what is left of it. `over`: that is nothing.
+
+    `give` says how many seeds a trial, by number, is to have.
+    """
     with (
         _held(spec, folder, scratch=not over, take_over=take_over) as (folder, lease),
         Interrupts().caught() as interrupts,
@@ -170,6 +189,8 @@ def _carried_out(
             if begin and (undefined := described.get("undefined")):
                 raise UserError("\n".join(undefined))
             study = _open_study(spec, folder, lease, described["dataset"], begin=begin)
+            for number, seeds in give.items():
+                study.give(number, seeds, "asked for")
             if not (begin or over):
                 notes = [*notes, _cost(spec, folder, study)]
             attempt = Attempt(spec, folder, study, listener, interrupts)

@@ -33,7 +33,10 @@ def headline(results: Results, at_work: str = "") -> str:
     """One line: where the sweep stands. `at_work`: on what, where no fit trains yet."""
     counts, progress = results.counts, results.progress
     ended = sum(counts[state] for state in ("complete", "pruned", "failed"))
-    parts = [f"{results.spec.name}: {results.state}", f"{ended}/{results.spec.budget} trials"]
+    parts = [
+        f"{results.spec.name}: {results.state}",
+        f"{ended} trials" if results.over else f"{ended}/{results.spec.budget} trials",
+    ]
     if results.state == "running" and progress.fits_total:
         parts.append(f"{progress.fits_ended}/{progress.fits_total} fits")
         parts += [at_work] if at_work else _epochs(progress)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,8 +176,8 @@ class Study:
         for row in living:
             if row.state is TrialState.RUNNING and row.number not in self._given:
                 return self._take_up(row)  # it was asked for, and the database's reply was lost
-        if owed := self._owed():
-            return owed[0]
+        if (owed := next(self._owed(), None)) is not None:
+            return owed
         waiting = [row for row in living if row.state is TrialState.WAITING]
         number = waiting[0].number if waiting else len(asked)
         if self._spec.search.open_ended and not waiting:
@@ -187,7 +187,7 @@ class Study:
             step = allotment.next_step(trials, self._spec)
             if step.race is not None:
                 self.give(step.race, trials[step.race].seeds + 1, "race")
-                return self._owed()[0]
+                return next(self._owed())
             if not step.new:
                 if all(trial.settled for trial in trials):
                     addenda.close(self._study, self._spec)
@@ -206,16 +206,15 @@ class Study:
         One that got no parameters before a crash gets them now, from the same random stream as it would have had.
         """
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [self._take_up(row) for row in running] + self._owed()
+        return [*(self._take_up(row) for row in running), *self._owed()]
 
-    def _owed(self) -> list[Proposal]:
-        """Trials that have ended and were given more seeds since, which are not all trained."""
-        if not addenda.later(self._study):
-            return []
-        owed = [trial for trial in self.trials() if trial.state.finished and not trial.settled]
-        known = [trial for trial in owed if (trial.number, len(trial.seed_list)) not in self._given]
-        self._given |= {(trial.number, len(trial.seed_list)) for trial in known}
-        return [Proposal(t.number, t.params, t.seed_list, t.baseline, told=t.seeds) for t in known]
+    def _owed(self) -> Iterator[Proposal]:
+        """Trials that have ended and were given more seeds since, which are not all trained; each is given out once."""
+        for trial in self.trials() if addenda.later(self._study) else ():
+            key = trial.number, len(trial.seed_list)
+            if trial.state.finished and not trial.settled and key not in self._given:
+                self._given.add(key)
+                yield Proposal(trial.number, trial.params, trial.seed_list, trial.baseline, told=trial.seeds)
 
     @database.patient
     def give(self, number: int, seeds: int, why: str) -> None:

@@ -1,0 +1,49 @@
+"""A race through the real driver, queue, folders and record; and a trial that is given more seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweeper.engine import driver
+from sweeper.errors import UserError
+from sweeper.results.results import Results
+from sweeper.spec import loading
+from sweeper.state.sweep_folder import SweepFolder
+from tests.faults import tiny
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.make_tiny(monkeypatch.setattr, record=tiny.Mute)
+
+
+def test_a_race_ends_with_its_budget_and_trains_nothing_again(tmp_path: Path) -> None:
+    spec = loading.changed(tiny.spec(tmp_path, trials=6), {"search.seeds": {"start": 1, "most": 3}})
+    spec = loading.changed(spec, {"search.budget": {"fits": 11}})
+    outcome = driver.run(spec, tiny.Silent(), executor=tiny.in_process)
+    assert outcome.exit_code == 0
+    results = Results.open(SweepFolder(tmp_path / tiny.NAME))
+    assert results.state == "finished"
+    assert sum(trial.seeds for trial in results.trials) == len(results.fits) == 11
+    assert {trial.seeds for trial in results.trials} > {1}
+    assert all((results.folder.held_out(n, s)).exists() for n in results.front for s in results.by_number[n].seed_list)
+    again = driver.resume(results.folder, tiny.Silent(), executor=tiny.in_process)
+    assert again.exit_code == 0
+    assert len(again.results.fits) == 11
+
+
+def test_a_trial_of_a_finished_sweep_is_given_more_seeds(tmp_path: Path) -> None:
+    assert driver.run(tiny.spec(tmp_path), tiny.Silent(), executor=tiny.in_process).exit_code == 0
+    folder = SweepFolder(tmp_path / tiny.NAME)
+    with pytest.raises(UserError, match="has 2\\. Use 3 or more"):
+        driver.resume(folder, tiny.Silent(), more=("1", 2), executor=tiny.in_process)
+    done = driver.resume(folder, tiny.Silent(), more=("1", 4), executor=tiny.in_process)
+    assert done.exit_code == 0
+    results = Results.open(folder)
+    assert [trial.seeds for trial in results.trials] == [2, 4, 2]
+    assert results.by_number[1].seed_list == (0, 1, 2, 3)
+    assert results.finished
+    assert len(results.trial_fits()) == 3
+    assert results.recommendation() is not None
