@@ -47,6 +47,7 @@ def made_up(number: int) -> Trial:
         metrics=metrics,
         spread=dict.fromkeys(metrics, 0.01),
         seeds=SEEDS,
+        seed_list=tuple(range(SEEDS)),
         started_ms=T0 + 1000 * number,
         ended_ms=T0 + 1000 * number + 900,
     )

@@ -38,7 +38,15 @@ def trial(number: int, accuracy: float, delta_f1: float) -> Trial:
     params = {"method": "fairlora", "lambda": 0.5, "rank": 8}
     spread = {"accuracy": 0.01, "delta_f1": math.nan}
     return Trial(
-        number, State.COMPLETE, params, values, values, spread, seeds=2, baseline="lora" if number == 0 else None
+        number,
+        State.COMPLETE,
+        params,
+        values,
+        values,
+        spread,
+        seeds=2,
+        seed_list=(0, 1),
+        baseline="lora" if number == 0 else None,
     )
 
 

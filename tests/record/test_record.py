@@ -129,6 +129,7 @@ class Sweep:
                 metrics={"accuracy": 0.9, "delta_f1": 0.1, "loss": 0.5, "eod": math.nan} if done else {},
                 spread={"accuracy": 0.01, "delta_f1": 0.02, "eod": math.nan} if done else {},
                 seeds=2,
+                seed_list=(0, 1),
                 started_ms=T0 + 1000 * number,
                 ended_ms=T0 + 1000 * number + 500 if done else None,
                 **over,
