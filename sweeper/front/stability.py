@@ -41,11 +41,11 @@ class Stability:
     over: str = ""
     trials: int = 0
     seeds: int = 0
-    seeds_of: Mapping[int, int] = field(default_factory=dict)
     on_front: Mapping[int, float] = field(default_factory=dict)
     chosen: Mapping[int, float] = field(default_factory=dict)
     intervals: Mapping[int, Mapping[str, Interval]] = field(default_factory=dict)
     drops: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    seeds_of: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def sure(self) -> list[int]:

@@ -103,6 +103,7 @@ def test_programs_get_all_of_it_by_trial() -> None:
         "over": "the 3 seeds",
         "trials": 30,
         "seeds": 3,
+        "seeds_of": {},
         "on_front": {"7": 0.5},
         "chosen": {"7": 0.2},
         "drops": {"7": {"accuracy": 0.01}},
