@@ -11,8 +11,8 @@ the sum over all trials that ended so stays below `together`: that sum bounds th
 To keep a front, a limit for each trial would not do: of twenty trials that were stopped at 5 % each, one is missed.
 
 A trial's final objectives are those over all seeds that it had when it ended; a race gives it more, which change no
-forecast. So what one seed says too little
-about is in the scatter. Source: Geisser 1965 (the predictive distribution of a multivariate regression).
+forecast. So what one seed says too little about is in the scatter. Source: Geisser 1965 (the predictive distribution of
+a multivariate regression).
 
 Shapes: T ended trials, M objectives, P predictors, B draws.
 """

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweeper.front import noise, pareto
+from sweeper.front.noise import Sample
 from trainables.arrays import Floats
 
 DECIDED = 0.05  # a chance nearer to 0 or 1 than this is decided
@@ -63,13 +64,10 @@ def next_seed(entrants: Entrants, *, seed: int = 0) -> int | None:
 
 def chances(entrants: Entrants, *, seed: int = 0) -> Floats | None:
     """[T]: the chance that very many seeds would put the trial on the front; None while a seed's noise is unknown."""
-    values_TSM = np.concatenate([entrants.values_TSM, entrants.violations_TSK], axis=2)
-    seeds_T = noise.counted(values_TSM)
-    if (seeds_T - 1).sum() < KNOWN or (seeds_T > 1).sum() < 2:
+    M = entrants.values_TSM.shape[2]
+    sample = _sample(entrants, np.concatenate([entrants.values_TSM, entrants.violations_TSK], axis=2))
+    if not _noise_is_known(sample):
         return None
-    T, _, M = entrants.values_TSM.shape
-    names = {str(m): "max" for m in range(values_TSM.shape[2])}
-    sample = noise.Sample(names, entrants.numbers, values_TSM, np.arange(T), None)
     true_TM, covariance_TMM = noise.without_luck(sample.points_TM, noise.own_noise(sample))
     drawn_BTM = noise.normal_draws(np.random.default_rng(seed), DRAWS, true_TM, covariance_TMM)
     points_BTM = drawn_BTM[..., :M]
@@ -80,10 +78,16 @@ def chances(entrants: Entrants, *, seed: int = 0) -> Floats | None:
 
 def told(entrants: Entrants, *, shrunk: bool) -> Floats:
     """[T, M]: the trials' means without what a seed does to all alike; `shrunk` by their luck where that is known."""
-    points_TM = noise.Sample({}, entrants.numbers, entrants.values_TSM, np.arange(0), None).points_TM
-    seeds_T = noise.counted(entrants.values_TSM)
-    if not shrunk or (seeds_T - 1).sum() < KNOWN or (seeds_T > 1).sum() < 2:
-        return points_TM
-    M = points_TM.shape[1]
-    sample = noise.Sample({str(m): "max" for m in range(M)}, entrants.numbers, entrants.values_TSM, np.arange(0), None)
-    return noise.without_luck(points_TM, noise.own_noise(sample))[0]
+    sample = _sample(entrants, entrants.values_TSM)
+    if not (shrunk and _noise_is_known(sample)):
+        return sample.points_TM
+    return noise.without_luck(sample.points_TM, noise.own_noise(sample))[0]
+
+
+def _sample(entrants: Entrants, values_TSM: Floats) -> Sample:
+    columns = {str(m): "max" for m in range(values_TSM.shape[2])}
+    return Sample(columns, entrants.numbers, values_TSM, np.arange(len(values_TSM)), None)
+
+
+def _noise_is_known(sample: Sample) -> bool:
+    return bool((sample.seeds_T - 1).sum() >= KNOWN and (sample.seeds_T > 1).sum() >= 2)

@@ -149,7 +149,7 @@ class Search(Chosen):
     @property
     def most_seeds(self) -> tuple[int, ...]:
         """The seeds that a trial may get in the search."""
-        return self.seed_list if self.racing is None else tuple(range(self.racing.most))
+        return self.seed_list if self.racing is None else self.first_seeds(self.racing.most)
 
     @property
     def seeds_said(self) -> str:

@@ -12,12 +12,17 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeper.spec.model import SweepSpec
 from sweeper.trial import State, Trial
 from trainables.metrics import under_both_names
 from trainables.undefined import to_nan
 
+_LATER = "later/"  # before a trial's number
+_OVER = "over"
+Later = dict[str, Any]
 STATES = {
     TrialState.RUNNING: State.RUNNING,
     TrialState.WAITING: State.RUNNING,
@@ -27,12 +32,10 @@ STATES = {
 }
 
 
-def trial(
-    row: FrozenTrial, objectives: Sequence[str], seed_list: Sequence[int], later: Mapping[str, Any] | None = None
-) -> Trial:
+def trial(row: FrozenTrial, objectives: Sequence[str], seed_list: Sequence[int], given: Later | None = None) -> Trial:
     """The trial that `row` tells of; `objectives` names its values, `seed_list` are the seeds that it starts with.
 
-    `later` says which seeds it has been given since it ended, and what it came to with them (`addenda.later`).
+    `given` says which seeds it has been given since it ended, and what it came to with them (`later`).
 
     Raises:
         ValueError: the row is not what was written.
@@ -40,9 +43,9 @@ def trial(
     _check(row)
     proposal, outcome = row.user_attrs.get("proposal", {}), row.user_attrs.get("outcome", {})
     seeds, state, values = outcome.get("seeds", 0), STATES[row.state], row.values or ()
-    if later is not None:
-        seed_list = later["seeds"]
-        if (again := later["outcome"]) is not None:
+    if given is not None:
+        seed_list = given["seeds"]
+        if (again := given["outcome"]) is not None:
             outcome, seeds = again, again.get("seeds", 0)
             state = State.FAILED if "reason" in again else state
             values = [again["metrics"][name] for name in objectives] if state is State.COMPLETE else ()
@@ -55,7 +58,7 @@ def trial(
         spread=under_both_names(to_nan(outcome.get("spread", {}))),
         seeds=seeds,
         seed_list=tuple(seed_list),
-        further=seeds - row.user_attrs.get("outcome", {}).get("seeds", 0) if later is not None else 0,
+        further=seeds - row.user_attrs.get("outcome", {}).get("seeds", 0) if given is not None else 0,
         by_seed=[to_nan(fit) for fit in outcome.get("by_seed", ())],
         feasible=all(v <= 0 for v in outcome.get("violations", ())),
         baseline=proposal.get("baseline"),
@@ -131,3 +134,42 @@ def _check(row: FrozenTrial) -> None:
 
 def _milliseconds(moment: Any) -> int | None:
     return None if moment is None else int(moment.timestamp() * 1e3)
+
+
+# --- after its end: Optuna lets nobody change a row that has ended, so it stands in attributes of the study
+
+
+def later(study: optuna.Study) -> dict[int, Later]:
+    """By trial, what it got after its end: `seeds`, all that it has then, the `outcome` with those trained, and `why`.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    found = {}
+    for key, kept in study.user_attrs.items():
+        if key.startswith(_LATER):
+            number = int(key.removeprefix(_LATER))
+            check_seal(kept, f"what trial {number} got after its end", number)
+            found[number] = kept
+    return found
+
+
+def give(study: optuna.Study, number: int, seeds: Sequence[int], outcome: Mapping[str, Any] | None, why: str) -> None:
+    """Write down that trial `number` has these seeds, and what it came to with those of them that are trained."""
+    body = {"seeds": list(seeds), "outcome": outcome, "why": why}
+    study.set_user_attr(f"{_LATER}{number}", sealed(body, number))
+
+
+def is_over(study: optuna.Study, spec: SweepSpec) -> bool:
+    """Whether nothing more is to be tried, though trials or seeds were left. A larger budget opens the search again."""
+    return spec.search.open_ended and study.user_attrs.get(_OVER) == _extent(spec)
+
+
+def close(study: optuna.Study, spec: SweepSpec) -> None:
+    """Write down that nothing more is to be tried."""
+    study.set_user_attr(_OVER, _extent(spec))
+
+
+def _extent(spec: SweepSpec) -> dict[str, Any]:
+    search = spec.search.model_dump(mode="json")
+    return {"trials": spec.budget, "budget": search["budget"], "seeds": search["seeds"]}

@@ -132,11 +132,7 @@ def tuned(spec: SweepSpec, name: str, number: int, rows: Sequence[FrozenTrial]) 
     memory = _memory(own)
     for place, row in enumerate(rows):
         memory.add_trial(_alone(row, own, place))
-    known = [row.user_attrs["proposal"]["params"] for row in rows]
-    together = [_together(memory, own, number)] if SAMPLERS[own.search.sampler].flat else []
-    drawings = itertools.chain(together, _drawings(memory, own, number))
-    first = next(drawings)
-    return next((point for point in itertools.chain([first], drawings) if point not in known), first)
+    return _untried(memory, own, number, [row.user_attrs["proposal"]["params"] for row in rows])
 
 
 def informed(spec: SweepSpec, number: int, trials: Sequence[Trial], points_TM: Floats) -> Point:
@@ -172,11 +168,15 @@ def informed(spec: SweepSpec, number: int, trials: Sequence[Trial], points_TM: F
                 system_attrs=system,
             )
         )
-    drawings = _drawings(memory, spec, number)
-    if SAMPLERS[search.sampler].flat:
-        drawings = itertools.chain([_together(memory, spec, number)], drawings)
-    first_drawn = next(drawings)
-    return next((point for point in itertools.chain([first_drawn], drawings) if point not in known), first_drawn)
+    return _untried(memory, spec, number, known)
+
+
+def _untried(study: optuna.Study, spec: SweepSpec, number: int, known: Sequence[Point]) -> Point:
+    """Proposal `number`, drawn until it is none of those `known`; the first drawing where all are."""
+    together = [_together(study, spec, number)] if SAMPLERS[spec.search.sampler].flat else []
+    drawings = itertools.chain(together, _drawings(study, spec, number))
+    first = next(drawings)
+    return next((point for point in itertools.chain([first], drawings) if point not in known), first)
 
 
 _TURN = 1 << 12  # points that are passed over to look for another one

@@ -26,7 +26,7 @@ from sweeper.front.front import Frontier, signs
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.space import Dimension, Fixed
-from sweeper.state import addenda, allotment, database, migrations, rows, samplers
+from sweeper.state import allotment, database, migrations, rows, samplers
 from sweeper.trial import Trial, mean_and_spread
 from trainables.undefined import to_null
 
@@ -152,8 +152,8 @@ class Study:
 
     @property
     def over(self) -> bool:
-        """Whether the search has ended by itself: see `addenda.is_over`."""
-        return addenda.is_over(self._study, self._spec)
+        """Whether the search has ended by itself: see `rows.is_over`."""
+        return rows.is_over(self._study, self._spec)
 
     @property
     def uuid(self) -> str:
@@ -176,21 +176,22 @@ class Study:
         for row in living:
             if row.state is TrialState.RUNNING and row.number not in self._given:
                 return self._take_up(row)  # it was asked for, and the database's reply was lost
-        if (owed := next(self._owed(), None)) is not None:
-            return owed
         waiting = [row for row in living if row.state is TrialState.WAITING]
         number = waiting[0].number if waiting else len(asked)
+        if self._spec.search.open_ended:
+            trials = self.trials()
+            if (owed := next(self._owed(trials), None)) is not None:
+                return owed
         if self._spec.search.open_ended and not waiting:
             if self.over:
                 return None
-            trials = self.trials()
             step = allotment.next_step(trials, self._spec)
             if step.race is not None:
                 self.give(step.race, trials[step.race].seeds + 1, "race")
-                return next(self._owed())
+                return next(self._owed(self.trials()))
             if not step.new:
                 if all(trial.settled for trial in trials):
-                    addenda.close(self._study, self._spec)
+                    rows.close(self._study, self._spec)
                 return None
         elif number >= self.budget:
             return None
@@ -206,11 +207,11 @@ class Study:
         One that got no parameters before a crash gets them now, from the same random stream as it would have had.
         """
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [*(self._take_up(row) for row in running), *self._owed()]
+        return [*(self._take_up(row) for row in running), *self._owed(self.trials())]
 
-    def _owed(self) -> Iterator[Proposal]:
+    def _owed(self, trials: Sequence[Trial]) -> Iterator[Proposal]:
         """Trials that have ended and were given more seeds since, which are not all trained; each is given out once."""
-        for trial in self.trials() if addenda.later(self._study) else ():
+        for trial in trials:
             key = trial.number, len(trial.seed_list)
             if trial.state.finished and not trial.settled and key not in self._given:
                 self._given.add(key)
@@ -221,10 +222,10 @@ class Study:
         """Let trial `number`, which is complete, have `seeds` seeds in all; whoever asks next gets it again."""
         self.guard()
         trial = self.trials()[number]
-        known = addenda.later(self._study).get(number, {"outcome": None})
+        known = rows.later(self._study).get(number, {"outcome": None})
         if seeds > len(trial.seed_list):
             more = self._spec.search.first_seeds(seeds)
-            addenda.give(self._study, number, more, known["outcome"], why)
+            rows.give(self._study, number, more, known["outcome"], why)
 
     def _take_up(self, row: FrozenTrial) -> Proposal:
         if "proposal" not in row.user_attrs:
@@ -237,14 +238,13 @@ class Study:
     def _enqueue(self, number: int, asked: Sequence[FrozenTrial]) -> None:
         """Fix trial `number` beforehand, if it is not left to the sampler; `asked` are all trials before it."""
         fixed, baseline = self._fixed(number)
-        if fixed is None and baseline is not None:
-            first = self._spec.search.baseline_list.index(baseline)
-            fixed = samplers.tuned(self._spec, baseline, number, asked[first:])
+        if fixed is None and (baseline is not None or self._spec.search.racing is not None):
+            if baseline is None:
+                fixed = self._informed(number)
+            else:
+                first = self._spec.search.baseline_list.index(baseline)
+                fixed = samplers.tuned(self._spec, baseline, number, asked[first:])
             # More may be told before it is taken up, so what was drawn is kept with it.
-            self._study.enqueue_trial(samplers.anchors(self._spec, fixed), user_attrs={"point": fixed})
-            return
-        if fixed is None and self._spec.search.racing is not None:
-            fixed = self._informed(number)
             self._study.enqueue_trial(samplers.anchors(self._spec, fixed), user_attrs={"point": fixed})
             return
         fixed = fixed or samplers.unrepeated(self._study, self._spec, number, map(rows.params, asked))
@@ -340,8 +340,9 @@ class Study:
         self.guard()
         storage = self._study._storage
         row = storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
-        if (later := addenda.later(self._study).get(number)) is not None:
-            addenda.give(self._study, number, later["seeds"], outcome, later["why"])
+        later = rows.later(self._study)
+        if number in later:
+            rows.give(self._study, number, later[number]["seeds"], outcome, later[number]["why"])
         elif not row.state.is_finished():
             self._study.sampler = self._sampler(number)  # it writes the constraints beside the values
             # One fact, two writes: the outcome first, so that a finished trial always has one.
@@ -349,6 +350,8 @@ class Study:
             storage.set_trial_user_attr(row._trial_id, "outcome", kept)
             row = self._study.tell(number, values, state=state)
         with database.reading(self.url):
+            if not later:  # then no other trial has a part in what this one's values are
+                return self._view(row, None)
             return next(trial for trial in self._read() if trial.number == number)
 
     # --- look
@@ -365,7 +368,7 @@ class Study:
 
     @database.patient
     def _read(self) -> list[Trial]:
-        found, later = self._study.get_trials(deepcopy=False), addenda.later(self._study)
+        found, later = self._study.get_trials(deepcopy=False), rows.later(self._study)
         if [row.number for row in found] != list(range(len(found))):
             raise ValueError("rows of trials are missing")
         trials = [self._view(row, later.get(row.number)) for row in found if "proposal" in row.user_attrs]
