@@ -16,8 +16,8 @@ import numpy as np
 import optuna
 
 from benchmarks.search.shown import Shown, measured_front
-from benchmarks.search.slots import Slots
-from benchmarks.search.surfaces import EPOCHS, Axis, Surface
+from benchmarks.search.slots import Workers
+from benchmarks.search.surfaces import EPOCHS, LogRange, Surface
 
 Make = Callable[[int], optuna.samplers.BaseSampler]
 SAMPLERS: dict[str, Make] = {
@@ -49,7 +49,7 @@ def search(surface: Surface, sampler: str, seeds: int, fits: int, world: int, sl
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=SAMPLERS[sampler](world))
-    workers, tried, waiting = Slots(slots, world), list[Tried](), list[tuple[optuna.Trial, dict[str, Any], int]]()
+    workers, tried, waiting = Workers(slots, world), list[Tried](), list[tuple[optuna.Trial, dict[str, Any], int]]()
     asked, got, spent = 0, dict[int, list[np.ndarray]](), 0
     while True:
         while workers.free and (waiting or asked < fits // seeds):
@@ -80,7 +80,7 @@ def _point(trial: optuna.Trial, surface: Surface) -> dict[str, Any]:
     return {"method": method} | {n: v for n, v in drawn.items() if n != "lambda" or method.startswith("fair")}
 
 
-def _draw(trial: optuna.Trial, name: str, axis: Axis) -> float:
+def _draw(trial: optuna.Trial, name: str, axis: LogRange) -> float:
     if axis.integer:
         return trial.suggest_int(name, int(axis.low), int(axis.high), log=True)
     return trial.suggest_float(name, axis.low, axis.high, log=True)

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.search.slots import Slots
+from benchmarks.search.slots import Workers
 from benchmarks.search.surfaces import EPOCHS, OBJECTIVES, SIGNS, Surface, front, surfaces
 
 Seen = list[dict[str, Any]]
@@ -51,7 +51,7 @@ def moasha(surface: Surface, fits: int, world: int, slots: int, shares: list[flo
     names = [f"cost_{name}" for name in OBJECTIVES]
     rungs = {"max_t": EPOCHS, "grace_period": 1, "reduction_factor": 3}
     scheduler = MOASHA(space, names, time_attr="epoch", multiobjective_priority=Ranks(), random_seed=world, **rungs)
-    workers, spent, begun = Slots(slots, world), 0, 0
+    workers, spent, begun = Workers(slots, world), 0, 0
     whole, seen = list[tuple[dict[str, Any], np.ndarray]](), Seen()
     marks = [round(fits * share) * EPOCHS for share in shares]
     while spent < marks[-1]:
@@ -103,7 +103,7 @@ def ax(surface: Surface, seeds: int, fits: int, world: int, slots: int, shares: 
     client.configure_experiment(parameters=parameters)
     client.configure_optimization(objective="accuracy, -delta_f1")
     client.configure_generation_strategy(method="fast", initialization_random_seed=world)
-    workers, waiting, began = Slots(slots, world), list[tuple[int, dict[str, Any], int]](), dict[int, int]()
+    workers, waiting, began = Workers(slots, world), list[tuple[int, dict[str, Any], int]](), dict[int, int]()
     got, tried, seen = dict[int, list[np.ndarray]](), dict[int, dict[str, Any]](), Seen()
     marks = [round(fits * share) // seeds for share in shares]
     while True:

@@ -16,8 +16,9 @@ from typing import Any
 import optuna
 
 from benchmarks.search.shown import Shown
-from benchmarks.search.slots import Slots
+from benchmarks.search.slots import Workers
 from benchmarks.search.surfaces import EPOCHS, OBJECTIVES, Surface
+from sweeper.engine.attempt import stopping_rule
 from sweeper.engine.order import Order
 from sweeper.engine.queue import FitQueue
 from sweeper.results.results import Results
@@ -26,7 +27,6 @@ from sweeper.spec.model import SweepSpec
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
 
-SURE = 0.95  # the chance to be on the true front from which a member is taken to be sure, where nothing says so itself
 MEMORY = Path("/dev/shm")  # where it is there: thousands of small durable files
 
 
@@ -66,16 +66,12 @@ class _Run:
         self.surface, self.spec, self.world = surface, spec, world
         self.folder = SweepFolder(path, token=1)
         self.study = InMemory(spec, f"sqlite:///{path / 'study.db'}", create=True)
-        halving = None
-        if spec.search.stopping is not None:
-            from sweeper.engine.attempt import _halving
-
-            halving = _halving(spec, self.folder, self.study)
-        self.queue = FitQueue(self.study, self.folder, spec.search, spec.resources, halving=halving)
+        rule = stopping_rule(spec, self.folder, self.study)
+        self.queue = FitQueue(self.study, self.folder, spec.search, spec.resources, stopping=rule)
         self.epochs = 0
 
     def show(self, fits: int, slots: int) -> Shown:
-        workers, left = Slots(slots, self.world), fits * EPOCHS
+        workers, left = Workers(slots, self.world), fits * EPOCHS
         self.queue.slots = slots
         self.queue.begin()
         while True:
@@ -120,7 +116,4 @@ class _Run:
     def _sure(self, results: Results) -> Collection[int]:
         """The trials that are surely on the true front, in the product's own words."""
         recommended = results.recommendation()
-        if recommended is None or recommended.stability is None:
-            return ()
-        said: Collection[int] | None = getattr(recommended.stability, "sure", None)
-        return [n for n, p in recommended.stability.on_front.items() if p >= SURE] if said is None else said
+        return () if recommended is None else recommended.stability.sure

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.search.surfaces import chance
 
 
-class Slots:
+class Workers:
     """`count` workers. An epoch takes 1, or up to a fifth more or less, as `world` decides: real fits do not march."""
 
     def __init__(self, count: int, world: int) -> None:

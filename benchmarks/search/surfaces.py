@@ -14,6 +14,7 @@ import functools
 import hashlib
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ Params = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Axis:
+class LogRange:
     """A range that is searched; by its logarithm."""
 
     low: float
@@ -53,25 +54,25 @@ class Axis:
         return {"low": ends[0], "high": ends[1], "log": True}
 
 
-class Surface:
+class Surface(ABC):
     """One question: its space, its true values, and what chance makes of them.
 
     `methods` are chosen from; of those beside `fairlora`, none has a lambda. `fixed` is not searched.
     """
 
     name: str
-    axes: Mapping[str, Axis]
+    axes: Mapping[str, LogRange]
     methods: tuple[str, ...] = ("fairlora",)
     fixed: Mapping[str, Any] = MappingProxyType({})
     least = 0.01
 
+    @abstractmethod
     def truth(self, params: Params) -> np.ndarray:
         """What the objectives of `params` are without chance, after the last epoch, `[2]`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def curve(self, params: Params, seed: int, world: int) -> np.ndarray:
         """The objectives after each epoch of the fit of `params` with `seed`, `[E, 2]`."""
-        raise NotImplementedError
 
     def fit(self, params: Params, seed: int, world: int) -> np.ndarray:
         """What the fit comes to, `[2]`."""
@@ -176,10 +177,10 @@ class Recorded(Surface):
         self._noise = (self._values - self._mean[:, :, :, None]) * math.sqrt(count / (count - 1))
         self._scale = self._noise.std(axis=3)
         self.fixed = {"alpha": 16} | ({"learning_rate": self._rates[0]} if len(self._rates) == 1 else {})
-        self.axes = {"lambda": Axis(self._weights[0], self._weights[-1])}
-        self.axes["rank"] = Axis(self._ranks[0], self._ranks[-1], integer=True)
+        self.axes = {"lambda": LogRange(self._weights[0], self._weights[-1])}
+        self.axes["rank"] = LogRange(self._ranks[0], self._ranks[-1], integer=True)
         if len(self._rates) > 1:
-            self.axes["learning_rate"] = Axis(self._rates[0], self._rates[-1])
+            self.axes["learning_rate"] = LogRange(self._rates[0], self._rates[-1])
 
     @property
     def seeds(self) -> int:
@@ -245,7 +246,7 @@ class Noise:
 Shape = Callable[[np.ndarray], tuple[np.ndarray, float]]
 
 
-class Made(Surface):
+class NoisyFunction(Surface):
     """A test function over lambda, rank and learning rate.
 
     `shape` takes the shares `[3]` of the axes, and gives two costs (0 is best, of the order of 1) and the factor of the
@@ -254,7 +255,11 @@ class Made(Surface):
 
     def __init__(self, name: str, shape: Shape, noise: Noise | None = None) -> None:
         self.name, self._shape, self._noise = name, shape, noise or Noise()
-        self.axes = {"lambda": Axis(0.01, 100), "rank": Axis(4, 128, integer=True), "learning_rate": Axis(1e-5, 1e-2)}
+        self.axes = {
+            "lambda": LogRange(0.01, 100),
+            "rank": LogRange(4, 128, integer=True),
+            "learning_rate": LogRange(1e-5, 1e-2),
+        }
 
     def _at(self, params: Params) -> np.ndarray:
         return np.array([axis.share(params[name]) for name, axis in self.axes.items()])
@@ -313,7 +318,7 @@ def surfaces() -> dict[str, Callable[[], Surface]]:
     """Every surface by its name, made when it is asked for."""
     made = {"convex": _convex, "concave": _concave, "broken": _broken, "cliff": _cliff}
     found: dict[str, Callable[[], Surface]] = {
-        name: functools.partial(Made, name, shape) for name, shape in made.items()
+        name: functools.partial(NoisyFunction, name, shape) for name, shape in made.items()
     }
     found["digits"] = functools.partial(Recorded, "digits")
     found["digits-demo"] = functools.partial(Recorded, "digits-demo", (1e-3,))

@@ -8,7 +8,7 @@ import itertools
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sweeper.cli.shared import (
     POINT,
@@ -26,6 +26,7 @@ from trainables.undefined import to_null
 
 if TYPE_CHECKING:
     from sweeper.spec.model import SweepSpec
+    from sweeper.state.sweep_folder import SweepFolder
 
 
 def register(add: Add) -> None:
@@ -99,34 +100,24 @@ def run(asked: argparse.Namespace) -> int:
 
 def resume(asked: argparse.Namespace) -> int:
     """Finish what is left of a sweep."""
-    from sweeper.screen import live
-
     folder = folder_of(asked, asked.sweep)
     wanted = spec_at(asked.wanted) if asked.wanted else None
-    with live.listener(folder.name, live=not asked.json) as watching:
-        with watching.step("libraries"):
-            from sweeper.engine import driver
-        outcome = driver.resume(
-            folder,
-            watching,
-            trials=asked.trials,
-            wanted=wanted,
-            new_code=asked.new_code,
-            take_over=asked.take_over,
-        )
-    return show_outcome(outcome, folder, asked)
+    return _go_on(asked, folder, trials=asked.trials, wanted=wanted, take_over=asked.take_over)
 
 
 def more(asked: argparse.Namespace) -> int:
     """Give a trial more seeds: its numbers become means over all of them. What is left of the sweep goes on too."""
+    name, which = point_of(asked)
+    return _go_on(asked, folder_of(asked, name), more=(which, asked.seeds))
+
+
+def _go_on(asked: argparse.Namespace, folder: SweepFolder, **how: Any) -> int:
     from sweeper.screen import live
 
-    name, which = point_of(asked)
-    folder = folder_of(asked, name)
     with live.listener(folder.name, live=not asked.json) as watching:
         with watching.step("libraries"):
             from sweeper.engine import driver
-        outcome = driver.resume(folder, watching, more=(which, asked.seeds), new_code=asked.new_code)
+        outcome = driver.resume(folder, watching, new_code=asked.new_code, **how)
     return show_outcome(outcome, folder, asked)
 
 

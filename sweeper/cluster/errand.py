@@ -66,12 +66,12 @@ class Errand:
 
     def line(self, *, attended: bool) -> str:
         """What is sent."""
-        order = Order(self.words, self.stdin, _standing(self.places), attended, self.key)
+        order = Carried(self.words, self.stdin, _standing(self.places), attended, self.key)
         return json.dumps(asdict(order))
 
 
 @dataclass(frozen=True)
-class Order:
+class Carried:
     """An errand as the head gets it. `standing` maps a name in its folder to what the desk has there."""
 
     words: Sequence[str]
@@ -100,7 +100,7 @@ def _standing(places: Sequence[Place]) -> dict[str, str]:
 Send = Callable[[Mapping[str, Any]], None]
 
 
-def carry_out(order: Order, send: Send, gone: threading.Event) -> None:
+def carry_out(order: Carried, send: Send, gone: threading.Event) -> None:
     """Run the command and send what comes of it. Where `gone` is set, it is interrupted as by Ctrl-C."""
     with tempfile.TemporaryDirectory(prefix="sweeper-errand-") as made:
         folder = Path(made)
@@ -191,7 +191,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 def main() -> None:
     """Carry out the order on standard input."""
-    order = Order(**json.loads(sys.stdin.readline()))
+    order = Carried(**json.loads(sys.stdin.readline()))
     gone, one_at_a_time = threading.Event(), threading.Lock()
     answer = os.fdopen(os.dup(1), "w", encoding="ascii")
 

@@ -92,7 +92,7 @@ class Attempt:
             folder,
             spec.search,
             spec.resources,
-            stopping=_stopping(spec, folder, study),
+            stopping=stopping_rule(spec, folder, study),
             on_trial=self._trial_ended,
             on_stop=functools.partial(_stop_fits, folder),
         )
@@ -323,7 +323,7 @@ def _exit_code(queue: FitQueue, interrupts: Interrupts, short: bool) -> int:
     return EXIT_SOME_FAILED if short else EXIT_GOOD
 
 
-def _stopping(spec: SweepSpec, folder: SweepFolder, study: Study) -> StoppingRule | None:
+def stopping_rule(spec: SweepSpec, folder: SweepFolder, study: Study) -> StoppingRule | None:
     """The rule that stops fits early, if the spec has one. It knows what the fits of earlier attempts reached."""
     wanted = spec.search.stopping
     if wanted is None:

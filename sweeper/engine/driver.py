@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from sweeper.engine import lost_work, machines
@@ -116,7 +115,7 @@ def resume(
         notes = [f"changed: {line}" for line in changes]
     if trials is not None:
         spec = extended(spec, trials)
-    give = {} if more is None else _more(Results.open(folder), *more)
+    give = None if more is None else _more(Results.open(folder), *more)
     over = None if give else _over(folder, spec)
     if over is not None and not owed.is_owed(over):
         return idle(over, notes)
@@ -126,14 +125,14 @@ def resume(
     return _attempt(spec, folder, listener, executor, notes=notes, code_changes=code_changes, **options)
 
 
-def _more(results: Results, which: str, seeds: int) -> dict[int, int]:
+def _more(results: Results, which: str, seeds: int) -> tuple[int, int]:
     """The trial at the point `which`, and how many seeds it gets."""
     trial = results.point(which)
     if seeds <= (has := len(trial.seed_list)):
         raise UserError(
             f"--seeds is {seeds}, and trial {trial.number} ({trial.label}) has {has}. Use {has + 1} or more."
         )
-    return {trial.number: seeds}
+    return trial.number, seeds
 
 
 def _over(folder: SweepFolder, spec: SweepSpec) -> Results | None:
@@ -173,11 +172,11 @@ def _carried_out(
     notes: Sequence[str] = (),
     code_changes: Sequence[str] = (),
     take_over: bool = False,
-    give: Mapping[int, int] = MappingProxyType({}),
+    give: tuple[int, int] | None = None,
 ) -> Outcome:
     """Take the lease, open what the sweep needs, and execute what is left of it. `over`: that is nothing.
 
-    `give` says how many seeds a trial, by number, is to have.
+    `give` is a trial's number, and how many seeds it is to have.
     """
     with (
         _held(spec, folder, scratch=not over, take_over=take_over) as (folder, lease),
@@ -189,8 +188,8 @@ def _carried_out(
             if begin and (undefined := described.get("undefined")):
                 raise UserError("\n".join(undefined))
             study = _open_study(spec, folder, lease, described["dataset"], begin=begin)
-            for number, seeds in give.items():
-                study.give(number, seeds, "asked for")
+            if give is not None:
+                study.give(*give, "asked for")
             if not (begin or over):
                 notes = [*notes, _cost(spec, folder, study)]
             attempt = Attempt(spec, folder, study, listener, interrupts)
@@ -234,7 +233,7 @@ def confirm(
         _machines_and_data(spec, folder, executor, code_changes) as (execute, described),
     ):
         study = _open_study(spec, folder, lease, described["dataset"], begin=False)
-        results = Results(folder, spec, *study.look(), over=study.over)
+        results = Results.now(folder, spec, study)
         planned = confirmation.begun(folder, planned)
         fits = [folder.fit(number, seed) for number in (planned.point, planned.baseline) for seed in planned.seeds]
         if (cost := _settled(spec, fits)).fits:

@@ -239,7 +239,7 @@ def rebuild(folder: SweepFolder) -> Rebuilt:
         provenance.kept(spec, folder.path)  # described again if the note was lost
         record = open_record(spec, folder, study.uuid)
         deleted = record.forget()
-        results = Results(folder, spec, *study.look(), over=study.over)
+        results = Results.now(folder, spec, study)
         written = record.refresh(results, draw=False)  # status first, pictures last
         record.close(results)
         record.illustrate(results, paused=True)

@@ -69,13 +69,18 @@ class Results:
             lease.close()
 
     @classmethod
+    def now(cls, folder: SweepFolder, spec: SweepSpec, study: Study, progress: Progress | None = None) -> Results:
+        """What an open study shows, for whoever knows how the work on it stands."""
+        return cls(folder, spec, *study.look(), progress or Progress(), study.over)
+
+    @classmethod
     def seen(cls, folder: SweepFolder, spec: SweepSpec, study: Study, lease: Lease) -> Results:
         """The same of a sweep whose study and lease are open; asked again and again, it reads what is new."""
         holder = lease.holder()
         if holder is not None and holder.alive:
             progress = Progress.from_json(folder.progress(), str(holder))
-            return cls(folder, spec, *study.look(), progress, study.over)
-        results = cls(folder, spec, *study.look(), over=study.over)
+            return cls.now(folder, spec, study, progress)
+        results = cls.now(folder, spec, study)
         if results.finished:
             return results
         # A lease that was not given back means that its driver died; else the last attempt noted why it paused.

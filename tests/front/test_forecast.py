@@ -1,6 +1,6 @@
 """Early stopping by forecast: whom it ends, by hand; if its chances are right, and whom it loses, in made-up sweeps.
 
-What it saves, and loses of a front, at length: benchmarks/stopping.py.
+What it saves, and loses of a front, at length: benchmarks/search/stopping.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import stopping
+from benchmarks.search import stopping
 from sweeper.front import pareto
 from sweeper.front.forecast import ENOUGH, LIMITS, Forecast
 from sweeper.trial import State, Trial

@@ -41,7 +41,7 @@ def telling(folder: SweepFolder, *, period_s: float = PERIOD_S) -> Iterator[None
             last = False
             while not last:
                 last = over.is_set()
-                for name, value, tags in _readings(Results(folder, spec, *study.look(), over=study.over)):
+                for name, value, tags in _readings(Results.now(folder, spec, study)):
                     gauges[name].set(value, {"sweep": spec.name, **tags})
                 over.wait(period_s)
         except Exception as fault:  # a store that is away, a Ray that is gone: the sweep itself will say so

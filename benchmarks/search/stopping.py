@@ -1,7 +1,7 @@
 """What early stopping saves, and whom it loses: each rule on made-up sweeps whose true front is known, or on real ones.
 
-    python benchmarks/stopping.py [--repetitions 200]
-    python benchmarks/stopping.py --sweep FOLDER     # the curves of a finished sweep without early stopping, reordered
+    python -m benchmarks.search.stopping [--repetitions 200]
+    python -m benchmarks.search.stopping --sweep FOLDER    # the curves of a finished sweep, reordered
 
 A made-up sweep has 36 trials of 12 epochs, two objectives that lambda trades, and trials that are worse in both. A
 curve nears its trial's truth at a pace of its own; a fit has the luck of its seed, and of each epoch.
