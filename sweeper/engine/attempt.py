@@ -93,6 +93,7 @@ class Attempt:
             spec.search,
             spec.resources,
             stopping=stopping_rule(spec, folder, study),
+            left=lambda: self._stock.fits_left(),  # it looks at the queue
             on_trial=self._trial_ended,
             on_stop=functools.partial(_stop_fits, folder),
         )

@@ -192,6 +192,8 @@ def _carried_out(
                 study.give(*give, "asked for")
             if not (begin or over):
                 notes = [*notes, _cost(spec, folder, study)]
+            elif begin and (note := spec.search.auto_note) is not None:
+                notes = [note]
             attempt = Attempt(spec, folder, study, listener, interrupts)
             lease.then(attempt.stop)  # if another driver takes the lease while this one works
             return attempt.run(execute, described | {"notes": [*described["notes"], *notes]})

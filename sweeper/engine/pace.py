@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ MEMORY = (
 MEASURED = 0.6  # epochs that it takes to measure a fit on the test split: weights are loaded, nothing is trained
 PRIOR = 2  # trials for which what the spec lets one expect of their epochs counts, beside those that were proposed
 FRESH_S, NOTED_S = 0.5, 2.0
+KEPT_S = 20.0  # what a kill may take from the hours that are counted
 MOST = 500  # fits that are laid out one by one; of more than that the bulk is divided by the slots
 
 
@@ -107,6 +109,7 @@ class Stock:
         self._warm = 0  # slots in which a fit has begun to train
         self._prior = epochs_a_fit(spec)
         self._last = Progress("running")
+        self._before = folder.spent()
         self._ended = -1  # trials that had ended when test numbers to come were counted
         self._to_measure = 0
 
@@ -137,11 +140,14 @@ class Stock:
         to_come = self._measures(trials, front, ended)
         measures = len(measuring) + len(every) - len(out) if over else to_come
         running = [fit.epochs - fit.epoch - parts.get((fit.number, fit.seed), 0.0) for fit in fits]
-        more = max(self._spec.budget - len(trials), 0) * len(self._spec.search.seed_list)
-        if (budget := self._spec.search.budget) is not None:
-            more = max(budget.fits - sum(len(trial.seed_list) for trial in trials), 0)
-        more = 0 if queue.searched else more
-        waiting = [*self._waiting(trials, more), *[MEASURED] * measures]
+        more: float = max(self._spec.budget - len(trials), 0) * len(self._spec.search.seed_list)
+        hours, gpu_hours = self._spent(now_s)
+        left = self._fits_left(now_s)
+        if (budget := self._spec.search.budget) is not None and budget.fits is not None:
+            left = min(left, max(budget.fits - sum(len(trial.seed_list) for trial in trials), 0))
+            more = left  # in a race there may be more than one for each trial
+        to_begin = 0 if queue.searched else math.ceil(min(more, left))
+        waiting = [*self._waiting(trials, to_begin), *[MEASURED] * measures]
         told = sum(len(t.seed_list) if t.why else t.seeds for t in trials if t.state.finished)
         return Progress(
             "running",
@@ -150,10 +156,41 @@ class Stock:
             eta_s=self._pace.left_s(running, waiting, queue.slots),
             fits=tuple(sorted((self._timed(fit, parts) for fit in fits), key=lambda fit: (fit.number, fit.seed))),
             fits_ended=told + queue.gathered,
-            fits_total=sum(len(trial.seed_list) for trial in trials) + more,
+            fits_total=sum(len(trial.seed_list) for trial in trials) + to_begin,
             measured=max(0, to_come - measures),
             to_measure=to_come,
+            hours=hours,
+            gpu_hours=gpu_hours,
         )
+
+    def _spent(self, now_s: float) -> tuple[float, float]:
+        """Hours, and those of GPUs, of all attempts until now."""
+        hours = (now_s - self._began_s) / 3600
+        return self._before.get("hours", 0.0) + hours, self._before.get("gpu_hours", 0.0) + hours * self._held
+
+    @property
+    def _held(self) -> float:
+        """GPUs that the fits hold; where they have none, slots."""
+        return self._queue.slots * (self._queue.gpus or 1.0)
+
+    def fits_left(self) -> float:
+        """How many fits a budget in time lets begin yet, at the pace of this attempt; for the queue, of a free slot.
+
+        A fit begins if it can be expected to end in time. Until an epoch is measured, it begins.
+        """
+        with self._lock:
+            return self._fits_left(self._clock())
+
+    def _fits_left(self, now_s: float) -> float:
+        budget, epoch_s = self._spec.search.budget, self._pace.epoch_s
+        if budget is None or not budget.timed:
+            return math.inf
+        left_s = budget.left_s(*self._spent(now_s), self._held)
+        if left_s <= 0 or epoch_s is None:
+            return 0.0 if left_s <= 0 else math.inf
+        fit_s = epoch_s * self._prior
+        running_s = sum(int(out.order.params["epochs"]) - out.epoch for out in self._queue.out) * epoch_s
+        return 0.0 if fit_s > left_s else max(1.0, (left_s * self._queue.slots - running_s) / fit_s)
 
     def _fit(self, out: Out, note: Mapping[str, float] | None, now_s: float) -> RunningFit:
         order = out.order
@@ -197,15 +234,25 @@ class Stock:
 
 @contextlib.contextmanager
 def told_to_watchers(folder: SweepFolder, look: Callable[[], Progress]) -> Iterator[None]:
-    """Inside, a thread notes for other processes how far the attempt is, in a hundredth of its time at most."""
+    """Inside, a thread notes for other processes how far the attempt is, in a hundredth of its time at most.
+
+    It also notes what all attempts took, for the next one: rarely, since that is kept.
+    """
     over = threading.Event()
 
+    def note(*, spent: bool) -> None:
+        with contextlib.suppress(OSError, UserError):  # of what is wrong somebody else will tell
+            now = look()
+            folder.note_progress(now.to_json())
+            if spent:
+                folder.note_spent({"hours": now.hours, "gpu_hours": now.gpu_hours})
+
     def work() -> None:
-        pause_s = NOTED_S
+        pause_s, kept_s = NOTED_S, time.monotonic()
         while not over.wait(pause_s):
             began_s = time.monotonic()
-            with contextlib.suppress(OSError, UserError):  # of what is wrong somebody else will tell
-                folder.note_progress(look().to_json())
+            note(spent=began_s - kept_s >= KEPT_S)
+            kept_s = began_s if began_s - kept_s >= KEPT_S else kept_s
             pause_s = max(NOTED_S, 100 * (time.monotonic() - began_s))
 
     thread = threading.Thread(target=work, name="progress", daemon=True)
@@ -215,3 +262,4 @@ def told_to_watchers(folder: SweepFolder, look: Callable[[], Progress]) -> Itera
     finally:
         over.set()
         thread.join()
+        note(spent=True)

@@ -15,6 +15,7 @@ from sweeper.engine import machines
 from sweeper.results.summary import duration
 from sweeper.spec.dimensions import Choice, Fixed, Range
 from sweeper.spec.model import SweepSpec
+from sweeper.spec.search import Budget
 from trainables.params import Params
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -38,11 +39,21 @@ class Plan:
     stops_early: bool
     notes: tuple[str, ...] = ()
     most_fits: int | None = None  # where that is not one for each trial and seed
+    gpus: float = 0.0  # of each fit
+    budget: Budget | None = None
 
     @property
     def fits(self) -> int:
-        """One fit for each trial and seed; where seeds are raced, or fits are bounded, what there may be at most."""
-        return self.most_fits or self.trials * self.seeds
+        """One fit for each trial and seed; where seeds are raced, or a budget ends them, what there may be at most."""
+        fits = self.most_fits or self.trials * self.seeds
+        if self.budget is None or not self.budget.timed:
+            return fits
+        left_s = self.budget.left_s(self.prepare_s / 3600, self.prepare_s / 3600 * self._held, self._held)
+        return min(fits, int(left_s / self.fit_s) * self.slots)
+
+    @property
+    def _held(self) -> float:
+        return self.slots * (self.gpus or 1.0)
 
     @property
     def waves(self) -> int:
@@ -50,19 +61,27 @@ class Plan:
         return math.ceil(self.fits / self.slots)
 
     @property
-    def total_s(self) -> float:
-        """Of the whole sweep, estimated.
-
-        Beside the baselines the methods that are searched come equally often, and nothing is stopped early.
-        """
+    def fit_s(self) -> float:
+        """Seconds of a fit: beside the baselines the methods that are searched come equally often."""
         searched = (self.trials - sum(self.baselines.values())) / len(self.methods)
         shares = {name: searched * (name in self.methods) + self.baselines.get(name, 0) for name in self.epoch_s}
-        epoch_s = sum(share * self.epoch_s[name] for name, share in shares.items()) / self.trials
-        return self.waves * self.epochs * epoch_s + self.prepare_s
+        return self.epochs * sum(share * self.epoch_s[name] for name, share in shares.items()) / self.trials
+
+    @property
+    def total_s(self) -> float:
+        """Of the whole sweep, estimated; nothing is stopped early."""
+        return self.waves * self.fit_s + self.prepare_s
+
+    @property
+    def gpu_hours(self) -> float:
+        """That the fits hold their GPUs for; without GPUs, slots."""
+        return self.total_s / 3600 * self._held
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
-        return vars(self) | {"fits": self.fits, "waves": self.waves, "total_s": self.total_s}
+        budget = None if self.budget is None else self.budget.bounds
+        told = {"fits": self.fits, "waves": self.waves, "total_s": self.total_s, "gpu_hours": self.gpu_hours}
+        return vars(self) | {"budget": budget} | told
 
     def __str__(self) -> str:
         epochs = ", ".join(f"{method} {seconds:.2f} s" for method, seconds in self.epoch_s.items())
@@ -74,9 +93,25 @@ class Plan:
             f"{self.fits} fits, {self.slots} at once on {self.device}: {self.waves} waves\n"
             f"one epoch, measured here: {epochs}; about {self.epochs:g} epochs a fit\n"
             f"{bound} {duration(self.total_s)} in all, and {self.prepare_s:.0f} s to prepare each worker once"
+            + (f"; {self.gpu_hours:.3g} GPU-hours{self._price}" if self.gpus else "")
+            + self._bought
             + "".join(f"\nnote: {note}" for note in self.notes)
         ).splitlines()
         return "\n".join(textwrap.fill(line, 80, subsequent_indent="  ", break_long_words=False) for line in lines)
+
+    @property
+    def _price(self) -> str:
+        price = None if self.budget is None else self.budget.per_gpu_hour
+        return "" if price is None else f", which cost {self.gpu_hours * price:.2f}"
+
+    @property
+    def _bought(self) -> str:
+        """What a budget in time buys, as far as it is what ends the sweep."""
+        if self.budget is None or not self.budget.timed:
+            return ""
+        bounds = ", ".join(f"{name} {bound:g}" for name, bound in self.budget.bounds.items())
+        held = "" if self.gpus else "; without a GPU each slot counts as one"
+        return f"\nthe budget ({bounds}) buys {self.fits} fits at this pace{held}"
 
 
 def plan(spec: SweepSpec) -> Plan:
@@ -104,7 +139,9 @@ def plan(spec: SweepSpec) -> Plan:
         prepare_s=prepare_s,
         stops_early=spec.search.stopping is not None or spec.search.open_ended,
         most_fits=_most_fits(spec) if spec.search.open_ended else None,
-        notes=tuple(filter(None, [leak_note(tuning.dataset)])),
+        gpus=slots.gpus,
+        budget=spec.search.budget,
+        notes=tuple(filter(None, [spec.search.auto_note, leak_note(tuning.dataset)])),
     )
 
 
@@ -127,7 +164,8 @@ def _epoch_s(tuning: FineTuning, spec: SweepSpec, method: str) -> float:
 
 def _most_fits(spec: SweepSpec) -> int:
     fits = spec.budget * len(spec.search.most_seeds)
-    return fits if spec.search.budget is None else min(fits, spec.search.budget.fits)
+    budget = spec.search.budget
+    return fits if budget is None or budget.fits is None else min(fits, budget.fits)
 
 
 def _middle(dimension: Fixed | Choice | Range) -> float:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,7 +44,7 @@ class Memory(Protocol):
     @property
     def identity(self) -> Mapping[str, Any]: ...
     def open_proposals(self) -> list[Proposal]: ...
-    def propose(self) -> Proposal | None: ...
+    def propose(self, left: float = ...) -> Proposal | None: ...
     def complete(self, number: int, by_seed: Sequence[Mapping[str, float | None]]) -> Trial: ...
     def fail(self, number: int, reason: str) -> Trial: ...
     def prune(self, number: int, where: str) -> Trial: ...
@@ -75,6 +76,7 @@ class FitQueue:
     """Orders for the executor, in a sequence that only the study and the folders determine.
 
     Call `begin` first. `on_trial` is called with each trial that has ended, `on_stop` once, when the queue stops.
+    `left` says how many fits a budget in time lets begin yet.
     `same` is the provenance of a fit whose data and backbone all must have, beside that of the study's own trials.
     """
 
@@ -87,11 +89,12 @@ class FitQueue:
         *,
         stopping: StoppingRule | None = None,
         same: Mapping[str, Any] | None = None,
+        left: Callable[[], float] = lambda: math.inf,
         on_trial: Callable[[Trial], None] = lambda trial: None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._study, self._folder, self._stopping = study, folder, stopping
-        self._search, self._max_retries = search, resources.max_retries
+        self._search, self._max_retries, self._left = search, resources.max_retries, left
         self._on_trial, self._on_stop = on_trial, on_stop
         self._open: dict[int, _Open] = {}
         self._orders: deque[Order] = deque()
@@ -102,7 +105,7 @@ class FitQueue:
         self._same = _shared(same or {})
         # Trials of this attempt only: whoever resumes has seen the earlier failures.
         self._failures_in_a_row = self._failures = self._ended = 0
-        self.slots = 1  # how many orders are carried out at once; the executor says it
+        self.slots, self.gpus = 1, 0.0  # how many orders are carried out at once, each on what; the executor says it
         self.trained: Counter[int] = Counter()  # epochs of this attempt's fits that have ended, by trial
         self.notes: list[str] = []
         self.stopped = False
@@ -224,7 +227,7 @@ class FitQueue:
 
     def _refill(self) -> bool:
         """Take up proposals until there is an order; False if there is none now."""
-        while not self._orders and (proposal := self._study.propose()) is not None:
+        while not self._orders and (proposal := self._study.propose(self._left())) is not None:
             self._take_up(proposal)
             if self.stopped:
                 return False

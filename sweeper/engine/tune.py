@@ -42,7 +42,7 @@ _KEPT = "Nothing that was finished is lost."
 
 def run(queue: FitQueue, folder: SweepFolder, slots: Slots) -> None:
     """Let Ray Tune carry out orders until the queue has no more."""
-    queue.slots, code = slots.count, provenance.code(folder.path)
+    queue.slots, queue.gpus, code = slots.count, slots.gpus, provenance.code(folder.path)
     share = (slots.device, slots.threads, slots.cpus, slots.gpus)
     node = Node(folder.path, folder.token, folder.store, *share, code=code.digest)
     ahead = 1 if slots.count > 1 and slots.bound_by_resources else 0

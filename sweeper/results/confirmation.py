@@ -249,7 +249,7 @@ class FreshSeeds:
         """Both trials."""
         return [Proposal(trial.number, trial.params, self._seeds) for trial in self._asked]
 
-    def propose(self) -> Proposal | None:
+    def propose(self, left: float = math.inf) -> Proposal | None:
         """Nothing more."""
         return None
 

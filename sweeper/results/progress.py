@@ -33,7 +33,8 @@ class Progress:
     `state` is `not begun`, `running` or `paused`. `holder` is the process that drives the sweep, if it is another one.
     `why` says why it is paused. `eta_s` is the time until the last fit is trained and measured, at the pace of this
     attempt's fits without its start-up; None until that is known. `fits_ended` counts results and what needs none any
-    more, of `fits_total`; `measured` of `to_measure` fits have their test numbers, once the search is over.
+    more, of `fits_total`; `measured` of `to_measure` fits have their test numbers, once the search is over. All
+    attempts together took `hours`, and held GPUs for `gpu_hours` (slots, where there are none).
     """
 
     state: str = "paused"
@@ -47,6 +48,8 @@ class Progress:
     fits_total: int = 0
     measured: int = 0
     to_measure: int = 0
+    hours: float = 0.0
+    gpu_hours: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """For programs and for `from_json`: nan is null."""

@@ -62,6 +62,8 @@ def amended(spec: SweepSpec, wanted: SweepSpec) -> tuple[SweepSpec, list[str]]:
     for option in Search.options(said) or ():  # a default that follows the budget was settled when the sweep began
         if callable(option.default) and said[option.name] == option.default_for(said):
             kept[f"search.{option.name}"] = spec.search.model_dump().get(option.name)
+    if wanted.search.auto is not None:  # what was chosen when the sweep began stays
+        kept |= {"search.sampler": spec.search.sampler, "search.auto": spec.search.auto}
     wanted = loading.changed(wanted, kept)
     refused = loading.difference(spec.identity(), wanted.identity())
     if refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from sweeper.spec import samplers
 from sweeper.spec.dimensions import Choice, Dimension, Fixed, Range, no_points, place
 from sweeper.spec.faults import Fault, Faults, dotted
 from sweeper.spec.samplers import SAMPLERS
@@ -92,6 +94,26 @@ class SweepSpec(Part):
     )
     storage: Annotated[Storage, Field(description="where the sweep's folder, memory and record are")] = Storage()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _auto(cls, written: object) -> object:
+        """With the sampler that `auto` stands for: a sweep that was kept goes on with it, whatever is learned later."""
+        search = written.get("search") if isinstance(written, dict) else None
+        if not isinstance(written, dict) or not isinstance(search, dict) or search.get("sampler") != "auto":
+            return written
+        name, why = "tpe", None
+        with contextlib.suppress(ValueError):  # told when the sections are read
+            space, known = Space.parse(written.get("space") or {}), Search.model_validate(search | {"sampler": name})
+            at_once = (written.get("resources") or {}).get("max_concurrent")
+            name, why = samplers.chosen(
+                trials=known.trials - len(known.baseline_list),
+                points=space.size(),
+                axes=sum(not isinstance(axis, Fixed) for axis in space.axes.values()),
+                seeds=len(known.most_seeds),
+                at_once=at_once if isinstance(at_once, int) else None,
+            )
+        return written | {"search": search | {"sampler": name, "auto": why}}
+
     @model_validator(mode="after")
     def _together(self, info: ValidationInfo) -> SweepSpec:
         faults = contradictions(self, skip=(info.context or {}).get("skip", ()))
@@ -128,7 +150,7 @@ class SweepSpec(Part):
 
 def comparable(spec: SweepSpec) -> dict[str, Any]:
     """What of data, backbone and search makes trials comparable."""
-    free = ("trials", "budget", "max_failures", "max_failed_share", "reference", "stopping")
+    free = ("auto", "trials", "budget", "until", "max_failures", "max_failed_share", "reference", "stopping")
     # The split's hash says whether it is the same data, wherever it lies.
     places = {"root", *(option.name for option in DATASETS[spec.data.name].options if option.where)}
     return {

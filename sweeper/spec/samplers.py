@@ -53,6 +53,31 @@ SAMPLERS = Table(
         "random": Sampler(f"{_CODE}:uniform", "chance alone", "Bergstra and Bengio 2012", repeats=True),
         # Its points are given to Optuna one by one, so that nothing is left for its sampler to draw.
         "grid": Sampler(f"{_CODE}:uniform", "every point of the space, once", "full factorial design", grid=True),
+        # Replaced when a spec is read (see `chosen`): nothing is ever drawn by it.
+        "auto": Sampler(f"{_CODE}:tpe", "the one of these that suits space, trials and seeds", "benchmarks/RESULTS.md"),
     },
     place="search.sampler",
 )
+
+SEEDS_FOR_GP = 3  # a front of single fits is half luck, and a Gaussian process goes where the luck was
+TRIALS_FOR_GP = 150  # it is fitted anew for each proposal, in a second of a core, and more as trials grow
+AXES_FOR_GP = 6
+
+
+def chosen(*, trials: int, points: int | None, axes: int, seeds: int, at_once: int | None) -> tuple[str, str]:
+    """The sampler that `auto` stands for, and why.
+
+    There are `trials` beside baselines, in a space of `points` (None: no end of them) with `axes` that are searched;
+    each trial has `seeds`, or may get them in a race; `at_once` fits run together, where the spec says how many.
+    """
+    if points is not None and points <= trials:
+        return "grid", f"all {points} points of the space are within the {trials} trials"
+    if at_once is not None and 2 * at_once >= trials:
+        return "random", f"{at_once} fits at once leave little to learn from, in {trials} trials"
+    if seeds < SEEDS_FOR_GP:
+        return "tpe", f"with fewer than {SEEDS_FOR_GP} seeds for a trial, what a Gaussian process would learn is luck"
+    if trials > TRIALS_FOR_GP:
+        return "tpe", f"a Gaussian process is slow beyond {TRIALS_FOR_GP} trials"
+    if axes > AXES_FOR_GP:
+        return "tpe", f"a Gaussian process needs more trials for more than {AXES_FOR_GP} dimensions"
+    return "gp", f"{axes} dimensions, {trials} trials at most, and seeds that take out the luck"

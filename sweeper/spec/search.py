@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -12,6 +13,8 @@ from trainables.options import Chosen
 from trainables.table import Table
 
 MOST_SEEDS = 1000
+MOST_TRIALS = 1000  # where a budget in time is to decide, and no number of trials is given
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _unless_off(written: object) -> object:
@@ -46,20 +49,65 @@ class Racing(Part):
 
 
 class Budget(Part):
-    """What a sweep may cost, beside its number of trials."""
+    """What a sweep may cost, beside its number of trials. Of several bounds the one that is reached first ends it."""
 
-    fits: Annotated[Count, Field(description="trainings of one configuration with one seed")]
+    fits: Annotated[Count | None, Field(description="trainings of one configuration with one seed")] = None
+    hours: Annotated[Positive | None, Field(description="of training, pauses left out")] = None
+    gpu_hours: Annotated[
+        Positive | None, Field(description="hours times GPUs that the fits hold; without GPUs each slot is one")
+    ] = None
+    cost: Annotated[Positive | None, Field(description="of these GPU-hours, in the currency of per_gpu_hour")] = None
+    per_gpu_hour: Annotated[Positive | None, Field(description="the price of a GPU-hour")] = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Budget:
+        if (self.cost is None) != (self.per_gpu_hour is None):
+            raise ValueError("cost and per_gpu_hour belong together")
+        if self == Budget.model_construct():
+            raise ValueError("it bounds nothing")
+        return self
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """What is bounded, as it was written."""
+        return self.model_dump(exclude_none=True)
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is in time, or in what time costs."""
+        return bool(self.bounds.keys() - {"fits"})
+
+    def left_s(self, hours: float, gpu_hours: float, gpus: float) -> float:
+        """Seconds until it is spent, by what is spent already, where `gpus` GPUs are held; not below 0."""
+        left_h = math.inf if self.hours is None else self.hours - hours
+        if self.gpu_hours is not None:
+            left_h = min(left_h, (self.gpu_hours - gpu_hours) / gpus)
+        if self.cost is not None and self.per_gpu_hour is not None:
+            left_h = min(left_h, (self.cost / self.per_gpu_hour - gpu_hours) / gpus)
+        return max(0.0, 3600 * left_h)
 
 
 class Search(Chosen):
     """Who proposes points, how many, and how often each is trained; and the sampler's own options."""
 
     sampler: Annotated[SamplerName, Field(description="who proposes the next point")] = "tpe"
+    auto: Annotated[str | None, Field(description="why `sampler: auto` stands for this one; sweeper writes it")] = None
     trials: Annotated[Count, Field(description="the budget: configurations to try, baselines included")] = 32
     budget: Annotated[
         Budget | None,
-        says("Use {fits: 200}: a whole number, 1 or more"),
-        Field(description="what the sweep may cost, e.g. {fits: 200}; trials, left out, are as many as fit in"),
+        says("Use {fits: 200}, {hours: 8}, {gpu_hours: 20} or {cost: 50, per_gpu_hour: 2.5}: numbers above 0"),
+        Field(
+            description="what the sweep may cost: {fits: 200}, {hours: 8}, {gpu_hours: 20} or {cost: 50, "
+            "per_gpu_hour: 2.5}; trials, left out, are as many as fit in"
+        ),
+    ] = None
+    until: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | None,
+        says("Use a share of the hypervolume such as 0.01"),
+        Field(
+            description="no new trials once ten more can be expected to add less than this share of the front's "
+            "hypervolume"
+        ),
     ] = None
     seeds: Annotated[
         Annotated[Count, Field(le=MOST_SEEDS)]
@@ -109,7 +157,7 @@ class Search(Chosen):
     def _as_many_as_fit_in(cls, written: object) -> object:
         if not isinstance(written, dict) or "trials" in written or not isinstance(written.get("budget"), dict):
             return written
-        fits = written["budget"].get("fits")
+        fits = written["budget"].get("fits", MOST_TRIALS)
         return written | {"trials": fits} if isinstance(fits, int) and fits > 0 else written
 
     @classmethod
@@ -130,9 +178,14 @@ class Search(Chosen):
         return self.model_copy(update={"baselines": ()} | own)
 
     @property
+    def auto_note(self) -> str | None:
+        """Which sampler `auto` stands for, and why."""
+        return self.auto and f"search.sampler auto is {self.sampler}: {self.auto}."
+
+    @property
     def open_ended(self) -> bool:
         """Whether a sweep may be over before its trials are, or not yet when they are all proposed."""
-        return self.racing is not None or self.budget is not None
+        return self.racing is not None or self.budget is not None or self.until is not None
 
     @property
     def racing(self) -> Racing | None:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sweeper.front import racing
+from sweeper.front import gain, racing
 from sweeper.front.front import signs
 from sweeper.front.racing import Entrants
 from sweeper.spec.model import SweepSpec
 from sweeper.trial import State, Trial
 
 RACED = 0.4  # of the fits, while new trials can be tried: further seeds
-KEPT = 0.25  # of a budget in fits, for the race once all trials are proposed
+KEPT = 0.25  # of the fits that a budget buys, for the race once all trials are proposed
 
 
 @dataclass(frozen=True)
@@ -29,23 +29,38 @@ class Step:
     new: bool = False
 
 
-def next_step(trials: Sequence[Trial], spec: SweepSpec) -> Step:
-    """What to do next; `trials` are all that were begun."""
+def next_step(trials: Sequence[Trial], spec: SweepSpec, left: float = math.inf) -> Step:
+    """What to do next; `trials` are all that were begun, `left` is how many fits a budget in time lets begin yet."""
     race, first = spec.search.racing, len(spec.search.seed_list)
-    most = spec.search.budget.fits if spec.search.budget is not None else None
     fits = sum(len(trial.seed_list) for trial in trials)
-    left = math.inf if most is None else most - fits
+    if spec.search.budget is not None and spec.search.budget.fits is not None:
+        left = min(left, spec.search.budget.fits - fits)
     new = len(trials) < spec.budget and left >= first
     if len(trials) < len(spec.search.baseline_list):
         return Step(new=new)
+    new = new and not _enough(trials, spec)
     if race is None or left < 1:
         return Step(new=new)
     further = fits - first * len(trials)
-    kept = most is not None and len(trials) * first >= (1 - KEPT) * most
+    kept = len(trials) * first >= (1 - KEPT) * (fits + left)
     if new and not kept and further >= RACED * fits:
         return Step(new=True)
     number = racing.next_seed(entrants(trials, spec), seed=fits)
     return Step(race=number) if number is not None else Step(new=new)
+
+
+def _enough(trials: Sequence[Trial], spec: SweepSpec) -> bool:
+    """Whether more trials promise less than `search.until`."""
+    if spec.search.until is None:
+        return False
+    ended = [trial for trial in trials if trial.state.finished]
+    sign_M, raced = signs(spec.objectives), entrants(ended, spec)
+    told_TM = dict(zip(raced.numbers, racing.told(raced, shrunk=True), strict=True)) if raced.numbers else {}
+    known = {trial.number for trial in ended if trial.feasible}
+    unknown_M = np.full(len(spec.objectives), math.nan)
+    points_TM = np.array([told_TM.get(t.number, unknown_M) if t.number in known else unknown_M for t in ended])
+    reference_M = np.array([spec.reference[name] for name in spec.objectives]) * sign_M
+    return len(ended) > 0 and gain.expected(points_TM, reference_M, seed=len(ended)) < spec.search.until
 
 
 def comparable(trials: Sequence[Trial], spec: SweepSpec) -> list[Trial]:

@@ -171,5 +171,6 @@ def close(study: optuna.Study, spec: SweepSpec) -> None:
 
 
 def _extent(spec: SweepSpec) -> dict[str, Any]:
-    search = spec.search.model_dump(mode="json")
-    return {"trials": spec.budget, "budget": search["budget"], "seeds": search["seeds"]}
+    search, budget = spec.search.model_dump(mode="json"), spec.search.budget
+    extent = {"trials": spec.budget, "budget": budget and budget.bounds, "seeds": search["seeds"]}
+    return extent if spec.search.until is None else extent | {"until": spec.search.until}

@@ -168,8 +168,11 @@ class Study:
         return self._spec.budget
 
     @database.patient
-    def propose(self) -> Proposal | None:
-        """The next configuration, remembered before it is given; None when the budget is asked for."""
+    def propose(self, left: float = math.inf) -> Proposal | None:
+        """The next configuration, remembered before it is given; None when the budget is asked for.
+
+        `left` is how many fits more a budget in time allows.
+        """
         self.guard()
         asked = self._study.get_trials(deepcopy=False)
         living = [row for n, row in enumerate(asked) if n not in self._ended]
@@ -185,7 +188,7 @@ class Study:
         if self._spec.search.open_ended and not waiting:
             if self.over:
                 return None
-            step = allotment.next_step(trials, self._spec)
+            step = allotment.next_step(trials, self._spec, left)
             if step.race is not None:
                 self.give(step.race, trials[step.race].seeds + 1, "race")
                 return next(self._owed(self.trials()))

@@ -13,6 +13,7 @@
 <root>/<name>/confirmations/00007-00000.json   trial 7 beside trial 0, both with new seeds (`results.confirmation`)
 <root>/<name>/attempts/<token>/            scratch of one run or resume; never read back
     progress.json                          how far it is, for those who watch
+<root>/<name>/spent.json                   hours that all attempts took
 <root>/<name>/stopped.txt                  why it is paused, for `status`
 <root>/<name>/fence                        the newest lease token; older writers are refused
 
@@ -254,6 +255,16 @@ class SweepFolder:
         """Tell those who watch how far this attempt is. Not synced: it is worth no more than seconds."""
         self.check()
         (self.attempt / "progress.json").write_text(json.dumps(body), encoding="utf-8")
+
+    def note_spent(self, body: Mapping[str, float]) -> None:
+        """Note what all attempts took, this one included."""
+        write_json(self.path / "spent.json", dict(body), permit=self.check)
+
+    def spent(self) -> Mapping[str, float]:
+        """What all attempts took, as far as it was noted."""
+        with contextlib.suppress(FileNotFoundError):
+            return dict(read_json(self.path / "spent.json", "Put back a copy, or delete it: then time counts anew."))
+        return {}
 
     def progress(self) -> Mapping[str, Any]:
         """What the newest attempt noted last; empty where it was torn, or nothing was."""

@@ -24,6 +24,7 @@ from sweeper.engine.attempt import Outcome
 from sweeper.engine.planning import Plan
 from sweeper.results import summary
 from sweeper.results.results import Results
+from sweeper.spec.search import Budget
 from sweeper.spec.urls import sqlite_url
 from sweeper.state.lease import Lease
 from sweeper.state.sweep_folder import SweepFolder
@@ -129,6 +130,29 @@ def test_what_is_printed_of_a_long_sweep_has_80_columns(tmp_path: Path, monkeypa
     )
     assert max(map(len, str(plan).splitlines())) <= 80
     assert str(plan).replace("\n  ", " ").count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("budget", "gpus", "fits", "told"),
+    [
+        (
+            {"hours": 1},
+            0.0,
+            178,
+            "the budget (hours 1) buys 178 fits at this pace; without a GPU each slot counts as one",
+        ),
+        ({"gpu_hours": 1}, 0.5, 178, "the budget (gpu_hours 1) buys 178 fits at this pace"),
+        ({"cost": 5, "per_gpu_hour": 2.5}, 1.0, 178, "2 GPU-hours, which cost 5.00"),
+        ({"hours": 100}, 1.0, 1000, "buys 1000 fits"),
+    ],
+)
+def test_a_plan_tells_what_a_budget_buys(budget: dict[str, float], gpus: float, fits: int, told: str) -> None:
+    plan = Plan(
+        "s", 1000, {}, 1, 2, "cpu", ("lora",), 4, {"lora": 10.0}, 40.0, True, gpus=gpus, budget=Budget(**budget)
+    )
+    assert plan.fits == fits  # 40 s each, two at once, 3,560 s
+    assert told in " ".join(str(plan).split())
+    assert json.loads(json.dumps(plan.to_json()))["budget"] == budget
 
 
 def test_the_cells_of_a_split_are_folded_between_their_names() -> None:

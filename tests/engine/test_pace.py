@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sweeper.engine.order import Order
-from sweeper.engine.pace import MEASURED, Pace, Stock, laid_out
+from sweeper.engine.pace import MEASURED, Pace, Stock, laid_out, told_to_watchers
 from sweeper.engine.queue import FitQueue
 from sweeper.results.progress import Progress, RunningFit
 from sweeper.results.results import Results
+from sweeper.spec import loading
 from sweeper.spec.urls import sqlite_url
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
@@ -153,3 +155,53 @@ def test_a_note_that_is_torn_or_of_another_release_is_none(folder: SweepFolder, 
     (folder.attempt / "progress.json").write_text(torn)
     read = Progress.from_json(folder.progress(), "process 7 on here")
     assert (read.state, read.fits, read.eta_s) == ("running", (), None)
+
+
+def in_hours(folder: SweepFolder, clock: Clock, budget: dict[str, float]) -> tuple[Stock, FitQueue, Study]:
+    """The same, with a budget in time."""
+    _spec, study, queue = begun(folder)
+    spec = loading.changed(tiny.spec(folder.path.parent), {"search.budget": budget})
+    return Stock(spec, folder, queue, clock), queue, study
+
+
+@pytest.mark.parametrize(
+    ("budget", "gpus"),
+    [
+        ({"hours": 0.02}, 0.0),
+        ({"gpu_hours": 0.04}, 0.0),
+        ({"gpu_hours": 0.02}, 0.5),
+        ({"cost": 1, "per_gpu_hour": 25}, 1.0),
+    ],
+)
+def test_a_fit_begins_if_it_can_end_within_the_budget(
+    folder: SweepFolder, clock: Clock, budget: dict[str, float], gpus: float
+) -> None:
+    stock, queue, study = in_hours(folder, clock, budget)  # 72 seconds on two slots
+    queue.gpus = gpus
+    assert stock.fits_left() == math.inf  # no epoch was measured
+    orders = [queue.next(), queue.next()]
+    for order in orders:
+        folder.fit(order.number, order.seed).mark(1, 0.0, cpus=1, gpus=gpus)
+    stock.take(*study.look())
+    clock.now_s = 10.0
+    for order in orders:
+        queue.reported(order, 1, {})
+    stock.take(*study.look())  # 10 slot-seconds an epoch, 20 a fit; 20 are left of those that are out
+    assert stock.fits_left() == pytest.approx((62 * 2 - 20) / 20)
+    clock.now_s = 51.0
+    assert stock.fits_left() == pytest.approx((21 * 2 - 20) / 20, abs=0.2)
+    clock.now_s = 53.0
+    assert stock.fits_left() == 0  # 19 seconds are too short for one
+
+
+def test_hours_are_those_of_all_attempts(folder: SweepFolder, clock: Clock) -> None:
+    stock, queue, study = in_hours(folder, clock, {"hours": 1})
+    clock.now_s = 1800.0
+    with told_to_watchers(folder, lambda: stock.take(*study.look())):
+        pass
+    again = Stock(stock._spec, folder, queue, clock)  # it begins at once
+    clock.now_s += 900.0
+    seen = again.take(*study.look())
+    assert (seen.hours, seen.gpu_hours) == (pytest.approx(0.75), pytest.approx(1.5))
+    clock.now_s += 900.0
+    assert again.fits_left() == 0

@@ -34,6 +34,24 @@ def test_a_race_ends_with_its_budget_and_trains_nothing_again(tmp_path: Path) ->
     assert len(again.results.fits) == 11
 
 
+def test_a_budget_in_hours_ends_a_sweep_and_more_hours_open_it_again(tmp_path: Path) -> None:
+    spec = loading.changed(tiny.spec(tmp_path, trials=500), {"search.budget": {"hours": 2 / 3600}})
+    assert driver.run(spec, tiny.Silent(), executor=tiny.in_process).exit_code == 0
+    folder = SweepFolder(tmp_path / tiny.NAME)
+    results = Results.open(folder)
+    assert results.state == "finished"
+    begun = len(results.trials)
+    assert 1 <= begun < 500
+    assert all(trial.settled for trial in results.trials)
+    assert folder.spent()["hours"] > 1.5 / 3600
+    assert len(driver.resume(folder, tiny.Silent(), executor=tiny.in_process).results.trials) == begun
+    longer = loading.changed(spec, {"search.budget": {"hours": 4 / 3600}})
+    driver.resume(folder, tiny.Silent(), wanted=longer, executor=tiny.in_process)
+    again = Results.open(folder)
+    assert again.state == "finished"
+    assert len(again.trials) > begun
+
+
 def test_a_trial_of_a_finished_sweep_is_given_more_seeds(tmp_path: Path) -> None:
     assert driver.run(tiny.spec(tmp_path), tiny.Silent(), executor=tiny.in_process).exit_code == 0
     folder = SweepFolder(tmp_path / tiny.NAME)

@@ -45,6 +45,7 @@ KINDS = {
     "trials.csv": 2,
     "recorded.json": 2,
     "front.csv": 2,
+    "spent.json": 2,
 }
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from sweeper.errors import UserError
 from sweeper.spec import urls
+from sweeper.spec.amending import amended
 from sweeper.spec.faults import Faults
 from sweeper.spec.loading import changed, difference, dump, load, parse
 from sweeper.spec.model import Bound, Search, SweepSpec
@@ -172,7 +173,7 @@ def test_all_slips_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> Non
          "have downloaded goes into backbone.weights."),
         ("search: {seeds: [1, 1]}", "search.seeds[1] is 1, which the list already has. Keep one."),
         ("search: {sampler: tpee}", "search.sampler is 'tpee'. Did you mean 'tpe'? "
-         "Known: gp, grid, nsga2, random, tpe."),
+         "Known: auto, gp, grid, nsga2, random, tpe."),
         ("search: {sampler: 3}", "search.sampler is 3. Use text, if need be in quotes."),
         ("search: {baselines: [lroa]}", "search.baselines[0] is 'lroa'. Did you mean 'lora'? Known: fairfft, fairlora, "
          "fft, fft-balanced, fft-dfr, fft-groupdro, fft-reweight, lora, lora-balanced, lora-dfr, lora-groupdro, "
@@ -542,3 +543,46 @@ def test_any_name_of_a_folder_gets_through_the_url_of_its_database(name: str) ->
     url = urls.sqlite_url(file)
     assert urls.sqlite_file(url) == file
     assert sa.make_url(url).database == str(file)
+
+
+@pytest.mark.parametrize(
+    ("written", "chosen", "why"),
+    [
+        ("space: {method: lora, rank: [4, 8, 16], learning_rate: 0.001}\nsearch: {sampler: auto, trials: 3}",
+         "grid", "all 3 points"),
+        ("search: {sampler: auto, seeds: 3}", "gp", "take out the luck"),
+        ("search: {sampler: auto, seeds: {start: 1, most: 5}, baselines: [lora]}", "gp", "31 trials at most"),
+        ("search: {sampler: auto}", "tpe", "luck"),
+        ("search: {sampler: auto, seeds: 3, trials: 200}", "tpe", "beyond 150"),
+        ("search: {sampler: auto, seeds: 3, trials: 16}\nresources: {max_concurrent: 8}", "random", "8 fits at once"),
+    ],
+)  # fmt: skip
+def test_auto_stands_for_a_sampler_and_says_why(written: str, chosen: str, why: str) -> None:
+    spec = parse(f"name: x\n{written}\n")
+    assert spec.search.sampler == chosen
+    assert why in (spec.search.auto or "")
+    assert f"auto is {chosen}" in (spec.search.auto_note or "")
+    assert parse(dump(spec)) == spec
+
+
+def test_what_auto_chose_stays_when_a_sweep_is_amended() -> None:
+    spec = parse("name: x\nsearch: {sampler: auto, seeds: 3}")
+    larger, changes = amended(spec, parse("name: x\nsearch: {sampler: auto, seeds: 3, trials: 200}"))
+    assert (larger.search.sampler, larger.search.auto) == ("gp", spec.search.auto)
+    assert changes == ["search.trials: was 32, is now 200"]
+
+
+@pytest.mark.parametrize(
+    "budget",
+    ["{}", "{hours: 0}", "{fits: 1.5}", "{cost: 5}", "{per_gpu_hour: 2}", "{days: 1}", "8", "{hours: .inf}"],
+)
+def test_a_budget_that_bounds_nothing_is_refused_with_those_there_are(budget: str) -> None:
+    with pytest.raises(Faults, match=r"search\.budget") as caught:
+        parse(f"name: x\nsearch: {{budget: {budget}}}")
+    assert "Use {fits: 200}, {hours: 8}, {gpu_hours: 20} or {cost: 50, per_gpu_hour: 2.5}" in str(caught.value)
+
+
+def test_where_a_budget_in_time_decides_trials_may_be_left_out() -> None:
+    assert parse("name: x\nsearch: {budget: {hours: 8}}").budget == 1000
+    assert parse("name: x\nsearch: {budget: {hours: 8}, trials: 40}").budget == 40
+    assert parse("name: x\nsearch: {budget: {hours: 8, fits: 60}}").budget == 60

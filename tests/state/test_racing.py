@@ -118,3 +118,29 @@ def test_a_trial_of_a_plain_sweep_may_get_more_seeds_and_its_number_stays(tmp_pa
 def test_a_race_that_cannot_be_is_refused(written: str) -> None:
     with pytest.raises(Exception, match="start: 1, most: 5"):
         loading.parse(f"name: race\nsearch: {{seeds: {written}}}\n")
+
+
+def test_until_ends_a_search_that_promises_little_and_a_resume_agrees(tmp_path: Path) -> None:
+    spec = loading.parse("name: enough\nsearch: {trials: 60, sampler: random, until: 0.5}\n")
+    url = f"sqlite:///{tmp_path / 's'}.db"
+    Study(spec, url, create=True)
+    steps = finish(lambda: Study(spec, url), again_after=lambda step: step > 17)
+    assert len(steps) == 20  # before, there are too few to tell
+    assert Study(spec, url).over
+    surer = loading.changed(spec, {"search.until": 0.000001})
+    assert Study(surer, url).propose() is not None
+
+
+def test_no_fit_is_proposed_that_a_budget_in_time_does_not_let_begin(tmp_path: Path) -> None:
+    spec = loading.parse("name: hours\nsearch: {budget: {hours: 1}, seeds: 3, sampler: random}\n")
+    study = Study(spec, f"sqlite:///{tmp_path / 's'}.db", create=True)
+    assert study.propose(left=2.9) is None  # a trial needs three
+    assert study.over
+    larger = Study(loading.changed(spec, {"search.budget": {"hours": 2}}), study.url)
+    proposal = larger.propose(left=3.0)
+    assert proposal is not None
+    assert larger.propose(left=0.0) is None
+    assert not larger.over  # the one that was begun is to end first
+    told(larger, proposal)
+    assert larger.propose(left=0.0) is None
+    assert larger.over
