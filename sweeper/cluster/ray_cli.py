@@ -1,11 +1,9 @@
-"""Ray's own command, for the way to a cluster's head (a tunnel over SSH, or an address that is one) and its end."""
+"""The way to a cluster: over SSH to its head, or by an address that leads to its dashboard already; and its end."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,14 +12,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sweeper.cluster import file as clusterfile
-from sweeper.cluster import rules
+from sweeper.cluster import rules, ssh
 from sweeper.cluster.errand import Errand
+from sweeper.cluster.file import ClusterFile
 from sweeper.cluster.homecoming import Homecoming, Say
 from sweeper.errors import UserError
-from sweeper.record.serving.server import HOST, comes_up
 
+HOST = ssh.HOST
 DASHBOARD = 8265
-OPEN_S = 120.0
 
 
 @contextlib.contextmanager
@@ -55,26 +53,38 @@ def opened(file: str, remote_port: int, port: int) -> Iterator[int]:
     Raises:
         UserError: there is no such file, it is no cluster file, or not filled in, or the tunnel does not open.
     """
+    with _connection(_read(file)).tunnel(remote_port, port):
+        yield port
+
+
+def _read(file: str) -> ClusterFile:
     if not Path(file).is_file():
         raise UserError(f"there is no cluster file {file}. Give a cluster.yaml, or http://{HOST}:{DASHBOARD}.")
     read = clusterfile.read(Path(file))
     for finding in rules.placeholders(read):
         raise UserError(f"{read.where(finding)} {finding.found}. {finding.mend} Then: sweeper doctor --cluster {file}")
-    command = [ray(), "dashboard", file, "--port", str(port), "--remote-port", str(remote_port)]
-    tunnel = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-    )
-    try:
-        if not comes_up(tunnel, port, OPEN_S):
-            raise UserError(
-                f"no tunnel to the head of {file}. Is the cluster up ('ray up {file}'), and can you reach it "
-                f"('ray exec {file} hostname')?"
-            )
-        yield port
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(tunnel.pid, signal.SIGTERM)  # its ssh too: the whole group
-        tunnel.wait()
+    return read
+
+
+def _connection(file: ClusterFile) -> ssh.Connection:
+    return ssh.kept(file, _address)
+
+
+def _address(file: ClusterFile) -> str:
+    """The head's. On hosts of one's own the file has it: Ray's launcher knows it on one desk only, if it was not lost.
+
+    Raises:
+        UserError: the cloud has no such head, or does not say.
+    """
+    own = file.get("provider", "external_head_ip") or file.get("provider", "head_ip")
+    if own:
+        return str(own)
+    command = [ray(), "get-head-ip", str(file.path)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    said = done.stdout.strip() or done.stderr.strip() or "it gave no reason"
+    if done.returncode:
+        raise UserError(f"Ray finds no head of {file.path}: {said.splitlines()[-1]}")
+    return said.splitlines()[-1].strip()
 
 
 def carried(where: str, errand: Errand, out: Say, err: Say) -> int:
@@ -89,6 +99,12 @@ def carried(where: str, errand: Errand, out: Say, err: Say) -> int:
 
 
 def _carry(where: str, errand: Errand, hear: Say) -> None:
+    """Over SSH where the head keeps what `ray start` has been told; elsewhere as a job, which starts in seconds."""
+    if "://" not in where:
+        file = _read(where)
+        if any(ssh.ENVIRONMENT in command for _, command in file.commands("head_start_ray_commands")):
+            _connection(file).carry(errand, hear)
+            return
     from sweeper.cluster.jobs import Cluster
 
     with dashboard(where) as address:

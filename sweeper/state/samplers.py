@@ -13,7 +13,6 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from scipy.stats import qmc
 
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.samplers import SAMPLERS
@@ -187,6 +186,8 @@ def _spread(spec: SweepSpec, index: int) -> Point:
     places = [label for label, axis in spec.space.axes.items() if not isinstance(axis, Fixed)]
     if not places:
         return spec.space.walk(lambda label, axis: None)
+    from scipy.stats import qmc  # a third of a second, which whoever only looks need not wait for
+
     sequence = qmc.Sobol(len(places), scramble=True, rng=np.random.default_rng(_seed(spec.search.seed, 0)))
     if index:
         sequence.fast_forward(index)
