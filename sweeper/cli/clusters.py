@@ -112,7 +112,9 @@ def down(asked: argparse.Namespace) -> int:
             "what took the cluster up takes it down: 'sweeper down' needs the cluster file; on Kubernetes: "
             "kubectl delete raycluster sweeper"
         )
-    running = ray_cli.running(file)
+    running, unknown = ray_cli.running(file)
+    if unknown:
+        print(f"whether a sweep runs there is not known: {unknown}")
     if running:
         print(
             f"running there: {', '.join(running)}. Pause first (sweeper stop NAME), or pay up to a minute of each fit."
@@ -239,7 +241,7 @@ def ui_there(asked: argparse.Namespace) -> int:
         if code := look(asked):
             return code
         shared = rules.kept_in(clusterfile.read(Path(file))) or "/shared"
-        print(f"user admin; its password: ray exec {file} 'cat {shared}/secrets/mlflow-admin'", flush=True)
+        print(f"user admin; its password: {ray_cli.by_hand(file)} cat {shared}/secrets/mlflow-admin", flush=True)
         until(lambda: not answers(asked.port), every_s=1.0)
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import socket
 import subprocess
 import sys
@@ -55,6 +56,15 @@ def opened(file: str, remote_port: int, port: int) -> Iterator[int]:
     """
     with _connection(_read(file)).tunnel(remote_port, port):
         yield port
+
+
+def by_hand(file: str) -> str:
+    """What one types to get to the head without us.
+
+    Raises:
+        UserError: as `opened` does.
+    """
+    return _connection(_read(file)).by_hand
 
 
 def _read(file: str) -> ClusterFile:
@@ -111,19 +121,27 @@ def _carry(where: str, errand: Errand, hear: Say) -> None:
         Cluster(address).carry(errand, hear)
 
 
-def running(file: str) -> list[str]:
-    """The sweeps that run on a cluster now; none where it does not answer any more.
+def running(file: str) -> tuple[list[str], str]:
+    """The sweeps that run on a cluster now, and why that is not known, if it is not.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or it is not filled in.
     """
-    clusterfile.read(Path(file))
+    _read(file)
     printed: list[str] = []
+    said: list[str] = []
     try:
-        carried(file, Errand(["list", "--json"]), printed.append, lambda text: None)
-    except UserError:
-        return []
-    return [sweep["name"] for sweep in json.loads("".join(printed) or "[]") if sweep["state"] == "running"]
+        carried(file, Errand(["list", "--json"]), printed.append, said.append)
+        sweeps = json.loads("".join(printed))
+    except UserError as fault:
+        return [], str(fault)
+    except ValueError:
+        return [], "".join(said).strip() or "the head gave no reason"
+    if isinstance(sweeps, dict):  # one object: why there is no list
+        return [], str(sweeps.get("error", {}).get("message"))
+    unread = [sweep["name"] for sweep in sweeps if "state" not in sweep]
+    why = f"{', '.join(unread)} cannot be read" if unread else ""
+    return [sweep["name"] for sweep in sweeps if sweep.get("state") == "running"], why
 
 
 def take_down(file: str) -> None:
@@ -132,13 +150,26 @@ def take_down(file: str) -> None:
     On workers that stay, Ray ends by itself, a minute after it has missed its head.
 
     Raises:
-        UserError: `ray down` failed.
+        UserError: the head is a host of one's own and is not to be reached, or something there did not end.
     """
-    shared = rules.kept_in(clusterfile.read(Path(file)))
-    if shared is not None:  # a head that is gone already has no services to end
-        subprocess.run([ray(), "exec", file, f"sweeper head down {shared}"])
+    read = _read(file)
+    stays = read.provider == "local"
+    shared = rules.kept_in(read)
+    lines = [f"sweeper head down {shlex.quote(shared)}"] if shared is not None else []
+    lines += ["ray stop"] if stays else []  # Ray's launcher passes over a host that it has forgotten
+    try:
+        head = _connection(read)
+        failed = [line for line in lines if head.run(line)]
+    except UserError:
+        if stays:
+            raise
+        head, failed = None, []  # one that is gone has nothing to end
     if subprocess.run([ray(), "down", "-y", file]).returncode:
-        raise UserError(f"'ray down {file}' failed; what it said is above.")
+        failed.append(f"ray down -y {file}")
+    if head is not None:
+        head.close()
+    if failed:
+        raise UserError(f"this failed, and what it said is above: {', '.join(failed)}. Mend it, then: sweeper down")
 
 
 def free_port() -> int:

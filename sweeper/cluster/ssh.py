@@ -33,6 +33,7 @@ ENVIRONMENT = ". ~/.sweeper/head.env"  # how `ray start` on a head learns where 
 KEPT_S = 600
 OPEN_S = 60
 ALIVE_S = 10.0
+NEVER_STARTED = 97
 BROKEN = 255  # ssh's own exit code where the connection fails; others are the command's
 LONGEST_PATH = 104 - len(".0123456789abcdef\0")  # of a socket, on the strictest system, and ssh's draft of it
 _OPTIONS = {
@@ -50,6 +51,7 @@ while { kill -0 "$1" || [ -d "/proc/$1" ]; } && [ -S "$2" ]; do sleep 2; done 2>
 ssh -S "$2" -O exit head 2> /dev/null
 rm -f "$2" "$2".*
 """
+_SETTINGS = f"[ -f ~/.sweeper/head.env ] || exit {NEVER_STARTED}; {ENVIRONMENT};"
 _WITHOUT_TERMINAL = ("bash: cannot set terminal process group", "bash: no job control")
 Say = Callable[[str], None]
 
@@ -66,11 +68,11 @@ class Connection:
         """Have an errand carried out there; its answer is heard as it comes. Ctrl-C here is Ctrl-C there.
 
         Raises:
-            UserError: the connection broke.
+            UserError: the connection broke, or the head was never started.
         """
         with tempfile.TemporaryFile("w+", errors="replace") as said:
             process = subprocess.Popen(
-                self._words("-T", at_end=[self._on_head(f"{ENVIRONMENT} || exit; exec python -P -m {MODULE}")]),
+                self._words("-T", at_end=[self._on_head(f"{_SETTINGS} exec python -P -m {MODULE}")]),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,
@@ -89,11 +91,14 @@ class Connection:
             lines = [line for line in said if line.strip() and not line.startswith(_WITHOUT_TERMINAL)]
         if code == BROKEN:
             raise UserError(f"the connection to the head of {self.file.path} broke: {_last(lines)} Type it again.")
+        if code == NEVER_STARTED:
+            file = self.file.path
+            raise UserError(f"no sweeps are kept on the head of {file} yet. 'ray up {file}' makes it a head.")
         hear("".join(lines))  # why it came to nothing, if it did
 
     def run(self, line: str) -> int:
         """Run a line of a shell there, in front of whoever sits here; its exit code."""
-        return subprocess.run(self._words("-T", at_end=[self._on_head(line)]), stdin=subprocess.DEVNULL).returncode
+        return subprocess.run(self._words("-tt", at_end=[self._on_head(line)]), stdin=subprocess.DEVNULL).returncode
 
     @contextlib.contextmanager
     def tunnel(self, remote_port: int, port: int) -> Iterator[int]:
@@ -154,10 +159,14 @@ class Connection:
                 start_new_session=True,
             )
 
-    def _unreachable(self, why: str) -> UserError:
+    @property
+    def by_hand(self) -> str:
+        """What one types to get there without us."""
         user, key, proxy = self._auth()
-        try_it = shlex.join(["ssh", *key, *(["-o", f"ProxyCommand={proxy}"] if proxy else []), user + self.address])
-        return UserError(f"no way to the head of {self.file.path}, {self.address}: {why} Try by hand: {try_it}")
+        return shlex.join(["ssh", *key, *(["-o", f"ProxyCommand={proxy}"] if proxy else []), user + self.address])
+
+    def _unreachable(self, why: str) -> UserError:
+        return UserError(f"no way to the head of {self.file.path}, {self.address}: {why} Try by hand: {self.by_hand}")
 
     def _auth(self) -> tuple[str, list[str], str | None]:
         user, key, proxy = (self.file.get("auth", f"ssh_{name}") for name in ("user", "private_key", "proxy_command"))

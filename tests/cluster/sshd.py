@@ -73,7 +73,8 @@ def ssh_head() -> Iterator[SshHead]:
     (folder / "shared" / "sweeps").mkdir(parents=True)
     (home / ".sweeper" / "head.env").write_text(f"export SWEEPER_ROOT='{folder}/shared/sweeps'\n")
     settings = f"PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={CHECKOUT} OMP_NUM_THREADS=1"
-    (home / ".bashrc").write_text(f"echo a word from .bashrc\nexport {settings}\n")
+    stand_in = 'ray() { echo "ray $*" >> ~/typed; }'  # the real one would end whatever Ray runs on this machine
+    (home / ".bashrc").write_text(f"echo a word from .bashrc\nexport {settings}\n{stand_in}\n")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
     port = free_port()

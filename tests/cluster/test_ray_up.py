@@ -35,6 +35,9 @@ search: {{sampler: random, trials: {TRIALS}, baselines: [lora]}}
 """
 
 
+LAUNCHERS = Path("/tmp/ray/cluster-storms.state")  # all that Ray's launcher knows of the hosts, on one desk
+
+
 def cluster_file(hosts: Hosts) -> str:
     """The shipped variant. Other is only what such hosts lack: a package registry, sudo, an NFS server."""
     head, *workers = (hosts.address(name) for name in hosts.names)
@@ -139,6 +142,7 @@ def test_a_sweep_on_hosts_that_fail_ends_as_if_nothing_had_happened(desk: Desk) 
     desk.hosts.link("w2", up=True)
     epochs_go_on(desk)
 
+    LAUNCHERS.unlink()
     refused = desk.type(sys.executable, "-m", "sweeper", "down")  # nobody says yes
     assert (refused.returncode, "running there: storm" in refused.stdout) == (1, True)
     assert desk.sweeper("down", "--yes").returncode == 0

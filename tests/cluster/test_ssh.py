@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import signal
@@ -42,6 +44,17 @@ def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(folder, "sweeper")
         for note in Path(folder).glob("sweeper/*.address"):
             subprocess.run(["ssh", "-S", note.with_suffix(""), "-O", "exit", "head"], capture_output=True)
+
+
+@contextlib.contextmanager
+def driven(head: SshHead, name: str) -> Iterator[Path]:
+    """A sweep that we drive, so that it is running; its folder."""
+    finished.sweep(head.sweeps / name, right={0: (29, 4), 1: (28, 4)}, **{"search.trials": 7})
+    lease = Lease(f"sqlite:///{head.sweeps / name}/study.db", name)
+    lease.acquire()
+    yield head.sweeps / name
+    lease.release()
+    lease.close()
 
 
 def until(good: Callable[[], object], patience_s: float = 30.0) -> None:
@@ -114,24 +127,21 @@ def test_one_that_broke_is_opened_again(head: SshHead, sockets: Path, tmp_path: 
 def test_lines_come_as_they_are_written_and_ctrl_c_ends_the_command_on_the_head(
     head: SshHead, sockets: Path, tmp_path: Path
 ) -> None:
-    finished.sweep(head.sweeps / "open", right={0: (29, 4), 1: (28, 4)}, **{"search.trials": 7})
-    lease = Lease(f"sqlite:///{head.sweeps}/open/study.db", "open")
-    lease.acquire()  # so that it runs, and whoever follows it waits
-    log = head.sweeps / "open" / "trials" / "00000" / "0" / "log.txt"
-    log.write_text("2026-01-01T00:00:00.000Z INFO first\n")
-    told: list[str] = []
+    with driven(head, "open") as folder:
+        log = folder / "trials" / "00000" / "0" / "log.txt"
+        log.write_text("2026-01-01T00:00:00.000Z INFO first\n")
+        told: list[str] = []
 
-    def hear(line: str) -> None:
-        told.append(line)
-        if "INFO first" in line:
-            log.write_text(f"{log.read_text()}2026-01-01T00:00:01.000Z INFO second\n")
-        if "INFO second" in line:
-            os.kill(os.getpid(), signal.SIGINT)
+        def hear(line: str) -> None:
+            told.append(line)
+            if "INFO first" in line:
+                log.write_text(f"{log.read_text()}2026-01-01T00:00:01.000Z INFO second\n")
+            if "INFO second" in line:
+                os.kill(os.getpid(), signal.SIGINT)
 
-    there = ray_cli._connection(ray_cli._read(head.file(tmp_path / "cluster.yaml")))
-    with pytest.raises(KeyboardInterrupt):
-        there.carry(Errand(["logs", "open", "0", "-f"]), hear)
-    lease.close()
+        there = ray_cli._connection(ray_cli._read(head.file(tmp_path / "cluster.yaml")))
+        with pytest.raises(KeyboardInterrupt):
+            there.carry(Errand(["logs", "open", "0", "-f"]), hear)
     assert '{"exit": 130}' in told[-1]
 
 
@@ -151,13 +161,59 @@ def test_what_is_not_to_be_reached_is_one_sentence_with_the_way_to_try_it(
         ray_cli._connection(ray_cli._read(file))
 
 
-def test_a_head_that_was_never_started_says_so(head: SshHead, sockets: Path, tmp_path: Path, capsys) -> None:
+@pytest.fixture
+def never_started(head: SshHead) -> Iterator[None]:
+    """The head has forgotten where its sweeps are."""
     settings = head.folder / "home" / ".sweeper" / "head.env"
     kept = settings.read_text()
     settings.unlink()
-    try:
-        assert main.main(["list", "--cluster", head.file(tmp_path / "cluster.yaml")]) == 2
-    finally:
-        settings.write_text(kept)
-    assert "the command did not come to its end on the head. " in (said := capsys.readouterr().err)
-    assert "head.env: No such file" in said
+    yield
+    settings.write_text(kept)
+
+
+@pytest.mark.usefixtures("never_started")
+def test_a_head_that_was_never_started_says_so(head: SshHead, sockets: Path, tmp_path: Path, capsys) -> None:
+    assert main.main(["list", "--cluster", head.file(tmp_path / "cluster.yaml")]) == 2
+    assert "cluster.yaml' makes it a head.\n" in (said := capsys.readouterr().err)
+    assert said.startswith("no sweeps are kept on the head of ")
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for Ray's own command on this desk; the file in which it notes what was typed."""
+    script = tmp_path / "ray"
+    script.write_text(f'#!/bin/sh\necho "ray $*" >> {tmp_path}/typed\n')
+    script.chmod(0o700)
+    monkeypatch.setattr(ray_cli, "ray", lambda: str(script))
+    return tmp_path / "typed"
+
+
+@pytest.mark.usefixtures("never_started")
+def test_down_that_cannot_ask_says_so(
+    head: SshHead, sockets: Path, tmp_path: Path, launcher: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main.main(["down", "--cluster", head.file(tmp_path / "cluster.yaml")]) == 1
+    said = capsys.readouterr().out
+    assert "whether a sweep runs there is not known: no sweeps are kept on the head" in said
+    assert "left as it is. Without a terminal: --yes" in said
+    assert not launcher.exists()
+
+
+def test_down_ends_ray_on_a_host_that_the_launcher_has_forgotten(
+    head: SshHead, sockets: Path, tmp_path: Path, launcher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = head.file(tmp_path / "cluster.yaml")
+    with driven(head, "going"):
+        assert main.main(["down", "--yes", "--cluster", file]) == 0
+    said = capsys.readouterr().out
+    assert "running there: going. Pause first" in said
+    assert "not known" not in said
+    assert (head.folder / "home" / "typed").read_text() == "ray stop\n"
+    assert launcher.read_text() == f"ray down -y {file}\n"
+    Path(file).write_text(Path(file).read_text().replace(f"{head.folder}/key", "/dev/null"))
+    assert main.main(["down", "--yes", "--cluster", file]) == 2
+    told = capsys.readouterr()
+    assert "is not known: no way to the head" in told.out
+    assert "no way to the head" in told.err
+    assert "down. Sweeps" not in told.out
