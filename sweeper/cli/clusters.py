@@ -249,10 +249,10 @@ def ui_there(asked: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _cluster(asked: argparse.Namespace) -> Iterator[Cluster]:
     from sweeper.cluster import ray_cli
-    from sweeper.cluster.jobs import Cluster
+    from sweeper.cluster.jobs import reached
 
-    with ray_cli.dashboard(_where(asked)) as address:
-        yield Cluster(address)
+    with ray_cli.dashboard(_where(asked)) as address, reached(address) as cluster:
+        yield cluster
 
 
 def _where(asked: argparse.Namespace) -> str:

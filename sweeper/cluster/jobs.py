@@ -8,17 +8,18 @@ one code path. Only the spec travels, and no secret: token and passwords lie in 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sweeper.cluster.errand import MODULE, Errand
-from sweeper.errors import UserError
+from sweeper.errors import Paused, UserError
 from sweeper.patience import insist, until
 from sweeper.spec.model import SweepSpec
 
@@ -125,7 +126,8 @@ class Cluster:
 
     async def _follow(self, job_id: str, say: Say) -> None:
         held, begun = "", False
-        async for piece in self._client.tail_job_logs(job_id):
+        pieces = self._client.tail_job_logs(job_id)
+        while (piece := await _next(pieces)) is not None:
             if begun:
                 say(piece)
             elif _complete(held := held + piece):  # Ray's own words have passed
@@ -157,6 +159,29 @@ class Cluster:
         insist(submit, meaning, AGENT_S)
 
 
+@contextlib.contextmanager
+def reached(address: str) -> Iterator[Cluster]:
+    """The jobs of the cluster at `address`.
+
+    Raises:
+        UserError: nobody answers there, or it does not know our token.
+        Paused: it answered, and does no longer.
+    """
+    from ray.exceptions import AuthenticationError
+
+    cluster = Cluster(address)
+    try:
+        yield cluster
+    except (OSError, RuntimeError, AuthenticationError) as fault:
+        theirs = isinstance(fault, RuntimeError | AuthenticationError | ConnectionAbortedError)
+        if not theirs and not type(fault).__module__.startswith("requests."):  # a full disk, a closed pipe: ours
+            raise
+        raise Paused(
+            f"the cluster stopped answering: {_last_line(fault)} What its sweeps have is kept, and one whose head is "
+            "dead goes on with 'sweeper resume NAME', once there is a head again. 'sweeper list' says where each is."
+        ) from fault
+
+
 def _client(address: str) -> JobSubmissionClient:
     """Ray reads its way of authentication when it is imported.
 
@@ -185,8 +210,19 @@ def _fed(text: str, module: str, *words: str) -> str:
         UserError: that is too long for one line.
     """
     if len(text) > LONGEST:
-        raise UserError(f"the spec is above {LONGEST:,} letters. Give long lists as ranges.")
+        raise UserError(
+            f"{len(text):,} letters of text are to be sent, and a job takes {LONGEST:,}. In a spec, give long lists as "
+            "ranges; with a cluster file in place of a URL, all but 'submit' and what trains send more."
+        )
     return f"printf %s {shlex.quote(text)} | {shlex.join(['python', '-P', '-m', module, *words])}"
+
+
+async def _next(pieces: AsyncIterator[str]) -> str | None:
+    """The next of them; None after the last."""
+    try:
+        return await anext(pieces, None)
+    except Exception as fault:  # of aiohttp, or of Ray
+        raise ConnectionAbortedError(_last_line(fault)) from fault
 
 
 def _complete(log: str) -> bool:

@@ -115,10 +115,10 @@ def _carry(where: str, errand: Errand, hear: Say) -> None:
         if any(ssh.ENVIRONMENT in command for _, command in file.commands("head_start_ray_commands")):
             _connection(file).carry(errand, hear)
             return
-    from sweeper.cluster.jobs import Cluster
+    from sweeper.cluster.jobs import reached
 
-    with dashboard(where) as address:
-        Cluster(address).carry(errand, hear)
+    with dashboard(where) as address, reached(address) as cluster:
+        cluster.carry(errand, hear)
 
 
 def running(file: str) -> tuple[list[str], str]:

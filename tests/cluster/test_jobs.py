@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from sweeper.cli import main
+from sweeper.cluster.jobs import _fed
+from sweeper.errors import UserError
 from tests.cluster.local_head import LocalHead, local_head
 
 SPEC = """
@@ -48,12 +52,17 @@ def test_the_record_of_a_cluster_needs_a_tunnel_and_says_how_to_make_one(tmp_pat
     assert main.main(["down", "--cluster", "http://127.0.0.1:8265", "--yes"]) == 2
     assert "needs the cluster file; on Kubernetes: kubectl delete raycluster sweeper" in capsys.readouterr().err
     assert main.main(["down", "--cluster", str(tmp_path / "none.yaml"), "--yes"]) == 2
-    assert "none.yaml cannot be read" in capsys.readouterr().err
+    assert "there is no cluster file" in capsys.readouterr().err
 
 
 def test_a_sweep_that_nobody_drives_has_nothing_to_stop(tmp_path: Path, capsys) -> None:
     assert main.main(["stop", "nobody", "--root", str(tmp_path)]) == 2
     assert "no sweep in" in capsys.readouterr().err
+
+
+def test_what_is_too_long_for_a_job_is_not_called_a_spec() -> None:
+    with pytest.raises(UserError, match="100,001 letters of text are to be sent, and a job takes 100,000"):
+        _fed("x" * 100_001, "sweeper")
 
 
 # --- with one
@@ -103,6 +112,51 @@ def test_a_submitted_sweep_begins_once_keeps_its_name_and_is_told_by_its_study(h
     assert "Running entrypoint" not in logs.stdout
     assert head.answer("/api/jobs/", None) == 401
     assert head.answer("/api/jobs/", "0" * 64) == 403
+
+
+RELAY = """
+import asyncio, sys
+
+async def pump(reader, writer):
+    while piece := await reader.read(65536):
+        writer.write(piece)
+    writer.close()
+
+async def relayed(reader, writer):
+    there = await asyncio.open_connection("127.0.0.1", int(sys.argv[1]))
+    await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
+
+async def main():
+    server = await asyncio.start_server(relayed, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+def test_logs_are_followed_live_and_a_head_that_dies_meanwhile_is_one_sentence(head: LocalHead, tmp_path: Path) -> None:
+    """The job says its second line when we have heard the first; then dies what is between us and the head."""
+    line = f"echo first; until [ -e {tmp_path}/heard ]; do sleep 0.1; done; echo second; until [ -e {tmp_path}/end ]; "
+    line += "do sleep 0.1; done"
+    begin = f"from sweeper.cluster.jobs import Cluster; Cluster({head.address!r})._begin('job', {line!r}, 'live')"
+    subprocess.run([sys.executable, "-c", begin], env=head.environment, check=True)
+    relay = [sys.executable, "-c", RELAY, head.address.rpartition(":")[2]]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(relay, **pipes) as between:
+        address = f"http://127.0.0.1:{between.stdout.readline().strip()}"
+        follow = [sys.executable, "-m", "sweeper", "logs", "live", "-f", "--cluster", address]
+        with subprocess.Popen(follow, env=head.environment, **pipes) as followed:
+            assert followed.stdout.readline() == "first\n"
+            (tmp_path / "heard").touch()
+            assert followed.stdout.readline() == "second\n"
+            between.kill()
+            said = followed.communicate()[1]
+    (tmp_path / "end").touch()
+    assert followed.returncode == 3
+    assert said.startswith("the cluster stopped answering: ")
+    assert len(said.splitlines()) == 1
+    assert "goes on with 'sweeper resume NAME', once there is a head again" in said
 
 
 @pytest.mark.slow
