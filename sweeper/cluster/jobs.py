@@ -177,7 +177,7 @@ def reached(address: str) -> Iterator[Cluster]:
         if not theirs and not type(fault).__module__.startswith("requests."):  # a full disk, a closed pipe: ours
             raise
         raise Paused(
-            f"the cluster stopped answering: {_last_line(fault)} What its sweeps have is kept, and one whose head is "
+            f"the cluster stopped answering ({_last_line(fault)}). What its sweeps have is kept, and one whose head is "
             "dead goes on with 'sweeper resume NAME', once there is a head again. 'sweeper list' says where each is."
         ) from fault
 

@@ -154,7 +154,7 @@ def test_logs_are_followed_live_and_a_head_that_dies_meanwhile_is_one_sentence(h
             said = followed.communicate()[1]
     (tmp_path / "end").touch()
     assert followed.returncode == 3
-    assert said.startswith("the cluster stopped answering: ")
+    assert said.startswith("the cluster stopped answering (")
     assert len(said.splitlines()) == 1
     assert "goes on with 'sweeper resume NAME', once there is a head again" in said
 

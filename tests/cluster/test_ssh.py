@@ -217,3 +217,32 @@ def test_down_ends_ray_on_a_host_that_the_launcher_has_forgotten(
     assert "is not known: no way to the head" in told.out
     assert "no way to the head" in told.err
     assert "down. Sweeps" not in told.out
+
+
+def test_two_clusters_from_one_desk_are_two_also_by_one_name(
+    head: SshHead, sockets: Path, tmp_path: Path, launcher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ssh_head() as other, driven(other, "theirs"):
+        files = [each.file(tmp_path / f"{number}.yaml") for number, each in enumerate((head, other))]
+        assert [ray_cli.running(file) for file in files] == [([], ""), (["theirs"], "")]
+        ray_cli.take_down(files[1])
+        assert ray_cli._connection(ray_cli._read(files[0])).alive()
+        assert len(list(sockets.glob("*.address"))) == 2
+        assert (other.folder / "home" / "typed").read_text() == "ray stop\n"
+
+
+@pytest.mark.slow
+def test_two_desks_share_a_cluster_and_nothing_else(
+    head: SshHead, sockets: Path, tmp_path: Path, launcher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second has the file and the key alone, and takes down what the first one works on."""
+    first = ray_cli._connection(ray_cli._read(head.file(tmp_path / "first.yaml")))
+    before = head.logins
+    with tempfile.TemporaryDirectory(prefix="sw-") as elsewhere, driven(head, "shared"):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", elsewhere)
+        second = head.file(tmp_path / "second.yaml")
+        assert ray_cli.running(second) == (["shared"], "")
+        ray_cli.take_down(second)
+        monkeypatch.undo()
+    assert head.logins == before + 1
+    assert first.run("true") == 0
