@@ -90,7 +90,7 @@ class Trial:
         """A name for people: `fairlora λ=0.31 r=16`."""
         parts = [str(self.params.get("method", "trial"))]
         for name, value in self.params.items():
-            if (param := PARAMS.get(name)) and param.searched:
+            if (param := PARAMS.get(name)) and (param.searched or param.symbol):
                 number = f"{value:.3g}" if isinstance(value, float) else value
                 parts.append(f"{param.symbol or name}={number}")
         return " ".join(parts)

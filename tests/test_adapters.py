@@ -95,6 +95,37 @@ def test_lora_moves_the_adapter_and_the_head_and_nothing_else_by_a_single_bit(bu
     assert moved == {name for name in before if ".lora_" in name or "modules_to_save" in name}
 
 
+@pytest.mark.parametrize(
+    ("build", "blocks", "adapted"),
+    [
+        (vit, 1, ["blocks.1.attn.qkv"]),
+        (clip, 1, ["visual.transformer.resblocks.1.attn"]),
+        # Swin's stages follow one another
+        (lambda: swin(True), 3, [f"layers.{stage}.blocks.0.attn.qkv" for stage in (1, 2, 3)]),
+    ],
+    ids=["vit", "clip", "swin"],
+)
+def test_blocks_keeps_the_adapters_of_the_last_so_many_blocks(
+    build: Callable[[], nn.Module], blocks: int, adapted: list[str], tmp_path: Path
+) -> None:
+    model = train(wrapped(build(), blocks=blocks))
+    assert sorted(adapters._adapted(model)) == adapted
+    adapters.check_effect(model, IMAGES_NCHW)
+    adapters.save_adapter(model, tmp_path, described(build()))
+    torch.testing.assert_close(outputs(PeftModel.from_pretrained(build(), str(tmp_path))), outputs(model))
+
+
+def test_as_many_blocks_as_there_are_is_what_no_word_of_blocks_is_and_one_more_an_error() -> None:
+    assert wrapped(vit(), blocks=2).peft_config == wrapped(vit()).peft_config
+    with pytest.raises(UserError, match=r"^params.blocks is 3, and tiny has 2 blocks. Use 1 to 2; without it all have"):
+        wrapped(vit(), blocks=3)
+
+
+def test_layers_that_the_last_blocks_lack_are_an_error() -> None:
+    with pytest.raises(UserError, match=r"'patch_embed.proj' names nothing in the last 1 of 2 blocks of tiny"):
+        wrapped(vit(), blocks=1, layers="patch_embed.proj")
+
+
 def test_a_linear_probe_moves_the_head_alone() -> None:
     model = vit()
     before = copy.deepcopy(model.state_dict())

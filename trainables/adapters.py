@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from trainables.backbones import Backbone, ending, within
+from trainables.backbones.blocks import attention_blocks, transformer_blocks
 from trainables.errors import FitError, UserError, few, unknown
 from trainables.methods import METHODS
 from trainables.params import Params
 
-_ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)  # in a block's class or name, in every family of timm
 _NOISE = 1e-9  # of the outputs' size, in float64: far above rounding, far below the effect of any adapter
 _TINY = 1e-3  # layer scales start below this, and would hide the adapter behind them
 _MEND = "Adapt other layers (params.layers), or make the model call these (timm: qkv_bias_separate=True)."
@@ -39,11 +39,11 @@ def wrap(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     """`model`, changed in place, with only those weights left trainable that `params.method` trains.
 
     `full`: every weight. `lora`: a peft adapter on the layers `params.layers`, and the head. `head`: the head.
-    `params.layers` is one of `backbone.targets`, or name endings of modules, as in `attn.qkv,mlp.fc1`.
-    LoRA's first matrix is drawn from torch's global random state.
+    `params.layers` is one of `backbone.targets`, or name endings of modules, as in `attn.qkv,mlp.fc1`;
+    `params.blocks` keeps those in the last so many blocks. LoRA's first matrix is drawn from torch's global state.
 
-    Raises: `UserError` where the layers do not exist, where an option such as `qkv` reaches only some of the
-    attention blocks, or where peft cannot adapt the layers in the way asked for.
+    Raises: `UserError` where the layers or so many blocks do not exist, where an option such as `qkv` reaches only some
+    of the attention blocks, or where peft cannot adapt the layers in the way asked for.
     Source: Hu et al. 2021, section 4; rsLoRA, Kalajdzievski 2023; DoRA, Liu et al. 2024.
     """
     adapter = METHODS[params.method].adapter
@@ -55,9 +55,9 @@ def wrap(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     return model
 
 
-def check_layers(backbone: Backbone, layers: str) -> None:
-    """Raises: `UserError` where `layers` are none that an adapter can be on, as `wrap` does."""
-    _targets(backbone.model, backbone, layers)
+def check_layers(backbone: Backbone, layers: str, blocks: int | None = None) -> None:
+    """Raises: `UserError` where `layers`, in the last `blocks`, are none that an adapter can be on, as `wrap` does."""
+    _in_last(blocks, _targets(backbone.model, backbone, layers), backbone.model, backbone, layers)
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
@@ -102,18 +102,6 @@ def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
             return forward(features.float())
 
     return exact
-
-
-def attention_blocks(model: nn.Module) -> list[str]:
-    """The outermost modules of `model` that attend and have linear layers; attention that only pools is none."""
-    blocks: list[str] = []
-    for name, part in model.named_modules():
-        kind = type(part).__name__
-        attends = _ATTENTION.search(kind) or _ATTENTION.fullmatch(name.rpartition(".")[2])
-        pools = "pool" in kind.lower() or "pool" in name
-        if attends and not pools and not within(name, blocks) and any(isinstance(p, nn.Linear) for p in part.modules()):
-            blocks.append(name)
-    return blocks
 
 
 def attention_reach(model: nn.Module) -> tuple[int, int]:
@@ -252,7 +240,8 @@ def load_adapter(model: nn.Module, folder: Path, *, but: str = "") -> None:
 
 def _lora(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     alpha = params.alpha_value
-    targets = _targets(model, backbone, params.layers)
+    named = _targets(model, backbone, params.layers)
+    targets = _in_last(params.blocks, named, model, backbone, params.layers)
     config = LoraConfig(
         r=params.rank,
         lora_alpha=int(alpha) if alpha.is_integer() else alpha,  # type: ignore[arg-type]  # peft only divides by it
@@ -270,8 +259,8 @@ def _lora(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
             f"peft cannot put a {params.variant} adapter on the layers '{params.layers}' of {backbone.name}: {fault} "
             "Use params.variant: lora, or other params.layers."
         ) from fault
-    if params.layers in backbone.targets and isinstance(targets, list):
-        _refuse_part(wrapped, backbone, targets, params.layers)
+    if params.layers in backbone.targets and isinstance(named, list):
+        _refuse_part(wrapped, backbone, named, params)
     _refuse_lost_dropout(wrapped, params)
     # peft writes this into adapter_config.json; a model that was built here has no name of its own.
     config.base_model_name_or_path = backbone.name
@@ -293,6 +282,28 @@ def _targets(model: nn.Module, backbone: Backbone, layers: str) -> list[str] | s
     return names
 
 
+def _in_last(
+    blocks: int | None, targets: list[str] | str, model: nn.Module, backbone: Backbone, layers: str
+) -> list[str] | str:
+    """Of `targets` those in the last `blocks` blocks, by their whole names; all where there are no more blocks."""
+    known = transformer_blocks(model)
+    if blocks is None or blocks == len(known):
+        return targets
+    if blocks > len(known):
+        raise UserError(
+            f"params.blocks is {blocks}, and {backbone.name} has {len(known)} blocks. Use 1 to {len(known)}; without "
+            "it all have adapters."
+        )
+    ends = targets if isinstance(targets, str) else rf"(.*\.)?({'|'.join(map(re.escape, targets))})"
+    names = [name for name, _ in model.named_modules() if re.fullmatch(ends, name) and within(name, known[-blocks:])]
+    if not names:
+        raise UserError(
+            f"params.layers '{layers}' names nothing in the last {blocks} of {len(known)} blocks of {backbone.name}. "
+            "Use more blocks, or other layers."
+        )
+    return names
+
+
 def _no_layers(model: nn.Module, backbone: Backbone, layers: str) -> str:
     """Why `layers` is nothing to adapt, and what there is."""
     place = f"params.layers '{layers}' of {backbone.name}"
@@ -307,16 +318,17 @@ def _no_layers(model: nn.Module, backbone: Backbone, layers: str) -> str:
     return f"{known} Or name endings of its modules, separated by commas; its linear ones: {endings}."
 
 
-def _refuse_part(model: nn.Module, backbone: Backbone, targets: list[str], layers: str) -> None:
+def _refuse_part(model: nn.Module, backbone: Backbone, targets: list[str], params: Params) -> None:
     """Some families mix kinds of attention (convit, twins, volo, xcit): an option must reach all of its blocks."""
-    reached = _reached(model)
+    asked = transformer_blocks(model)[-params.blocks :] if params.blocks else attention_blocks(model)
+    reached = {block: adapted for block, adapted in _reached(model).items() if within(block, asked)}
     missed = [block for block, adapted in reached.items() if not adapted]
     if missed:
         ends = [ending(name) for name in _linears(model) if within(name, missed)]
         raise UserError(
-            f"params.layers '{layers}' reaches {len(reached) - len(missed)} of {len(reached)} attention blocks of "
-            f"{backbone.name}; not {_some(map(_layer, missed))}. Name the layers yourself: '{','.join(targets)}' for "
-            f"those alone, or more of: {_some([*targets, *ends], 12)}."
+            f"params.layers '{params.layers}' reaches {len(reached) - len(missed)} of {len(reached)} attention blocks "
+            f"of {backbone.name}; not {_some(map(_layer, missed))}. Name the layers yourself: '{','.join(targets)}' "
+            f"for those alone, or more of: {_some([*targets, *ends], 12)}."
         )
 
 

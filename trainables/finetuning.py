@@ -54,7 +54,7 @@ class FineTuning:
         self._current: Fit | None = None
         self._refit: dict[str, float] = {}
         self._began = self._spent = 0.0  # when the epoch in flight began, and what an earlier process spent on it
-        self._proven: set[tuple[str, ...]] = set()  # ways of wiring an adapter that were seen to have an effect
+        self._proven: set[tuple[object, ...]] = set()  # ways of wiring an adapter that were seen to have an effect
         self._samples: dict[str, Samples] = {}
         self._content: dict[str, str] = {}
 
@@ -112,7 +112,7 @@ class FineTuning:
                             reset()
             model = adapters.wrap(model, self._backbone, params)
             adapter = METHODS[params.method].adapter
-            wiring = (adapter, params.layers, params.variant) if adapter == "lora" else (adapter,)
+            wiring = (adapter, params.layers, params.variant, params.blocks) if adapter == "lora" else (adapter,)
             if wiring not in self._proven:  # whatever the rank: looked at once
                 adapters.check_effect(model, self._split("train").take(slice(0, 4)))
                 self._proven.add(wiring)

@@ -62,7 +62,7 @@ class Param(Option):
     """A parameter of a fine-tuning, which a sweep may search: `low` to `high` is its usual range.
 
     `searched`: a sweep that says nothing of it searches that range; else it is the default. `symbol` is what names of
-    trials call a parameter that is searched.
+    trials call it. A default of None: it is no part of a point that does not say it.
     """
 
     source: str
@@ -73,6 +73,11 @@ class Param(Option):
     choices: Collection[Any] = ()
     searched: bool = False
     symbol: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a whole number."""
+        return self.adapter.json_schema().get("type") == "integer"
 
 
 class Chosen(BaseModel):

@@ -105,8 +105,9 @@ class Params(Chosen):
         return cls.model_validate(flat)
 
     def to_flat(self) -> dict[str, Any]:
-        """Under the names of the sweep, in the order of `PARAMS`."""
-        return {"method": self.method, **{p.name: self[p.name] for p in self.of_line(METHODS[self.method])}}
+        """Under the names of the sweep, in the order of `PARAMS`; without what is None."""
+        own = {p.name: self[p.name] for p in self.of_line(METHODS[self.method])}
+        return {"method": self.method, **{name: value for name, value in own.items() if value is not None}}
 
 
 class _All(Mapping[str, Param]):

@@ -122,6 +122,17 @@ def default_range(name: str) -> Dimension | None:
     return Choice(tuple(param.choices)) if param.choices else None
 
 
+def most(dimension: Dimension) -> float:
+    """The largest number of a dimension of numbers."""
+    match dimension:
+        case Fixed(value):
+            return float(value)
+        case Choice(values):
+            return max(map(float, values))
+        case Range(high=high):
+            return high
+
+
 def place(label: str) -> KeyPath:
     """Where a spec writes the axis of that label: `epochs[fft]` is at space.epochs.fft."""
     name, _, method = label.rstrip("]").partition("[")
@@ -201,7 +212,7 @@ def _range(name: str, written: Mapping[str, Any]) -> Dimension:
     default = PARAMS[name].default
     if isinstance(default, str):
         raise _slip(("space", name), dict(written), f"Use a value or a list, of {', '.join(PARAMS[name].choices)}.")
-    start = usual if isinstance(usual, Range) else Range(math.nan, math.nan, integer=isinstance(default, int))
+    start = usual if isinstance(usual, Range) else Range(math.nan, math.nan, integer=PARAMS[name].whole)
     faults: list[Fault] = []
     bounds: dict[str, Any] = {"low": start.low, "high": start.high, "log": start.log, "points": None}
     for key, value in written.items():

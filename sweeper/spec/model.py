@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from sweeper.spec import samplers
-from sweeper.spec.dimensions import Choice, Dimension, Fixed, Range, no_points, place
+from sweeper.spec.dimensions import Fixed, Range, most, no_points, place
 from sweeper.spec.faults import Fault, Faults, dotted
 from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.search import Search, Stopping
@@ -310,23 +310,13 @@ def _points(spec: SweepSpec) -> Iterator[Fault]:
 
 def _stopping(spec: SweepSpec) -> Iterator[Fault]:
     stopping = spec.search.stopping
-    longest = max((_most(spec.space.axes[spec.space.labels(m)["epochs"]]) for m in spec.space.methods), default=0)
+    longest = max((most(spec.space.axes[spec.space.labels(m)["epochs"]]) for m in spec.space.methods), default=0)
     if isinstance(stopping, str) and longest < 2:
         text = f"search.stopping is {stopping}, but no fit has an epoch after which it could end early. Use off."
         yield Fault(("search", "stopping"), text)
     elif isinstance(stopping, Stopping) and stopping.first >= longest:
         text = f"search.stopping.first is {stopping.first}, but fits have {longest:g} epochs at most. Use less."
         yield Fault(("search", "stopping", "first"), text)
-
-
-def _most(dimension: Dimension) -> float:
-    match dimension:
-        case Fixed(value):
-            return float(value)
-        case Choice(values):
-            return max(map(float, values))
-        case Range(high=high):
-            return high
 
 
 def _reference(spec: SweepSpec) -> Iterator[Fault]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import sweeper.spec
 import trainables
 from sweeper.errors import UserError
+from sweeper.spec.dimensions import most, place
 from trainables.errors import DataAway
 from trainables.files import cache_root, write_text
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from sweeper.spec.model import SweepSpec
     from trainables.data.base import Dataset
 
-_ASKED = re.compile(r"(objectives|constraints)\.(\S+) would be undefined|(groups) is '|(space)\.(method) has ")
+_ASKED = re.compile(
+    r"(objectives|constraints)\.(\S+) would be undefined|(groups) is '|(space)\.(method|blocks) (?:has|goes) "
+)
 
 
 def check(spec: SweepSpec) -> str:
@@ -59,7 +62,9 @@ def check(spec: SweepSpec) -> str:
 
 
 def check_backbone(spec: SweepSpec) -> None:
-    """Whether its LoRA methods have layers to adapt. The listed backbones have; of others the layers are looked at.
+    """Whether its LoRA methods have layers to adapt, in as many blocks as the space asks for at most.
+
+    The listed backbones have layers; others, and all where blocks are asked for, are looked at.
 
     Raises:
         UserError: they have not, as convolutional networks; no trial by such a method could train.
@@ -70,7 +75,9 @@ def check_backbone(spec: SweepSpec) -> None:
 
     methods = dict.fromkeys((*spec.space.methods, *spec.search.baselines))
     lora = [method for method in methods if METHODS[method].adapter == "lora"]
-    if not lora or spec.backbone.name in BACKBONES.built_in:
+    asked = [int(most(axis)) for label, axis in spec.space.axes.items() if place(label)[1] == "blocks"]
+    asks = max(asked, default=None)
+    if not lora or (asks is None and spec.backbone.name in BACKBONES.built_in):
         return
     from trainables import adapters, backbones
 
@@ -83,9 +90,13 @@ def check_backbone(spec: SweepSpec) -> None:
     axis = spec.space.axes.get("layers")
     for layers in (axis.grid() if axis else None) or [Params(method=lora[0]).layers]:
         try:
-            adapters.check_layers(backbone, layers)
+            adapters.check_layers(backbone, layers, asks)
         except UserError as fault:
-            raise UserError(f"space.method has {', '.join(lora)}, and no trial of it could train: {fault}") from None
+            few = "params.blocks" in str(fault)
+            asked_by = (
+                f"blocks goes up to {asks}" if few else f"method has {', '.join(lora)}, and no trial of it could train"
+            )
+            raise UserError(f"space.{asked_by}: {fault}") from None
 
 
 def placed(text: str, path: Path, *, root: bool = True) -> str:

@@ -41,7 +41,8 @@ class Space:
         if faults:
             raise Faults(faults)
         having = (name for name in PARAMS if any(exists(name, method) for method in methods))
-        return cls({name: listed.get(name) or _default(name) for name in having})
+        said = (name for name in having if name in listed or PARAMS[name].default is not None)
+        return cls({name: listed.get(name) or _default(name) for name in said})
 
     @classmethod
     def parse(cls, written: object) -> Space:
@@ -168,9 +169,13 @@ class Space:
         return Space.of({"method": Fixed(method)} | {name: axis for name, axis in own.items() if axis is not None})
 
     def baseline(self, method: str) -> Point:
-        """The point that stands for `method`: what is fixed stays, the rest is the default, moved into the range."""
+        """The point that stands for `method`: what is fixed stays, the rest is the default, moved into the range.
+
+        Where the default is None, as of blocks, it is the most.
+        """
         names = [name for name in PARAMS if name != "method" and exists(name, method)]
-        return {"method": method, **{name: self._typical(name, method) for name in names}}
+        typical = {name: self._typical(name, method) for name in names}
+        return {"method": method, **{name: value for name, value in typical.items() if value is not None}}
 
     def _typical(self, name: str, method: str) -> Any:
         default = PARAMS[name].default
@@ -178,7 +183,9 @@ class Space:
             case Fixed(value):
                 return value
             case Range() as span:
-                return span.clip(default)
+                return span.high if default is None else span.clip(default)
+            case Choice(values) if default is None:
+                return max(values)
             case Choice(values):
                 return default if default in values else values[0]
             case None:

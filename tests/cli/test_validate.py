@@ -158,6 +158,16 @@ def test_data_of_another_machine_is_no_reason_to_refuse(tmp_path: Path, capsys) 
     assert "is good.\nIts data was not looked at: data.root is '/nowhere/t.csv', which does not exist." in shown
 
 
+def test_more_blocks_than_the_backbone_has_are_refused_before_anything_trains(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("name: x\nspace:\n  method: [lora, fft]\n  blocks: [1, 4]\nsearch: {baselines: []}\n")
+    assert main.main(["validate", str(path), "--no-data"]) == 2
+    told = "space.blocks goes up to 4: params.blocks is 4, and small-vit has 3 blocks. Use 1 to 3; without it all have"
+    assert capsys.readouterr().err.startswith(f"{path}:4: {told}")
+    path.write_text(path.read_text().replace("[1, 4]", "{low: 1, high: 3}"))
+    assert main.main(["validate", str(path), "--no-data"]) == 0
+
+
 def test_a_convolutional_network_is_refused_for_lora_before_anything_trains(tmp_path: Path, capsys) -> None:
     path = tmp_path / "sweep.yaml"
     text = (

@@ -58,7 +58,7 @@ def test_left_alone_the_space_searches_lambda_and_rank_with_both_ends_and_fixes_
     assert all(dimensions["rank"].contains(end) for end in (4, 128))
     rest = {name: axis for name, axis in dimensions.items() if name not in ("method", "lambda", "rank")}
     assert rest == {name: Fixed(PARAMS[name].default) for name in rest}
-    assert set(dimensions) == {name for name in PARAMS if exists(name, "fairlora")}
+    assert set(dimensions) == {name for name in PARAMS if exists(name, "fairlora")} - {"blocks"}
 
 
 def test_a_scalar_is_fixed_a_list_is_a_choice_a_mapping_is_a_range() -> None:
@@ -67,6 +67,24 @@ def test_a_scalar_is_fixed_a_list_is_a_choice_a_mapping_is_a_range() -> None:
     assert dimensions["epochs"] == Choice((2, 4))
     assert dimensions["lambda"] == Range(0.1, 100.0, log=True)
     assert dimensions["dropout"] == Range(0.0, 0.5)
+
+
+def test_blocks_are_part_of_a_point_only_where_the_space_says_them() -> None:
+    """So that the points of sweeps that began before there were blocks are what they were."""
+    assert "blocks" not in Space.parse({}).baseline("fairlora")
+    space = Space.parse({"method": ["lora", "fft"], "blocks": [2, 6, 4], "epochs": 2})
+    assert space.dimensions["blocks"] == Choice((2, 6, 4))
+    assert space.baseline("lora")["blocks"] == 6  # the most: without a word it would be all
+    assert "blocks" not in space.baseline("fft")
+    wide = Space.parse({"method": "lora", "blocks": {"low": 1, "high": 12}})
+    assert wide.dimensions["blocks"] == Range(1, 12, integer=True)
+    assert wide.baseline("lora")["blocks"] == 12
+
+
+def test_blocks_are_for_methods_with_an_adapter() -> None:
+    assert "space.blocks has no meaning for fft" in faults({"method": "fft", "blocks": 4})[0]
+    assert "space.blocks is 0" in faults({"blocks": 0})[0]
+    assert "space.blocks has no usual range. Give both low and high" in faults({"blocks": {}})[0]
 
 
 def test_a_list_of_one_is_fixed_and_values_in_a_mapping_are_a_list() -> None:
@@ -270,7 +288,7 @@ def test_the_shorthand_that_a_space_writes_reads_back_equal(space: Space) -> Non
     assert Space.parse(space.plain()) == space
 
 
-@pytest.mark.parametrize("name", [name for name in PARAMS if name != "method"])
+@pytest.mark.parametrize("name", [name for name in PARAMS if name not in ("method", "blocks")])
 def test_an_empty_mapping_means_the_usual_range_of_every_parameter(name: str) -> None:
     axis = Space.parse({"method": list(METHODS), name: {}}).dimensions[name]
     assert not isinstance(axis, Fixed)

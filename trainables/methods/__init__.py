@@ -72,6 +72,15 @@ _LORA = (
         "rsLoRA, section 3; DoRA, section 4",
         choices=("lora", "rslora", "dora"),
     ),
+    Param(
+        "blocks",
+        Annotated[int, Field(ge=1)],
+        None,
+        "adapters in the last so many transformer blocks alone; none: in all",
+        "Lee et al. 2019, What Would Elsa Do?",
+        "blocks",
+        symbol="b",
+    ),
 )
 _BALANCED: Literal["group-balanced"] = "group-balanced"
 

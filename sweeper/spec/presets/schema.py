@@ -96,7 +96,7 @@ def _parameter(name: str, param: Param) -> Schema:
     values = {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
     listed = {"type": "object", "properties": {"values": values}, "required": ["values"], "additionalProperties": False}
     unit = f" [{param.unit}]" if param.unit else ""
-    default = _usual(param) if param.searched else f"{param.default}"
+    default = _usual(param) if param.searched else "none" if param.default is None else f"{param.default}"
     forms = [value, values, listed, *_ranges(name, value)]
     by_method = {
         "type": "object",
