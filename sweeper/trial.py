@@ -36,7 +36,8 @@ class Trial:
     Where seeds are raced, these are without what a seed does to all trials alike: one seed can be compared with five.
     `metrics` and `spread` hold every validation metric: mean and sample standard deviation over the seeds. With one
     seed `spread` is nan: unknown, not zero. `reason` says why the trial failed, `stopped` where it was stopped early;
-    in both cases there are no metrics. Times are milliseconds since 1970.
+    in both cases there are no metrics. `asked` says where somebody asked for it, if one did. Times are milliseconds
+    since 1970.
 
     `seed_list` are the seeds of its fits, those that are still to be trained included. Its numbers are means over the
     first `seeds` of them, of which it got the last `further` after it had ended. `by_seed` holds the objectives and
@@ -55,6 +56,7 @@ class Trial:
     further: int = 0
     feasible: bool = True
     baseline: str | None = None
+    asked: str | None = None
     reason: str | None = None
     stopped: str | None = None
     started_ms: int = 0

@@ -41,6 +41,7 @@ class Plan:
     most_fits: int | None = None  # where that is not one for each trial and seed
     gpus: float = 0.0  # of each fit
     budget: Budget | None = None
+    asked: int = 0  # of the trials, in search.points
 
     @property
     def fits(self) -> int:
@@ -87,9 +88,11 @@ class Plan:
         epochs = ", ".join(f"{method} {seconds:.2f} s" for method, seconds in self.epoch_s.items())
         bound = "at most" if self.stops_early else "about"
         each = f"{self.seeds} seeds =" if self.most_fits is None else f"{self.seeds} seeds or more, at most"
-        first = ", ".join(f"{name} {count}" for name, count in self.baselines.items())
+        listed = ", ".join(f"{name} {count}" for name, count in self.baselines.items())
+        given = [f"baselines: {listed}"] * bool(listed) + [f"asked for: {self.asked}"] * bool(self.asked)
+        first = "; ".join(given)
         lines = (
-            f"{self.name}: {self.trials} trials{f' (baselines: {first})' if first else ''} x {each} "
+            f"{self.name}: {self.trials} trials{f' ({first})' if first else ''} x {each} "
             f"{self.fits} fits, {self.slots} at once on {self.device}: {self.waves} waves\n"
             f"one epoch, measured here: {epochs}; about {self.epochs:g} epochs a fit\n"
             f"{bound} {duration(self.total_s)} in all, and {self.prepare_s:.0f} s to prepare each worker once"
@@ -141,6 +144,7 @@ def plan(spec: SweepSpec) -> Plan:
         most_fits=_most_fits(spec) if spec.search.open_ended else None,
         gpus=slots.gpus,
         budget=spec.search.budget,
+        asked=len(spec.search.points),
         notes=tuple(filter(None, [spec.search.auto_note, leak_note(tuning.dataset)])),
     )
 

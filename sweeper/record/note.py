@@ -92,7 +92,7 @@ class Standing:
 def of_trial(results: Results, trial: Trial, standing: Standing, links: Links) -> str:
     """The note on a trial's run: what it is, whether it is on the front and how sure that is, against the baseline."""
     called = ", ".join(name for name, number in results.named.items() if number == trial.number)
-    what = "baseline, " if trial.baseline else ""
+    what = "baseline, " if trial.baseline else f"{trial.asked}, " if trial.asked else ""
     if trial.state is not State.COMPLETE:
         where = f"{trial.state.value}: {trial.why or 'no reason was kept'}"
     elif standing.on_front:
@@ -163,7 +163,7 @@ def _front(results: Results, links: Links, most: int) -> list[Block]:
     rows: list[tuple[Line, ...]] = []
     for trial in members[:most]:
         called = ", ".join(name for name, number in results.named.items() if number == trial.number)
-        baseline = f" (baseline {trial.baseline})" if trial.baseline else ""
+        baseline = f" (baseline {trial.baseline})" if trial.baseline else f" ({trial.asked})" if trial.asked else ""
         numbers = (decimal(trial.values[name], trial.spread.get(name, math.nan)) for name in objectives)
         rows.append(((Span(str(trial.number), url=links.run(trial.number)),), trial.label + baseline, *numbers, called))
     head = ("trial", "configuration", *objectives, "")

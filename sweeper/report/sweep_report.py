@@ -125,7 +125,7 @@ def _front_table(facts: ReportFacts) -> DataTable:
     spec, sure = facts.results.spec, facts.advice.stability if facts.advice else None
     rows = []
     for trial in _shown(facts):
-        row = [str(trial.number), trial.label + _baseline(trial), facts.named.get(trial.number, "")]
+        row = [str(trial.number), trial.label + _origin(trial), facts.named.get(trial.number, "")]
         row += [decimal(trial.value(name), trial.spread[name]) for name in spec.objectives]
         if sure is not None and sure.draws:
             ends = sure.intervals.get(trial.number, {})
@@ -156,8 +156,8 @@ def _shown(facts: ReportFacts) -> list[Trial]:
     return [*results.members, *(results.by_number[number] for number in rest)]
 
 
-def _baseline(trial: Trial) -> str:
-    return " (baseline)" if trial.baseline else ""
+def _origin(trial: Trial) -> str:
+    return " (baseline)" if trial.baseline else f" ({trial.asked})" if trial.asked else ""
 
 
 def _test(facts: ReportFacts) -> list[Text | DataTable]:
@@ -167,7 +167,7 @@ def _test(facts: ReportFacts) -> list[Text | DataTable]:
     for trial in _shown(facts):
         measured = facts.test.get(trial.number)
         if measured is not None:
-            row = [str(trial.number), trial.label + _baseline(trial)]
+            row = [str(trial.number), trial.label + _origin(trial)]
             for name in spec.objectives:
                 row += [decimal(*measured[name]), f"{measured[name][0] - trial.values[name]:+.3f}"]
             rows.append(tuple(row))

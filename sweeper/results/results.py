@@ -216,6 +216,7 @@ class Results:
         objectives = self.spec.objectives
         return [
             {"number": trial.number, "label": trial.label, "baseline": trial.baseline, "params": dict(trial.params)}
+            | {"asked": trial.asked}
             | {"values": {name: trial.values[name] for name in objectives}}
             | {"spread": {name: trial.spread.get(name, math.nan) for name in objectives}, "seeds": trial.seeds}
             for trial in self.members
@@ -234,6 +235,7 @@ class Results:
             for name in self.spec.objectives:
                 row |= {name: trial.value(name), f"{name}_std": trial.spread.get(name, math.nan)}
             row |= {"seeds": trial.seeds, "feasible": trial.feasible, "baseline": trial.baseline}
+            row |= {"asked": trial.asked} if any(other.asked for other in self.trials) else {}
             rows.append(row | {"on_front": trial.number in members, "reason": trial.why})
         fixed = ["number", "state", "label", "method", "lambda", "rank", *self.spec.objectives]
         if not rows:

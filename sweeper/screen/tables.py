@@ -57,7 +57,8 @@ def front_table(
             cells.append(f"{on_front[row['number']]:.0%}" if row["number"] in on_front else "-")
         return cells
 
-    labels = [row["label"] + (f" [{row['baseline']}]" if row["baseline"] else "") for row in rows]
+    origins = [row["baseline"] or ("asked for" if row.get("asked") else "") for row in rows]
+    labels = [row["label"] + (f" [{origin}]" if origin else "") for row, origin in zip(rows, origins, strict=True)]
     wanted = max(map(len, ["configuration", *labels]))
     cells = [numbers(row, spreads=True) for row in rows]
     if _left(heads, cells, width) < wanted:

@@ -183,7 +183,7 @@ def dimension(name: str, written: object) -> Dimension:
         return _choice(name, written["values"]) if set(written) == {"values"} else _range(name, written)
     if isinstance(written, list | tuple):
         return _choice(name, written)
-    return Fixed(_value(name, written, ("space", name)))
+    return Fixed(value_of(name, written, ("space", name)))
 
 
 def _choice(name: str, written: object) -> Dimension:
@@ -194,7 +194,7 @@ def _choice(name: str, written: object) -> Dimension:
     faults: list[Fault] = []
     for index, item in enumerate(written):
         try:
-            value = _value(name, item, (*path, index))
+            value = value_of(name, item, (*path, index))
             if value in values:
                 raise _slip((*path, index), item, "The list has it already: keep one.")
             values.append(value)
@@ -230,7 +230,7 @@ def _range(name: str, written: Mapping[str, Any]) -> Dimension:
 def _bound(name: str, key: str, value: object) -> Any:
     path: KeyPath = ("space", name, key)
     if key in ("low", "high"):
-        return _value(name, value, path)
+        return value_of(name, value, path)
     if key == "log" and not isinstance(value, bool):
         raise _slip(path, value, "Use true or false.")
     if key == "points" and (type(value) is not int or value < 2):
@@ -253,7 +253,7 @@ def _contradictions(name: str, *, low: float, high: float, log: bool, points: in
     return []
 
 
-def _value(name: str, written: object, path: KeyPath) -> Any:
+def value_of(name: str, written: object, path: KeyPath) -> Any:
     """`written` as the parameter's own type."""
     if name == "method" and isinstance(written, str) and written not in METHODS:
         raise _slip(path, written, METHODS.hint(written))

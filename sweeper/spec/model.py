@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from sweeper.spec import samplers
+from sweeper.spec.asking.points import faults_of
 from sweeper.spec.dimensions import Fixed, Range, most, no_points, place
 from sweeper.spec.faults import Fault, Faults, dotted
 from sweeper.spec.samplers import SAMPLERS
@@ -257,6 +258,14 @@ def _budget(spec: SweepSpec) -> Iterator[Fault]:
         yield Fault(("search", "trials"), f"search.trials is {search.trials}, and {having}. Use more trials.")
 
 
+def _asked_for(spec: SweepSpec) -> Iterator[Fault]:
+    search, first = spec.search, len(spec.search.baseline_list)
+    yield from faults_of(spec.space, search.points, grid=SAMPLERS[search.sampler].grid)
+    if first <= search.trials < first + len(search.points):
+        text = f"search.trials is {search.trials}: not enough for {first} of baselines and {len(search.points)} of "
+        yield Fault(("search", "trials"), f"{text}search.points. Use trials: {first + len(search.points)}, or more.")
+
+
 def _population(spec: SweepSpec) -> Iterator[Fault]:
     population, trials = getattr(spec.search, "population", None), spec.search.trials
     path = ("search", "population")
@@ -342,6 +351,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Fault]]], ..
     (("search",), _repeated),
     (("search",), _budget),
     (("search",), _population),
+    (("search", "space"), _asked_for),
     (("search", "space"), _stopping),
     (("search", "space"), _grid),
     (("search", "space"), _exhausted),

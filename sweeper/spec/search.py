@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -126,6 +126,14 @@ class Search(Chosen):
     baselines: Annotated[
         Baselines,
         Field(description="methods that are tried first, to compare with: [lora], or {lora: 5} for five trials of it"),
+    ] = ()
+    points: Annotated[
+        tuple[dict[str, Any], ...],
+        says("Use a list of points, such as [{lambda: 0.3, rank: 16}, {method: lora}]"),
+        Field(
+            description="points that are tried first, after the baselines: some values of the space or all; what is "
+            "left out is drawn by chance"
+        ),
     ] = ()
     stopping: Annotated[
         Literal["gentle", "strong"] | Stopping | None,

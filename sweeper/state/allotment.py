@@ -38,7 +38,8 @@ def next_step(trials: Sequence[Trial], spec: SweepSpec, left: float = math.inf) 
     new = len(trials) < spec.budget and left >= first
     if len(trials) < len(spec.search.baseline_list):
         return Step(new=new)
-    new = new and not _enough(trials, spec)
+    asked = len(trials) < len(spec.search.baseline_list) + len(spec.search.points)
+    new = new and (asked or not _enough(trials, spec))
     if race is None or left < 1:
         return Step(new=new)
     further = fits - first * len(trials)

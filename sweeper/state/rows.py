@@ -62,6 +62,7 @@ def trial(row: FrozenTrial, objectives: Sequence[str], seed_list: Sequence[int],
         by_seed=[to_nan(fit) for fit in outcome.get("by_seed", ())],
         feasible=all(v <= 0 for v in outcome.get("violations", ())),
         baseline=proposal.get("baseline"),
+        asked=proposal.get("asked"),
         reason=outcome.get("reason"),
         stopped=outcome.get("stopped"),
         started_ms=_milliseconds(row.datetime_start) or int(time.time() * 1e3),
@@ -75,9 +76,15 @@ def params(row: FrozenTrial) -> dict[str, Any]:
     return found
 
 
-def proposed(number: int, drawn: Mapping[str, Any], params: Mapping[str, Any], baseline: str | None) -> dict[str, Any]:
-    """What is stored with trial `number` when it is proposed, sealed with the coordinates that Optuna has `drawn`."""
-    return sealed({"params": params, "baseline": baseline}, number, drawn)
+def proposed(
+    number: int, drawn: Mapping[str, Any], params: Mapping[str, Any], baseline: str | None, asked: str | None = None
+) -> dict[str, Any]:
+    """What is stored with trial `number` when it is proposed, sealed with the coordinates that Optuna has `drawn`.
+
+    `asked` says why it is tried, where somebody asked for it.
+    """
+    why = {} if asked is None else {"asked": asked}
+    return sealed({"params": params, "baseline": baseline} | why, number, drawn)
 
 
 def told(

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import optuna
 import sqlalchemy as sa
 from optuna.samplers import BaseSampler
@@ -21,12 +20,12 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.errors import UserError
-from sweeper.front import racing
-from sweeper.front.front import Frontier, signs
+from sweeper.front.front import Frontier
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.space import Dimension, Fixed
 from sweeper.state import allotment, database, migrations, rows, samplers
+from sweeper.state.asking import next_point
 from sweeper.trial import Trial, mean_and_spread
 from trainables.undefined import to_null
 
@@ -81,7 +80,7 @@ class Study:
         self._frontier = Frontier(spec.objectives)
         self._ended: dict[int, tuple[Trial, Any]] = {}  # and what it got after its end
         self._flat = SAMPLERS[spec.search.sampler].flat
-        self._points = spec.space.grid() if SAMPLERS[spec.search.sampler].grid else None
+        self._points = next_point.grid(spec)
         if create:
             self._study = database.beginning(url, lambda: self._create(identity or spec.identity()))
             return
@@ -240,49 +239,16 @@ class Study:
 
     def _enqueue(self, number: int, asked: Sequence[FrozenTrial]) -> None:
         """Fix trial `number` beforehand, if it is not left to the sampler; `asked` are all trials before it."""
-        fixed, baseline = self._fixed(number)
-        if fixed is None and (baseline is not None or self._spec.search.racing is not None):
-            if baseline is None:
-                fixed = self._informed(number)
-            else:
-                first = self._spec.search.baseline_list.index(baseline)
-                fixed = samplers.tuned(self._spec, baseline, number, asked[first:])
+        given = next_point.following(self._study, self._spec, self._points, number, asked, self.trials)
+        if given.point is not None:
             # More may be told before it is taken up, so what was drawn is kept with it.
-            self._study.enqueue_trial(samplers.anchors(self._spec, fixed), user_attrs={"point": fixed})
-            return
-        fixed = fixed or samplers.unrepeated(self._study, self._spec, number, map(rows.params, asked))
-        if fixed is not None:
-            self._study.enqueue_trial(samplers.anchors(self._spec, fixed))
-
-    def _informed(self, number: int) -> dict[str, Any]:
-        """A point for trial `number`, by what the trials came to without the luck of their seeds."""
-        trials = self.trials()
-        raced = allotment.entrants(trials, self._spec)
-        # A Gaussian process takes out the noise that it sees by itself.
-        told_TM = racing.told(raced, shrunk=self._spec.search.sampler != "gp") * signs(self._spec.objectives)
-        told = dict(zip(raced.numbers, told_TM, strict=True))
-        unknown_M = np.full(len(self._spec.objectives), math.nan)
-        points_TM = np.array([told.get(trial.number, unknown_M) for trial in trials])
-        return samplers.informed(self._spec, number, trials, points_TM)
-
-    def _fixed(self, number: int) -> tuple[dict[str, Any] | None, str | None]:
-        """The point that trial `number` must be, and the baseline's name.
-
-        It is the first of a baseline, or a grid point. A baseline's others depend on those before them.
-        """
-        listed, space = self._spec.search.baseline_list, self._spec.space
-        if number >= len(listed):
-            return (None if self._points is None else self._points[number - len(listed)]), None
-        name = listed[number]
-        before = number - listed.index(name)
-        if self._points is not None and listed.count(name) > 1:
-            return space.alone(name).grid()[before], name
-        return (None if before else space.baseline(name)), name
+            kept = {"point": given.point} | ({} if given.asked is None else {"asked": given.asked})
+            self._study.enqueue_trial(samplers.anchors(self._spec, given.point), user_attrs=kept)
 
     def _fill(self, trial: optuna.Trial) -> Proposal:
         """Draw the parameters of `trial` and write the proposal down."""
-        fixed, baseline = self._fixed(trial.number)
-        fixed = trial.user_attrs.get("point", fixed)
+        given = next_point.fixed(self._spec, self._points, trial.number)
+        fixed, asked = trial.user_attrs.get("point", given.point), trial.user_attrs.get("asked")
         axes = self._spec.space.axes
         if fixed is not None:
             for name in samplers.anchors(self._spec, fixed):
@@ -294,9 +260,9 @@ class Study:
             params = self._spec.space.walk(lambda name, _: drawn[name])
         else:
             params = self._spec.space.walk(lambda name, dim: self._draw(trial, name, dim))
-        trial.set_user_attr("proposal", rows.proposed(trial.number, trial.params, params, baseline))
+        trial.set_user_attr("proposal", rows.proposed(trial.number, trial.params, params, given.baseline, asked))
         self._given.add(trial.number)
-        return Proposal(trial.number, params, self._spec.search.seed_list, baseline)
+        return Proposal(trial.number, params, self._spec.search.seed_list, given.baseline)
 
     def _draw(self, trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
         """One coordinate, from a random stream of its own: what a crash has left undrawn is drawn the same later."""

@@ -1,0 +1,98 @@
+"""What the next trial of a study is: of a baseline, one that was asked for, or what the sampler learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial
+
+from sweeper.front import racing
+from sweeper.front.front import signs
+from sweeper.spec.asking import points
+from sweeper.spec.model import SweepSpec
+from sweeper.spec.samplers import SAMPLERS
+from sweeper.spec.space import Point
+from sweeper.state import allotment, rows, samplers
+from sweeper.trial import Trial
+
+IN_SPEC = "asked for in search.points"
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is known of a trial before it is drawn.
+
+    Its `point`, None where that is left to the sampler; the `baseline` that it is of; why it is `asked` for, if it is.
+    """
+
+    point: Point | None = None
+    baseline: str | None = None
+    asked: str | None = None
+
+
+def grid(spec: SweepSpec) -> list[Point] | None:
+    """The points of a grid in the order in which they are tried; None where the sampler is no grid."""
+    if not SAMPLERS[spec.search.sampler].grid:
+        return None
+    left, first = spec.space.grid(), []
+    for written in spec.search.points:
+        wanted = points.read(spec.space, written)
+        first.append(next(point for point in left if points.matches(point, wanted)))
+        left.remove(first[-1])
+    return [*first, *left]
+
+
+def fixed(spec: SweepSpec, of_grid: Sequence[Point] | None, number: int) -> Given:
+    """What its number alone says of trial `number`: the first of a baseline is its usual point.
+
+    A baseline's others depend on those before them.
+    """
+    listed, space = spec.search.baseline_list, spec.space
+    if number >= len(listed):
+        place = number - len(listed)
+        asked = IN_SPEC if place < len(spec.search.points) else None
+        return Given(None if of_grid is None or place >= len(of_grid) else of_grid[place], asked=asked)
+    name = listed[number]
+    before = number - listed.index(name)
+    if of_grid is not None and listed.count(name) > 1:
+        return Given(space.alone(name).grid()[before], name)
+    return Given(None if before else space.baseline(name), name)
+
+
+def following(
+    study: optuna.Study,
+    spec: SweepSpec,
+    of_grid: Sequence[Point] | None,
+    number: int,
+    asked: Sequence[FrozenTrial],
+    trials: Callable[[], Sequence[Trial]],
+) -> Given:
+    """What trial `number` is; `asked` are all rows before it, and `trials` reads what they came to."""
+    given, first = fixed(spec, of_grid, number), len(spec.search.baseline_list)
+    if given.point is not None:
+        return given
+    if given.baseline is not None:
+        begun = spec.search.baseline_list.index(given.baseline)
+        return replace(given, point=samplers.tuned(spec, given.baseline, number, asked[begun:]))
+    known = [rows.params(row) for row in asked]
+    if given.asked is not None:
+        wanted = points.read(spec.space, spec.search.points[number - first])
+        return replace(given, point=points.completed(spec.space, wanted, (spec.search.seed, number), known))
+    if spec.search.racing is not None:
+        return replace(given, point=informed(spec, number, trials()))
+    return replace(given, point=samplers.unrepeated(study, spec, number, known))
+
+
+def informed(spec: SweepSpec, number: int, trials: Sequence[Trial]) -> Point:
+    """A point for trial `number`, by what the trials came to without the luck of their seeds."""
+    raced = allotment.entrants(trials, spec)
+    # A Gaussian process takes out the noise that it sees by itself.
+    told_TM = racing.told(raced, shrunk=spec.search.sampler != "gp") * signs(spec.objectives)
+    told = dict(zip(raced.numbers, told_TM, strict=True))
+    unknown_M = np.full(len(spec.objectives), math.nan)
+    points_TM = np.array([told.get(trial.number, unknown_M) for trial in trials])
+    return samplers.informed(spec, number, trials, points_TM)

@@ -1,0 +1,94 @@
+"""Points that somebody asks for: they come first, under every sampler, and whatever kills the sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweeper.spec import loading
+from sweeper.spec.faults import Faults
+from sweeper.spec.model import SweepSpec
+from sweeper.spec.samplers import SAMPLERS
+from sweeper.state.study import Study
+from tests.state.test_racing import finish
+
+WIDE = "{method: [lora, fairlora], lambda: {low: 0.01, high: 100, log: true}, rank: {low: 4, high: 128, log: true}}"
+GRID = "{method: [lora, fairlora], lambda: [0.1, 1, 10], rank: [4, 16], learning_rate: 0.002}"
+POINTS = "baselines: [lora], points: [{lambda: 1}, {method: lora, rank: 16}]"
+RACE = ", seeds: {start: 1, most: 3}, budget: {fits: 7}"
+DRAWN = [name for name in SAMPLERS if name != "auto"]
+
+
+def asking(sampler: str, more: str = "", name: str = "asking", trials: int = 9) -> SweepSpec:
+    space = GRID if sampler == "grid" else WIDE
+    return loading.parse(
+        f"name: {name}\nspace: {space}\nsearch: {{sampler: {sampler}, trials: {trials}, {POINTS}{more}}}\n"
+    )
+
+
+def opener(spec: SweepSpec, file: Path) -> Callable[[], Study]:
+    url = f"sqlite:///{file}.db"
+    Study(spec, url, create=True)
+    return lambda: Study(spec, url)
+
+
+@pytest.mark.parametrize("sampler", DRAWN)
+def test_points_come_after_the_baselines_and_a_killed_sweep_has_the_same_fits(sampler: str, tmp_path: Path) -> None:
+    spec = (
+        asking(sampler, trials=9) if sampler == "grid" else asking(sampler, RACE if sampler == "tpe" else "", trials=5)
+    )
+    unbroken, broken = opener(spec, tmp_path / "unbroken"), opener(spec, tmp_path / "broken")
+    steps = finish(unbroken, again_after=lambda step: False)
+    assert finish(broken, again_after=lambda step: True) == steps
+    trials, same = unbroken().trials(), broken().trials()
+    assert [(t.params, t.asked) for t in trials] == [(t.params, t.asked) for t in same]
+    assert trials[0].baseline == "lora"
+    assert trials[1].params["lambda"] == 1
+    assert trials[2].params["rank"] == 16
+    assert [t.params["method"] for t in trials[:3]] == ["lora", "fairlora", "lora"]
+    assert [t.asked for t in trials] == [None, *["asked for in search.points"] * 2, *[None] * (len(trials) - 3)]
+    assert all(spec.space.contains(trial.params) for trial in trials[1:])
+
+
+def test_a_grid_with_points_tries_each_of_its_points_once(tmp_path: Path) -> None:
+    study = opener(asking("grid"), tmp_path / "s")
+    finish(study, again_after=lambda step: False)
+    tried = [trial.params for trial in study().trials()[1:]]
+    assert sorted(map(str, tried)) == sorted(map(str, asking("grid").space.grid()))
+
+
+def test_points_without_an_end_come_before_a_search_ends_by_itself(tmp_path: Path) -> None:
+    points = ", ".join(f"{{lambda: 1, rank: {rank}}}" for rank in range(4, 30))
+    spec = loading.parse(
+        f"name: a\nspace: {WIDE}\nsearch: {{trials: 60, sampler: random, until: 0.9, points: [{points}]}}"
+    )
+    steps = finish(opener(spec, tmp_path / "s"), again_after=lambda step: False)
+    assert len(steps) == 26
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("[{lamda: 1}]", r"search\.points\[0\]\.lamda is unknown\. Did you mean 'lambda'"),
+        ("[{lambda: 1000}]", r"points\[0\]\.lambda is 1000\.0, outside 0\.01 to 100\. Use that, or widen space"),
+        ("[{method: lora, lambda: 1}]", r"search\.points\[0\]: none of lora has all of lambda"),
+        ("[{method: fft}]", r"search\.points\[0\]\.method is 'fft', which is none of lora, fairlora"),
+        ("[{rank: x}]", r"search\.points\[0\]\.rank is 'x'. Use a whole number"),
+        ("[{}]", r"search\.points\[0\] is empty"),
+        ("[{rank: 8}, {rank: 8}]", r"search\.points\[1\] is search\.points\[0\] again"),
+        ("3", r"search\.points is 3\. Use a list of points"),
+        ("[{rank: 8}, {rank: 9}, {rank: 10}]", "Use trials: 4, or more"),
+    ],
+)  # fmt: skip
+def test_a_point_that_cannot_be_is_refused_with_its_line_and_mend(written: str, said: str) -> None:
+    with pytest.raises(Faults, match=said) as refused:
+        loading.parse(f"name: a\nspace: {WIDE}\nsearch:\n  trials: 3\n  baselines: [lora]\n  points: {written}\n")
+    assert "sweep.yaml:" in str(refused.value)
+
+
+def test_a_point_that_is_none_of_the_grid_is_refused() -> None:
+    points = "[{lambda: 10}, {lambda: 10}, {lambda: 10, rank: 4}]"
+    with pytest.raises(Faults, match="is no point of the grid, or one that is listed before"):
+        loading.parse(f"name: a\nspace: {GRID}\nsearch: {{sampler: grid, trials: 9, points: {points}}}")
