@@ -29,6 +29,9 @@ class State(StrEnum):
         return self is not State.RUNNING
 
 
+BY_HAND = "asked for by hand"
+
+
 @dataclass(frozen=True)
 class Trial:
     """One configuration. `values` are means over the seeds of the objectives, in the metrics' own units.
@@ -66,6 +69,11 @@ class Trial:
     def settled(self) -> bool:
         """Whether no fit of it is trained any more, unless somebody asks for one."""
         return self.state.finished and (self.state is not State.COMPLETE or self.seeds >= len(self.seed_list))
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a person asked for it while the sweep was there already; it is beside the sweep's budget."""
+        return self.asked == BY_HAND
 
     @property
     def able(self) -> bool:

@@ -65,6 +65,7 @@ ELSEWHERE = {
     "delete",  # the tests below need it still: tests/cli/test_keeping.py
     "plugins test",  # below, where the package is installed
     "more",  # tests/engine/test_racing.py
+    "try",  # tests/engine/test_asking.py
     "confirm",  # trains ten fits: tests/engine/test_confirm.py, and for real in tests/engine/test_sweep.py
 }
 

@@ -41,6 +41,7 @@ def register(add: Add) -> None:
         ("resume", resume_there),
         ("confirm", point_there),
         ("more", point_there),
+        ("try", resume_there),
         ("logs", logs_there),
     ):
         _at(add.made[name]).set_defaults(there=there)

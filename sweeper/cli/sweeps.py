@@ -51,6 +51,12 @@ def register(add: Add) -> None:
     further.add_argument("point", metavar="NAME@POINT", help=POINT)
     further.add_argument("--seeds", type=int, required=True, help="how many the trial has then, in all")
     further.add_argument("--new-code", action="store_true", help="although the code has changed since; that is noted")
+    asking = add("try", try_, of="sweep")
+    asking.add_argument(
+        "values", nargs="+", metavar="PARAMETER=VALUE", help="of the point; the rest is drawn by chance"
+    )
+    asking.add_argument("--seeds", type=int, help="how many it gets (default: as any other trial)")
+    asking.add_argument("--new-code", action="store_true", help="although the code has changed since; that is noted")
     point = add("confirm", confirm)
     point.add_argument("point", metavar="NAME@POINT", help=POINT)
     point.add_argument("--seeds", type=int, default=5, help="how many new ones (default: 5)")
@@ -109,6 +115,22 @@ def more(asked: argparse.Namespace) -> int:
     """Give a trial more seeds: its numbers become means over all of them. What is left of the sweep goes on too."""
     name, which = point_of(asked)
     return _go_on(asked, folder_of(asked, name), more=(which, asked.seeds))
+
+
+def try_(asked: argparse.Namespace) -> int:
+    """Try a point that the search did not ask for. Whoever drives the sweep does it next; else the sweep goes on."""
+    from sweeper.results import asking
+    from sweeper.results.results import Results
+
+    folder = folder_of(asked, asked.sweep)
+    results = Results.open(folder)
+    said = asking.try_point(results, asked.values, asked.seeds)
+    if results.progress.holder is None:
+        print(said, file=sys.stderr)
+        return _go_on(asked, folder)
+    said += f" {results.progress.holder} drives the sweep, and takes it up as soon as a fit can begin."
+    print(json.dumps({"said": said}) if asked.json else said)
+    return 0
 
 
 def _go_on(asked: argparse.Namespace, folder: SweepFolder, **how: Any) -> int:

@@ -154,6 +154,8 @@ class Attempt:
             return [f"brake: {self._queue.too_many_failures}. {mend}"]
         if self._interrupts.number is not None:
             return []
+        if results.requests:
+            return [f"{results.requests} of what was asked for came too late for this attempt; resume takes it up."]
         if results.state != "finished":
             return ["Ray Tune ended before the budget was reached; resume goes on."]
         return _missing(results)

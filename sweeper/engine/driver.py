@@ -30,6 +30,7 @@ from sweeper.spec.amending import amended, anchored, extended
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.sections import Event, Resources
 from sweeper.state import migrations
+from sweeper.state.asking.inbox import Inbox
 from sweeper.state.lease import Held, Lease
 from sweeper.state.mirror import SHOWN_S
 from sweeper.state.opening import open_spec, study_url
@@ -266,15 +267,16 @@ def _held(
 def _open_study(spec: SweepSpec, folder: SweepFolder, lease: Lease, data: Mapping[str, Any], *, begin: bool) -> Study:
     """The sweep's study, created if the first run died before it could. Refused if spec or data differ."""
     url, identity = lease.url, spec.identity() | {key: data[key] for key in ("split_hash", "data_digest")}
+    inbox = Inbox(folder.path, lease.check)
     try:
-        study = Study(spec, url, guard=lease.check, vouch=lease.vouch)
+        study = Study(spec, url, guard=lease.check, vouch=lease.vouch, inbox=inbox)
     except NoSuchSweep:
         if (folder.path / "trials").exists():
             raise UserError(
                 f"{folder.path} has fits, but {spec.storage.study or 'its study.db'} knows nothing of them. Put the "
                 "database back: only it can say which settings those fits had."
             ) from None
-        return Study(spec, url, create=True, identity=identity, guard=lease.check, vouch=lease.vouch)
+        return Study(spec, url, create=True, identity=identity, guard=lease.check, vouch=lease.vouch, inbox=inbox)
     if begin:
         raise UserError(f"the database already has a study '{spec.name}', of another folder. Choose another name.")
     study.note_identity({"data_digest": identity["data_digest"]})

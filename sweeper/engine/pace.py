@@ -140,7 +140,8 @@ class Stock:
         to_come = self._measures(trials, front, ended)
         measures = len(measuring) + len(every) - len(out) if over else to_come
         running = [fit.epochs - fit.epoch - parts.get((fit.number, fit.seed), 0.0) for fit in fits]
-        more: float = max(self._spec.budget - len(trials), 0) * len(self._spec.search.seed_list)
+        own = sum(not trial.by_hand for trial in trials)
+        more: float = max(self._spec.budget - own, 0) * len(self._spec.search.seed_list)
         hours, gpu_hours = self._spent(now_s)
         left = self._fits_left(now_s)
         if (budget := self._spec.search.budget) is not None and budget.fits is not None:

@@ -228,6 +228,7 @@ class FitQueue:
     def _refill(self) -> bool:
         """Take up proposals until there is an order; False if there is none now."""
         while not self._orders and (proposal := self._study.propose(self._left())) is not None:
+            self._held_out_ordered = False  # it was asked for while others were measured
             self._take_up(proposal)
             if self.stopped:
                 return False

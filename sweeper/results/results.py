@@ -27,6 +27,7 @@ from sweeper.results import provenance
 from sweeper.results.fit import FitResult
 from sweeper.results.progress import Progress
 from sweeper.spec.model import SweepSpec
+from sweeper.state.asking.inbox import Inbox
 from sweeper.state.lease import Lease
 from sweeper.state.opening import open_spec, study_url
 from sweeper.state.study import NoSuchSweep, Study
@@ -92,8 +93,18 @@ class Results:
     @property
     def finished(self) -> bool:
         """Whether the budget is spent, or what was sought is decided, and nothing more will happen to any trial."""
-        over = self.over if self.spec.search.open_ended else len(self.trials) >= self.spec.budget
-        return over and all(trial.settled for trial in self.trials)
+        over = self.over if self.spec.search.open_ended else len(self.trials) >= self.budget
+        return over and all(trial.settled for trial in self.trials) and not self.requests
+
+    @cached_property
+    def requests(self) -> int:
+        """How many points somebody asked for that the sweep's driver has not taken up yet."""
+        return len(Inbox(self.folder.path).waiting())
+
+    @property
+    def budget(self) -> int:
+        """How many trials the sweep may have, baselines and what was asked for by hand included."""
+        return self.spec.budget + sum(trial.by_hand for trial in self.trials)
 
     @property
     def state(self) -> str:
@@ -109,7 +120,7 @@ class Results:
     def to_json(self) -> dict[str, Any]:
         """Where the sweep stands, for programs: nan is null."""
         return to_null(
-            {"name": self.spec.name, "state": self.state, "budget": self.spec.budget, "counts": self.counts}
+            {"name": self.spec.name, "state": self.state, "budget": self.budget, "counts": self.counts}
             | {"front": self.front_rows, "hypervolume": self.hypervolume}
             | {name: value for name, value in self.progress.to_json().items() if name != "state"}
         )

@@ -35,7 +35,7 @@ def next_step(trials: Sequence[Trial], spec: SweepSpec, left: float = math.inf) 
     fits = sum(len(trial.seed_list) for trial in trials)
     if spec.search.budget is not None and spec.search.budget.fits is not None:
         left = min(left, spec.search.budget.fits - fits)
-    new = len(trials) < spec.budget and left >= first
+    new = sum(not trial.by_hand for trial in trials) < spec.budget and left >= first
     if len(trials) < len(spec.search.baseline_list):
         return Step(new=new)
     asked = len(trials) < len(spec.search.baseline_list) + len(spec.search.points)

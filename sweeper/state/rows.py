@@ -22,6 +22,7 @@ from trainables.undefined import to_nan
 
 _LATER = "later/"  # before a trial's number
 _OVER = "over"
+REQUEST = "request"  # with a row that was asked for by hand: the id of the request, and its seeds
 Later = dict[str, Any]
 STATES = {
     TrialState.RUNNING: State.RUNNING,
@@ -43,6 +44,7 @@ def trial(row: FrozenTrial, objectives: Sequence[str], seed_list: Sequence[int],
     _check(row)
     proposal, outcome = row.user_attrs.get("proposal", {}), row.user_attrs.get("outcome", {})
     seeds, state, values = outcome.get("seeds", 0), STATES[row.state], row.values or ()
+    seed_list = proposal.get("seeds", seed_list)
     if given is not None:
         seed_list = given["seeds"]
         if (again := given["outcome"]) is not None:
@@ -77,14 +79,19 @@ def params(row: FrozenTrial) -> dict[str, Any]:
 
 
 def proposed(
-    number: int, drawn: Mapping[str, Any], params: Mapping[str, Any], baseline: str | None, asked: str | None = None
+    number: int, drawn: Mapping[str, Any], params: Mapping[str, Any], baseline: str | None, **asked: Any
 ) -> dict[str, Any]:
     """What is stored with trial `number` when it is proposed, sealed with the coordinates that Optuna has `drawn`.
 
-    `asked` says why it is tried, where somebody asked for it.
+    `asked` says why it is tried and with which `seeds`, where somebody asked for it.
     """
-    why = {} if asked is None else {"asked": asked}
+    why = {name: value for name, value in asked.items() if value is not None}
     return sealed({"params": params, "baseline": baseline} | why, number, drawn)
+
+
+def extra(found: Sequence[FrozenTrial]) -> int:
+    """How many of these rows were asked for by hand: they are beside the budget."""
+    return sum(REQUEST in row.user_attrs for row in found)
 
 
 def told(
@@ -169,15 +176,17 @@ def give(study: optuna.Study, number: int, seeds: Sequence[int], outcome: Mappin
 
 def is_over(study: optuna.Study, spec: SweepSpec) -> bool:
     """Whether nothing more is to be tried, though trials or seeds were left. A larger budget opens the search again."""
-    return spec.search.open_ended and study.user_attrs.get(_OVER) == _extent(spec)
+    return spec.search.open_ended and study.user_attrs.get(_OVER) == _extent(study, spec)
 
 
 def close(study: optuna.Study, spec: SweepSpec) -> None:
     """Write down that nothing more is to be tried."""
-    study.set_user_attr(_OVER, _extent(spec))
+    study.set_user_attr(_OVER, _extent(study, spec))
 
 
-def _extent(spec: SweepSpec) -> dict[str, Any]:
+def _extent(study: optuna.Study, spec: SweepSpec) -> dict[str, Any]:
     search, budget = spec.search.model_dump(mode="json"), spec.search.budget
     extent = {"trials": spec.budget, "budget": budget and budget.bounds, "seeds": search["seeds"]}
+    asked = extra(study.get_trials(deepcopy=False))
+    extent |= {"asked": asked} if asked else {}
     return extent if spec.search.until is None else extent | {"until": spec.search.until}

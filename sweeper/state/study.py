@@ -26,7 +26,8 @@ from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.space import Dimension, Fixed
 from sweeper.state import allotment, database, migrations, rows, samplers
 from sweeper.state.asking import next_point
-from sweeper.trial import Trial, mean_and_spread
+from sweeper.state.asking.inbox import Inbox
+from sweeper.trial import BY_HAND, Trial, mean_and_spread
 from trainables.undefined import to_null
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
@@ -58,7 +59,7 @@ class Study:
     """Ask, tell and look, over one Optuna study.
 
     `guard` is asked before each write and raises to forbid it; `vouch` is asked at each commit, and raising
-    undoes it.
+    undoes it. What lies in the `inbox` is taken up, each once.
     """
 
     def __init__(
@@ -70,15 +71,17 @@ class Study:
         identity: Mapping[str, Any] | None = None,
         guard: Callable[[], None] = lambda: None,
         vouch: Callable[[sa.Connection], None] | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self._spec = spec
         self.url = url
-        self.guard, self._vouch = guard, vouch
+        self.guard, self._vouch, self._inbox = guard, vouch, inbox
         self._given: set[int | tuple[int, int]] = set()  # open trials, and with so many seeds, that whoever asks knows
         self._frontier = Frontier(spec.objectives)
         self._ended: dict[int, tuple[Trial, Any]] = {}  # and what it got after its end
+        self._uneven = False  # trials have different numbers of seeds
         self._flat = SAMPLERS[spec.search.sampler].flat
         self._points = next_point.grid(spec)
         if create:
@@ -129,7 +132,8 @@ class Study:
         Raises:
             UserError: that is less than it had, or than it has begun.
         """
-        had = max(self._signed.get("trials", 0), len(self._study.get_trials(deepcopy=False)))
+        begun = self._study.get_trials(deepcopy=False)
+        had = max(self._signed.get("trials", 0), len(begun) - rows.extra(begun))
         if trials < had:
             raise UserError(f"search.trials gives {trials} trials, less than the {had} the sweep has. Give more.")
         self._signed = {**self._signed, "trials": trials}
@@ -178,13 +182,13 @@ class Study:
         for row in living:
             if row.state is TrialState.RUNNING and row.number not in self._given:
                 return self._take_up(row)  # it was asked for, and the database's reply was lost
-        waiting = [row for row in living if row.state is TrialState.WAITING]
-        number = waiting[0].number if waiting else len(asked)
+        number = next((row.number for row in living if row.state is TrialState.WAITING), len(asked))
+        fixed = number < len(asked) or self._hear(asked)
         if self._spec.search.open_ended:
             trials = self.trials()
             if (owed := next(self._owed(trials), None)) is not None:
                 return owed
-        if self._spec.search.open_ended and not waiting:
+        if not fixed and self._spec.search.open_ended:
             if self.over:
                 return None
             step = allotment.next_step(trials, self._spec, left)
@@ -195,12 +199,34 @@ class Study:
                 if all(trial.settled for trial in trials):
                     rows.close(self._study, self._spec)
                 return None
-        elif number >= self.budget:
+        elif not fixed and len(asked) - rows.extra(asked) >= self.budget:
             return None
-        if not waiting:
+        if not fixed:
             self._enqueue(number, asked)
         self._study.sampler = self._sampler(number)
         return self._fill(self._study.ask())
+
+    def _hear(self, asked: Sequence[FrozenTrial]) -> bool:
+        """Make the oldest request the next trial, once baselines and `search.points` are begun; whether there was one.
+
+        Its row says which request it is, so that whoever finds the file again knows that it was taken up.
+        """
+        search, number = self._spec.search, len(asked)
+        if self._inbox is None or number < min(len(search.baseline_list) + len(search.points), self.budget):
+            return False
+        known = {row.user_attrs[rows.REQUEST]["id"] for row in asked if rows.REQUEST in row.user_attrs}
+        for request in self._inbox.waiting():
+            point = None
+            if request.id not in known:
+                point = next_point.by_hand(self._spec, number, request, list(map(rows.params, asked)))
+            if point is not None:
+                kept = {"point": point, "asked": BY_HAND}
+                kept[rows.REQUEST] = {"id": request.id, "ms": request.ms, "seeds": request.body["seeds"]}
+                self._study.enqueue_trial(samplers.anchors(self._spec, point), user_attrs=kept)
+            self._inbox.drop(request)
+            if point is not None:
+                return True
+        return False
 
     @database.patient
     def open_proposals(self) -> list[Proposal]:
@@ -235,7 +261,8 @@ class Study:
             return self._fill(optuna.trial.Trial(self._study, row._trial_id))
         self._given.add(row.number)
         kept = row.user_attrs["proposal"]
-        return Proposal(row.number, kept["params"], self._spec.search.seed_list, kept["baseline"])
+        seeds = tuple(kept.get("seeds", self._spec.search.seed_list))
+        return Proposal(row.number, kept["params"], seeds, kept["baseline"])
 
     def _enqueue(self, number: int, asked: Sequence[FrozenTrial]) -> None:
         """Fix trial `number` beforehand, if it is not left to the sampler; `asked` are all trials before it."""
@@ -248,7 +275,11 @@ class Study:
     def _fill(self, trial: optuna.Trial) -> Proposal:
         """Draw the parameters of `trial` and write the proposal down."""
         given = next_point.fixed(self._spec, self._points, trial.number)
-        fixed, asked = trial.user_attrs.get("point", given.point), trial.user_attrs.get("asked")
+        fixed, search = trial.user_attrs.get("point", given.point), self._spec.search
+        count = trial.user_attrs.get(rows.REQUEST, {}).get("seeds")
+        self._uneven = self._uneven or count is not None
+        seeds = search.seed_list if count is None else search.first_seeds(count)
+        why = {"asked": trial.user_attrs.get("asked"), "seeds": None if count is None else list(seeds)}
         axes = self._spec.space.axes
         if fixed is not None:
             for name in samplers.anchors(self._spec, fixed):
@@ -260,9 +291,9 @@ class Study:
             params = self._spec.space.walk(lambda name, _: drawn[name])
         else:
             params = self._spec.space.walk(lambda name, dim: self._draw(trial, name, dim))
-        trial.set_user_attr("proposal", rows.proposed(trial.number, trial.params, params, given.baseline, asked))
+        trial.set_user_attr("proposal", rows.proposed(trial.number, trial.params, params, given.baseline, **why))
         self._given.add(trial.number)
-        return Proposal(trial.number, params, self._spec.search.seed_list, given.baseline)
+        return Proposal(trial.number, params, seeds, given.baseline)
 
     def _draw(self, trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
         """One coordinate, from a random stream of its own: what a crash has left undrawn is drawn the same later."""
@@ -319,7 +350,7 @@ class Study:
             storage.set_trial_user_attr(row._trial_id, "outcome", kept)
             row = self._study.tell(number, values, state=state)
         with database.reading(self.url):
-            if not later:  # then no other trial has a part in what this one's values are
+            if not (later or self._uneven):  # then no other trial has a part in what this one's values are
                 return self._view(row, None)
             return next(trial for trial in self._read() if trial.number == number)
 
@@ -341,7 +372,8 @@ class Study:
         if [row.number for row in found] != list(range(len(found))):
             raise ValueError("rows of trials are missing")
         trials = [self._view(row, later.get(row.number)) for row in found if "proposal" in row.user_attrs]
-        return allotment.comparable(trials, self._spec) if later else trials
+        self._uneven = any(trial.seed_list != self._spec.search.seed_list for trial in trials)
+        return allotment.comparable(trials, self._spec) if self._uneven else trials
 
     def _view(self, row: FrozenTrial, later: dict[str, Any] | None) -> Trial:
         """The trial of a row, and of what it got `later`; one that has ended is understood once."""

@@ -11,6 +11,7 @@
     stuck.txt                              where a fit hung that could not say so itself
 <root>/<name>/held-out/00007/3.json        test numbers, which choosing code never reads
 <root>/<name>/confirmations/00007-00000.json   trial 7 beside trial 0, both with new seeds (`results.confirmation`)
+<root>/<name>/asked/<ns>-<id>.json         asked for by hand, until the driver has taken it up (`asking.inbox`)
 <root>/<name>/attempts/<token>/            scratch of one run or resume; never read back
     progress.json                          how far it is, for those who watch
 <root>/<name>/spent.json                   hours that all attempts took

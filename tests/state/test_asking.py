@@ -11,6 +11,7 @@ from sweeper.spec import loading
 from sweeper.spec.faults import Faults
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.samplers import SAMPLERS
+from sweeper.state.asking.inbox import Inbox, Request
 from sweeper.state.study import Study
 from tests.state.test_racing import finish
 
@@ -72,7 +73,7 @@ def test_points_without_an_end_come_before_a_search_ends_by_itself(tmp_path: Pat
     ("written", "said"),
     [
         ("[{lamda: 1}]", r"search\.points\[0\]\.lamda is unknown\. Did you mean 'lambda'"),
-        ("[{lambda: 1000}]", r"points\[0\]\.lambda is 1000\.0, outside 0\.01 to 100\. Use that, or widen space"),
+        ("[{lambda: 1000}]", r"points\[0\]\.lambda is 1000, outside 0\.01 to 100\. Use that, or widen space"),
         ("[{method: lora, lambda: 1}]", r"search\.points\[0\]: none of lora has all of lambda"),
         ("[{method: fft}]", r"search\.points\[0\]\.method is 'fft', which is none of lora, fairlora"),
         ("[{rank: x}]", r"search\.points\[0\]\.rank is 'x'. Use a whole number"),
@@ -92,3 +93,80 @@ def test_a_point_that_is_none_of_the_grid_is_refused() -> None:
     points = "[{lambda: 10}, {lambda: 10}, {lambda: 10, rank: 4}]"
     with pytest.raises(Faults, match="is no point of the grid, or one that is listed before"):
         loading.parse(f"name: a\nspace: {GRID}\nsearch: {{sampler: grid, trials: 9, points: {points}}}")
+
+
+class Dying(Inbox):
+    """Its reader dies when a request is in the study and its file is not deleted yet, the first time."""
+
+    died = False
+
+    def drop(self, request: Request) -> None:
+        if not self.died:
+            type(self).died = True
+            raise KeyboardInterrupt
+        super().drop(request)
+
+
+def asked_twice(folder: Path) -> Inbox:
+    inbox = Inbox(folder)
+    inbox.put({"kind": "try", "point": {"lambda": 3.0, "rank": 7}, "seeds": 3})
+    inbox.put({"kind": "try", "point": {"method": "lora"}, "seeds": None})
+    return inbox
+
+
+@pytest.mark.parametrize("race", ["", RACE])
+def test_what_is_asked_for_by_hand_is_tried_once_beside_the_budget(race: str, tmp_path: Path) -> None:
+    spec = asking("random", race, trials=5)
+    Dying.died = False
+
+    def opened(name: str, kind: type[Inbox]) -> Callable[[], Study]:
+        asked_twice(tmp_path / name)
+        url = f"sqlite:///{tmp_path / name / 'study.db'}"
+        Study(spec, url, create=True)
+        return lambda: Study(spec, url, inbox=kind(tmp_path / name))
+
+    unbroken = opened("unbroken", Inbox)
+    steps = finish(unbroken, again_after=lambda step: False)
+    assert finish(opened("broken", Inbox), again_after=lambda step: True) == steps
+    dying = opened("dying", Dying)
+    with pytest.raises(KeyboardInterrupt):
+        finish(dying, again_after=lambda step: False)
+    rest = finish(dying, again_after=lambda step: False)
+    assert rest == steps[-len(rest) :]
+    for name, study in (("unbroken", unbroken()), ("dying", dying())):
+        trials = study.trials()
+        assert [t.number for t in trials if t.by_hand] == [3, 4]
+        assert race or len(trials) == 7
+        assert (trials[3].params["lambda"], trials[3].params["rank"], trials[3].seed_list) == (3.0, 7, (0, 1, 2))
+        assert (trials[4].params["method"], trials[4].asked) == ("lora", "asked for by hand")
+        assert Inbox(tmp_path / name).waiting() == []
+        assert study.propose() is None
+
+
+def test_a_search_that_has_ended_takes_up_what_is_asked_for_and_ends_again(tmp_path: Path) -> None:
+    spec, url = asking("random", RACE, trials=4), f"sqlite:///{tmp_path / 'study.db'}"
+    Study(spec, url, create=True)
+    finish(lambda: Study(spec, url), again_after=lambda step: False)
+    assert Study(spec, url).over
+    inbox = Inbox(tmp_path)
+    inbox.put({"kind": "try", "point": {"lambda": 3.0, "rank": 7}, "seeds": None})
+    finish(lambda: Study(spec, url, inbox=inbox), again_after=lambda step: False)
+    again = Study(spec, url)
+    assert again.trials()[4].by_hand
+    assert again.over
+
+
+def test_what_is_no_request_is_passed_over_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spec, url = asking("random", trials=4), f"sqlite:///{tmp_path / 'study.db'}"
+    inbox = Inbox(tmp_path)
+    inbox.put({"kind": "try", "point": {"lambda": 1e9}, "seeds": None})
+    inbox.put({"kind": "try", "point": {"rank": 8}, "seeds": 1_000_000})
+    inbox.put({"kind": "wipe"})
+    (tmp_path / "asked" / "stranger.json").write_text("{}")
+    (tmp_path / "asked" / f"{1:020d}-{'a' * 32}.json").write_text("{}")
+    Study(spec, url, create=True)
+    finish(lambda: Study(spec, url, inbox=inbox), again_after=lambda step: False)
+    assert len(Study(spec, url).trials()) == 4
+    assert inbox.waiting() == []
+    for word in ("lambda", "1000000 seeds", "damaged"):
+        assert word in caplog.text

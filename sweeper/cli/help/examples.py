@@ -11,6 +11,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "run": ("sweeper run sweep.yaml", "sweeper run fairlora-waterbirds-vit --data waterbirds --name my-birds"),
     "resume": ("sweeper resume my-birds --trials 64", "sweeper resume my-birds --with other-resources.yaml"),
     "more": ("sweeper more my-birds@knee --seeds 5", "sweeper more my-birds@17 --seeds 8"),
+    "try": ("sweeper try my-birds lambda=0.3 rank=16", "sweeper try my-birds method=fft --seeds 5"),
     "confirm": ("sweeper confirm my-birds@knee --seeds 5", "sweeper confirm my-birds@17 --baseline fft"),
     "status": ("sweeper status my-birds --follow", "sweeper status my-birds --json"),
     "list": ("sweeper list", "sweeper list --root /shared/sweeps --json"),

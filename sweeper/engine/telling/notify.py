@@ -37,7 +37,7 @@ def of_results(results: Results, exit_code: int, *, braked: bool) -> tuple[Event
     """What an attempt came to: the event and its facts."""
     event: Event = "failed" if braked else "finished" if results.state == "finished" else "paused"
     counts = results.counts
-    facts = {"counts": counts, "budget": results.spec.budget, "front": results.front_rows, "exit_code": exit_code}
+    facts = {"counts": counts, "budget": results.budget, "front": results.front_rows, "exit_code": exit_code}
     facts |= {"hypervolume": results.hypervolume, "elapsed_s": results.progress.elapsed_s, "why": results.progress.why}
     return event, facts | {"text": f"{event}: {summary.headline(results)}"}
 

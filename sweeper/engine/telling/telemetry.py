@@ -60,7 +60,7 @@ def _readings(results: Results) -> Iterator[tuple[str, float, dict[str, str]]]:
     """Each gauge's name, value and tags."""
     for state, count in results.counts.items():
         yield "sweeper_trials", count, {"state": state}
-    yield "sweeper_budget", results.spec.budget, {}
+    yield "sweeper_budget", results.budget, {}
     yield "sweeper_fits", sum(trial.seeds for trial in results.trials if trial.state.finished), {}
     yield "sweeper_front", len(results.front), {}
     if results.front:

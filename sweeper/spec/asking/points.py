@@ -68,7 +68,8 @@ def _outside(space: Space, point: Point, path: KeyPath, mending: Mending) -> Ite
         if not any(axis.contains(item) for axis in axes):
             place, alone = (*path, name), False
             allowed = " or ".join(dict.fromkeys(map(extent, axes)))
-            yield Fault(place, f"{dotted(place)} is {given(item)}, outside {allowed}. Use that, {mending(name)}.")
+            shown = f"{item:g}" if isinstance(item, float) else given(item)
+            yield Fault(place, f"{dotted(place)} is {shown}, outside {allowed}. Use that, {mending(name)}.")
     if alone:
         yield Fault(path, f"{dotted(path) or 'the point'} fits no one method of {', '.join(having)}. Say which method.")
 
@@ -87,6 +88,17 @@ def extent(axis: Dimension) -> str:
 def _inside(space: Space, point: Point, method: str) -> bool:
     labels, axes = space.labels(method), space.axes
     return point.keys() <= labels.keys() and all(axes[labels[name]].contains(item) for name, item in point.items())
+
+
+def only(space: Space, wanted: Point) -> Point | None:
+    """The one point of the space that has the values `wanted`; None where there are several."""
+    methods = [method for method in space.methods if _inside(space, {**wanted, "method": method}, method)]
+    if len(methods) != 1:
+        return None
+    axes, rest = space.axes, {name: label for name, label in space.labels(methods[0]).items() if name not in wanted}
+    if any(not isinstance(axes[label], Fixed) for name, label in rest.items() if name != "method"):
+        return None
+    return _drawn(space, wanted, np.random.default_rng(0))
 
 
 def completed(space: Space, wanted: Point, seed: Sequence[int], known: Sequence[Point] = ()) -> Point:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +16,13 @@ from sweeper.front.front import signs
 from sweeper.spec.asking import points
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.samplers import SAMPLERS
+from sweeper.spec.search import MOST_SEEDS
 from sweeper.spec.space import Point
 from sweeper.state import allotment, rows, samplers
+from sweeper.state.asking.inbox import Request
 from sweeper.trial import Trial
 
+log = logging.getLogger(__name__)
 IN_SPEC = "asked for in search.points"
 
 
@@ -73,18 +77,34 @@ def following(
 ) -> Given:
     """What trial `number` is; `asked` are all rows before it, and `trials` reads what they came to."""
     given, first = fixed(spec, of_grid, number), len(spec.search.baseline_list)
+    known = [rows.params(row) for row in asked]
+    if of_grid is not None and given.baseline is None:
+        own = [point for point, row in zip(known, asked, strict=True) if rows.REQUEST not in row.user_attrs][first:]
+        return replace(given, point=next(point for point in of_grid if point not in own))
     if given.point is not None:
         return given
     if given.baseline is not None:
         begun = spec.search.baseline_list.index(given.baseline)
         return replace(given, point=samplers.tuned(spec, given.baseline, number, asked[begun:]))
-    known = [rows.params(row) for row in asked]
     if given.asked is not None:
         wanted = points.read(spec.space, spec.search.points[number - first])
         return replace(given, point=points.completed(spec.space, wanted, (spec.search.seed, number), known))
     if spec.search.racing is not None:
         return replace(given, point=informed(spec, number, trials()))
     return replace(given, point=samplers.unrepeated(study, spec, number, known))
+
+
+def by_hand(spec: SweepSpec, number: int, request: Request, known: Sequence[Point]) -> Point | None:
+    """The point of a request, as trial `number`; None where it is none of the space."""
+    try:
+        wanted = points.read(spec.space, request.body["point"])
+        seeds = request.body["seeds"]
+        if seeds is not None and not len(spec.search.seed_list) <= int(seeds) <= MOST_SEEDS:
+            raise ValueError(f"{seeds} seeds")
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        log.warning("%s asks for what cannot be, and is dropped: %s", request.path, fault)
+        return None
+    return points.completed(spec.space, wanted, (spec.search.seed, number), known)
 
 
 def informed(spec: SweepSpec, number: int, trials: Sequence[Trial]) -> Point:
