@@ -6,10 +6,10 @@
 
 Arms: random, sobol, tpe, gp and nsga2 are Optuna's samplers as they come, with 1 or 3 seeds for each configuration;
 moasha-1, ax-1, ax-3 are Syne Tune's MOASHA and Ax's qLogNEHVI (they need a Python of their own, `--python`: see
-`others`); ours-... are the product's own, through its study and queue. All get the same epochs, the same worlds of
-noise, and `--slots` fits at a time. After 1/8, 1/4, 1/3, 1/2 and all of the budget is asked: the true hypervolume of
-what is shown as the front, as a share of the space's own front's; how much of it is false (another tried point truly
-beats it); and how much is false of what is shown as sure, which is all of the front but with ours.
+`others`); ours-... and race-... are the product's own, through its study and queue. All get the same epochs, the same
+worlds of noise, and `--slots` fits at a time. After 1/8, 1/4, 1/3, 1/2 and all of the budget is asked: the true
+hypervolume of what is shown as the front, as a share of the space's own front's; how much of it is false (another tried
+point truly beats it); and how much is false of what is shown as sure, which is all of the front but with ours.
 
 What was run is kept line by line, and not run again.
 """
@@ -32,6 +32,8 @@ from benchmarks.search.surfaces import surfaces
 OURS: dict[str, Mapping[str, Any]] = {
     "ours-tpe-1": {"sampler": "tpe", "seeds": 1},
     "ours-tpe-3": {"sampler": "tpe", "seeds": 3},
+    "race-tpe": {"sampler": "tpe", "seeds": {"start": 1, "most": 5}},
+    "race-gp": {"sampler": "gp", "seeds": {"start": 1, "most": 5}},
 }
 OPTUNA = [f"{sampler}-{seeds}" for sampler in ("random", "sobol", "tpe", "gp", "nsga2") for seeds in (1, 3)]
 OTHERS = ["moasha-1", "ax-1", "ax-3"]

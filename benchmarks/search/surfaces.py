@@ -146,10 +146,11 @@ def _key(params: Params) -> tuple[Any, ...]:
 class Recorded(Surface):
     """digits-on-scenes, as `recorder` recorded it; between the grid's points by the logarithms, linearly.
 
-    The truth is the mean over all recorded seeds; of three, as now, a rough one. Seed k of a world is one of the
-    recorded seeds, drawn with replacement: three seeds must not know the truth, as three of three recorded ones would.
-    A fit's noise is what that seed's fits at the neighbouring grid points had, mixed by their weights, and brought back
-    to the size that it has there: so near points with one seed are alike, as they are when they are trained.
+    The truth is the mean over all recorded seeds, eight. What seed k of a world does is a mixture of what they did,
+    with random weights: as much noise, as much alike from point to point, objective to objective and epoch to epoch,
+    but no seed comes twice, and a few do not know the truth, as most of eight would. A fit's noise is that at the
+    neighbouring grid points, mixed by their weights, and brought back to the size that it has there: so near points
+    with one seed are alike, as they are when they are trained.
     """
 
     least = 0.05
@@ -205,9 +206,12 @@ class Recorded(Surface):
         return sum(weight * self._mean[at][-1] for weight, at in self._corners(params))
 
     def curve(self, params: Params, seed: int, world: int) -> np.ndarray:
-        corners, drawn = self._corners(params), chance(self.name, world, seed).integers(self.seeds)
+        corners = self._corners(params)
+        by_seed = chance(self.name, world, seed).standard_normal(self.seeds) / math.sqrt(self.seeds)
         mean = sum(weight * self._mean[at] for weight, at in corners)
-        noise = sum(weight * self._noise[at][drawn] for weight, at in corners)
+        noise = sum(weight * np.tensordot(by_seed, self._noise[at], 1) for weight, at in corners) / math.sqrt(
+            self.seeds
+        )
         size = sum(weight * self._scale[at] for weight, at in corners)
         mixed = np.sqrt(np.square(sum(weight * self._noise[at] for weight, at in corners)).mean(axis=0))
         return mean + noise * size / np.where(mixed > 0, mixed, 1.0)

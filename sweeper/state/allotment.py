@@ -17,8 +17,8 @@ from sweeper.front.racing import Entrants
 from sweeper.spec.model import SweepSpec
 from sweeper.trial import State, Trial
 
-RACED = 0.4  # of the fits, while new trials can be tried: further seeds
-KEPT = 0.25  # of the fits that a budget buys, for the race once all trials are proposed
+RACED = 0.6  # of the fits, while new trials can be tried: further seeds
+KEPT = 0.4  # of the fits that a budget buys, for the race once all trials are proposed
 
 
 @dataclass(frozen=True)
