@@ -31,7 +31,7 @@ def stands(results: Results) -> str:
     """Data, backbone, and how far the sweep is."""
     counts = ", ".join(f"{count} {state}" for state, count in results.counts.items() if count) or "nothing yet"
     spec = results.spec
-    return f"{spec.data.name}, {spec.backbone.name}. {results.state}: {counts} of {spec.budget} trials."
+    return f"{spec.data.name}, {spec.backbone.name}. {results.state}: {counts}{results.of_trials} trials."
 
 
 def answer(results: Results, choice: Recommendation) -> str:

@@ -82,10 +82,11 @@ def question(spec: SweepSpec) -> Line:
     bounds = [f"{name} {sign} {end:g}" for name, bound in spec.constraints.items()
             for sign, end in (("≥", bound.min), ("≤", bound.max)) if end is not None]  # fmt: skip
     settings = line(", ".join(["{}"] * len(searched)), *searched) if searched else ("settings",)
+    trials = f"{spec.budget} trials" if spec.search.counted else "Trials within a budget"
     return (
         *("Which ", *settings),
         *line(" of a fine-tuning of {} on {} give ", code(spec.backbone.name), code(spec.data.name)),
-        f"{wanted}{' with ' if bounds else ''}{' and '.join(bounds)}? Groups: {spec.groups}. {spec.budget} trials, ",
+        f"{wanted}{' with ' if bounds else ''}{' and '.join(bounds)}? Groups: {spec.groups}. {trials}, ",
         *line("proposed by {}, each trained with ", code(spec.search.sampler)),
         f"{spec.search.seeds_said} seeds; baselines: {', '.join(_listed(spec.search.baseline_list)) or 'none'}.",
     )

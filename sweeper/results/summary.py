@@ -35,7 +35,7 @@ def headline(results: Results, at_work: str = "") -> str:
     ended = sum(counts[state] for state in ("complete", "pruned", "failed"))
     parts = [
         f"{results.spec.name}: {results.state}",
-        f"{ended} trials" if results.over else f"{ended}/{results.budget} trials",
+        f"{ended}{results.of_trials.replace(' of ', '/')} trials",
     ]
     if results.state == "running" and progress.fits_total:
         parts.append(f"{progress.fits_ended}/{progress.fits_total} fits")

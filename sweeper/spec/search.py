@@ -191,6 +191,11 @@ class Search(Chosen):
         return self.auto and f"search.sampler auto is {self.sampler}: {self.auto}."
 
     @property
+    def counted(self) -> bool:
+        """Whether a number of trials is to be reached; not where they are as many as a budget buys."""
+        return self.budget is None or self.trials != (self.budget.fits or MOST_TRIALS)
+
+    @property
     def open_ended(self) -> bool:
         """Whether a sweep may be over before its trials are, or not yet when they are all proposed."""
         return self.racing is not None or self.budget is not None or self.until is not None

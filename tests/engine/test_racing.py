@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sweeper.engine import driver
 from sweeper.errors import UserError
+from sweeper.results import summary
 from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.state.sweep_folder import SweepFolder
@@ -42,6 +44,10 @@ def test_a_budget_in_hours_ends_a_sweep_and_more_hours_open_it_again(tmp_path: P
     assert results.state == "finished"
     begun = len(results.trials)
     assert 1 <= begun < 500
+    assert f": finished, {begun} trials, " in summary.headline(results)
+    assert f": paused, {begun}/500 trials, " in summary.headline(replace(results, over=False, spec=spec))
+    unbounded = loading.changed(spec, {"search.trials": 1000})
+    assert replace(results, over=False, spec=unbounded).of_trials == ""
     assert all(trial.settled for trial in results.trials)
     assert folder.spent()["hours"] > 1.5 / 3600
     assert len(driver.resume(folder, tiny.Silent(), executor=tiny.in_process).results.trials) == begun
