@@ -150,7 +150,7 @@ def _document(results: Results, links: Links, most: int, confirmations: Sequence
 
 def _stands(results: Results) -> Text:
     counts = ", ".join(f"{count} {state}" for state, count in results.counts.items() if count)
-    text = f" {counts or 'nothing yet'}{results.of_trials}; {len(results.front)} on the front."
+    text = f" {counts or 'nothing yet'}{summary.of_trials(results)}; {len(results.front)} on the front."
     if not math.isnan(results.hypervolume):
         text += f" Hypervolume {decimal(results.hypervolume, digits=4)}."
     return Text((Span("So far:", strong=True), text))

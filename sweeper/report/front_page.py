@@ -12,6 +12,7 @@ from dashboards.ink.chart import COLUMN, SCREEN
 from dashboards.ink.wording import decimal
 from sweeper.front.recommend import Recommendation
 from sweeper.results.results import Results
+from sweeper.results.summary import of_trials
 
 
 def page(results: Results, view: str = "") -> Document:
@@ -31,7 +32,7 @@ def stands(results: Results) -> str:
     """Data, backbone, and how far the sweep is."""
     counts = ", ".join(f"{count} {state}" for state, count in results.counts.items() if count) or "nothing yet"
     spec = results.spec
-    return f"{spec.data.name}, {spec.backbone.name}. {results.state}: {counts}{results.of_trials} trials."
+    return f"{spec.data.name}, {spec.backbone.name}. {results.state}: {counts}{of_trials(results)} trials."
 
 
 def answer(results: Results, choice: Recommendation) -> str:

@@ -91,11 +91,6 @@ class Results:
     # --- where it stands
 
     @property
-    def of_trials(self) -> str:
-        """` of 32`: how many trials there will be at most, where the sweep is not over and that is known."""
-        return f" of {self.budget}" if self.spec.search.counted and not self.over else ""
-
-    @property
     def finished(self) -> bool:
         """Whether the budget is spent, or what was sought is decided, and nothing more will happen to any trial."""
         over = self.over if self.spec.search.open_ended else len(self.trials) >= self.budget

@@ -29,13 +29,18 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
+def of_trials(results: Results) -> str:
+    """` of 32`: how many trials there will be at most, where the sweep is not over and that is known."""
+    return f" of {results.budget}" if results.spec.search.counted and not results.over else ""
+
+
 def headline(results: Results, at_work: str = "") -> str:
     """One line: where the sweep stands. `at_work`: on what, where no fit trains yet."""
     counts, progress = results.counts, results.progress
     ended = sum(counts[state] for state in ("complete", "pruned", "failed"))
     parts = [
         f"{results.spec.name}: {results.state}",
-        f"{ended}{results.of_trials.replace(' of ', '/')} trials",
+        f"{ended}{of_trials(results).replace(' of ', '/')} trials",
     ]
     if results.state == "running" and progress.fits_total:
         parts.append(f"{progress.fits_ended}/{progress.fits_total} fits")

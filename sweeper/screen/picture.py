@@ -54,7 +54,7 @@ def _standing(results: Results, width: int, said: str) -> list[RenderableType]:
     """Two lines: what it is and how good; the bar over fits with the time."""
     progress, counts = results.progress, results.counts
     ended = sum(counts[state] for state in ("complete", "pruned", "failed"))
-    words = [f"{ended}{results.of_trials} trials"]
+    words = [f"{ended}{summary.of_trials(results)} trials"]
     words += [f"{counts[state]} {state}" for state in ("pruned", "failed") if counts[state]]
     if not math.isnan(results.hypervolume):
         words.append(f"hypervolume {results.hypervolume:.4f}")

@@ -47,7 +47,7 @@ def test_a_budget_in_hours_ends_a_sweep_and_more_hours_open_it_again(tmp_path: P
     assert f": finished, {begun} trials, " in summary.headline(results)
     assert f": paused, {begun}/500 trials, " in summary.headline(replace(results, over=False, spec=spec))
     unbounded = loading.changed(spec, {"search.trials": 1000})
-    assert replace(results, over=False, spec=unbounded).of_trials == ""
+    assert summary.of_trials(replace(results, over=False, spec=unbounded)) == ""
     assert all(trial.settled for trial in results.trials)
     assert folder.spent()["hours"] > 1.5 / 3600
     assert len(driver.resume(folder, tiny.Silent(), executor=tiny.in_process).results.trials) == begun
