@@ -7,7 +7,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -27,6 +27,7 @@ from trainables.params import Params
 from trainables.task import Task
 from trainables.training.batches import derived
 from trainables.training.fit import Fit
+from trainables.training.frozen import Frozen, Start
 from trainables.training.refit import refit_head
 from trainables.training.runtime import Runtime
 from trainables.training.samples import Samples
@@ -48,8 +49,12 @@ class FineTuning:
 
     between_steps: Callable[[], None] = staticmethod(lambda: None)
 
-    def __init__(self, task: Task, *, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, task: Task, *, device: str = "auto", threads: int | None = None, prefix: Literal["auto", "off"] = "auto"
+    ) -> None:
+        """`prefix`: keep what the frozen part of a model gives, where that changes no number and there is room."""
         self.task = task
+        self._prefix: Literal["auto", "off"] = prefix
         self.runtime = Runtime.choose(device, task.train.precision, threads)
         self._current: Fit | None = None
         self._refit: dict[str, float] = {}
@@ -81,13 +86,23 @@ class FineTuning:
         self._images = Images(dataset, transform, self.task.data, workers=self.runtime.threads or 1)
         self._data = self._images.dataset  # without the records whose image cannot be read
         self._split_hash = self._data.split_hash
+        self._frozen = Frozen(
+            self._backbone,
+            self._backbone_digest,
+            self._split,
+            self._content,
+            self.task.train,
+            self.runtime,
+            self._prefix,
+        )
         for split in ("train", "val"):  # now, so that no fit's time has the decoding in it
             self._split(split)
 
-    def aim(self, params: Params, seed: int, rows: Mapping[str, Ints] | None = None) -> None:
+    def aim(self, params: Params, seed: int, rows: Mapping[str, Ints] | None = None, *, trains: bool = True) -> None:
         """Start a fresh fit: backbone as pre-trained, adapter and head from `seed`; a zero-shot head stays.
 
-        It sees the whole training split, or these `rows` alone, by split.
+        It sees the whole training split, or these `rows` alone, by split. One that gets its weights from a file, and
+        does not train, needs nothing that is computed beforehand.
 
         Raises:
             FitError: the adapter has no effect (`dead-adapter`), or memory ran out.
@@ -118,8 +133,9 @@ class FineTuning:
                 self._proven.add(wiring)
             if self.runtime.precision == "bf16":
                 adapters.answer_in_float32(model, self._backbone.heads)
+            self._start = self._frozen.start(model, params, whole=trains and not rows)
         parts = [self._split(split).part(rows_K) for split, rows_K in (rows or {}).items()]
-        self._train = functools.reduce(Samples.joined, parts) if parts else self._split("train")
+        self._train = functools.reduce(Samples.joined, parts) if parts else self._inputs("train")
         groups = GroupInfo.of(self._train.groups)
         balanced = self.task.train.sampler != "shuffle"
         if groups.members and (balanced or not METHODS[params.method].overlapping):
@@ -129,7 +145,10 @@ class FineTuning:
         objective = METHODS[params.method].objective.load()(
             params=params, groups=groups, reduction=self.task.train.reduction
         )
-        self._current = Fit(model, objective, params, seed, self.task.train, self.runtime)
+        start = self._start
+        self._current = Fit(
+            model, objective, params, seed, self.task.train, self.runtime, tail=start.tail, still=start.still
+        )
 
     @property
     def epoch(self) -> int:
@@ -152,7 +171,7 @@ class FineTuning:
         self._began = time.perf_counter() - self._spent
         logs = self._fit.train_epoch(self._train, self.between_steps)
         if self.done:
-            self._refit = refit_head(self._fit, self._backbone.head, self._split("val"))
+            self._refit = refit_head(self._fit, self._backbone.head, self._inputs("val"))
         self._spent = 0.0
         return {"seconds": time.perf_counter() - self._began, **logs, **self._refit}
 
@@ -165,7 +184,7 @@ class FineTuning:
             FitError: `diverged` where the model's answers are not numbers.
         """
         rows = self._measured(split)
-        log_probs_NC = self._fit.log_probs(self._split(split))[rows]
+        log_probs_NC = self._fit.log_probs(self._inputs(split))[rows]
         return evaluate(
             judged(self._data, split, rows, log_probs_NC, groups=self.task.groups, config=self.task.metrics)
         )
@@ -191,7 +210,7 @@ class FineTuning:
 
     def log_probs(self, split: str, rows: Ints) -> Floats:
         """Log-probabilities of the classes for these examples of a split, `[K, C]`."""
-        return self._fit.log_probs(self._split(split).part(rows))
+        return self._fit.log_probs(self._inputs(split).part(rows))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that is needed to go on: tensors on the CPU (weights, AdamW's moments, the method's own) and JSON."""
@@ -241,6 +260,7 @@ class FineTuning:
             "total_parameters": total,
             "adapted_attention_blocks": f"{adapted} of {blocks}",
             "validation_examples": len(self._measured("val")),
+            **({"frozen": self._start.told} if self._start.told else {}),
             **{name: bool(value) for name, value in self._refit.items() if name == "refit_converged"},
         }
 
@@ -253,6 +273,20 @@ class FineTuning:
     @property
     def _identity(self) -> dict[str, Any]:
         return {"params": self._fit.params.to_flat(), "seed": self._fit.seed, "split_hash": self._split_hash}
+
+    @property
+    def frozen(self) -> Start:
+        """What of the fit's model is frozen, and whether it is computed once."""
+        return self._start
+
+    def frozen_bytes(self, params: Params) -> int:
+        """What such a fit would keep on the disk of what is frozen; 0 where it would compute that in every step."""
+        model = adapters.wrap(copy.deepcopy(self._backbone.model), self._backbone, params)
+        return self._frozen.nbytes(model, params)
+
+    def _inputs(self, split: str) -> Samples:
+        """What the fit takes from a split: what is through the frozen part of its model already, or images."""
+        return self._start.features.get(split) or self._split(split)
 
     def _split(self, name: str) -> Samples:
         """The split's samples, read at first use: a fit that never looks at test never loads it."""

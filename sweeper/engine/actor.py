@@ -66,7 +66,9 @@ class FitActor(tune.Trainable):
             self._shown = [f"val_{name}" for name in spec.objectives]
             self._watchdog = Watchdog(spec.resources.epoch_timeout_s, beat=self._beat, hangs=self._hang)
             self._keep_every_s = spec.resources.checkpoint_every_s or math.inf
-            self._prepared = FineTuning(spec.task(), device=self._node.device, threads=self._node.threads)
+            self._prepared = FineTuning(
+                spec.task(), device=self._node.device, threads=self._node.threads, prefix=spec.resources.prefix
+            )
             self._prepared.between_steps = self._between_steps
             with _importing(ImportError):  # a backbone's own packages
                 self._prepared.prepare()
@@ -255,7 +257,7 @@ class FitActor(tune.Trainable):
     def _measure_held_out(self) -> dict[str, Any]:
         """Test numbers of saved weights, written where no code that chooses reads."""
         tuning = self._tuning
-        tuning.aim(Params.from_flat(dict(self._order.params)), self._order.seed)
+        tuning.aim(Params.from_flat(dict(self._order.params)), self._order.seed, trains=False)
         self._fit.check_weights()
         tuning.load_weights(self._fit.weights)
         with self._watchdog.watching(self._fit.stuck):

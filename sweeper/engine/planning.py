@@ -125,10 +125,11 @@ def plan(spec: SweepSpec) -> Plan:
     from trainables.data.report import leak_note
     from trainables.finetuning import FineTuning
 
-    tuning = FineTuning(spec.task(), device=slots.device, threads=slots.threads)
+    tuning = FineTuning(spec.task(), device=slots.device, threads=slots.threads, prefix=spec.resources.prefix)
     tuning.prepare()
     prepare_s = time.perf_counter() - began
     methods = dict.fromkeys([*spec.space.methods, *spec.search.baselines])
+    frozen: dict[str, str] = {}
     return Plan(
         name=spec.name,
         trials=spec.budget,
@@ -138,14 +139,14 @@ def plan(spec: SweepSpec) -> Plan:
         slots=slots.count,
         device=slots.device,
         epochs=epochs_a_fit(spec),
-        epoch_s={method: _epoch_s(tuning, spec, method) for method in methods},
+        epoch_s={method: _epoch_s(tuning, spec, method, frozen) for method in methods},
         prepare_s=prepare_s,
         stops_early=spec.search.stopping is not None or spec.search.open_ended,
         most_fits=_most_fits(spec) if spec.search.open_ended else None,
         gpus=slots.gpus,
         budget=spec.search.budget,
         asked=len(spec.search.points),
-        notes=tuple(filter(None, [spec.search.auto_note, leak_note(tuning.dataset)])),
+        notes=tuple(filter(None, [spec.search.auto_note, leak_note(tuning.dataset), *frozen.values()])),
     )
 
 
@@ -155,15 +156,27 @@ def epochs_a_fit(spec: SweepSpec) -> float:
     return statistics.fmean(_middle(axes[spec.space.labels(method)["epochs"]]) for method in methods)
 
 
-def _epoch_s(tuning: FineTuning, spec: SweepSpec, method: str) -> float:
-    """Seconds of the second epoch: the first also pays for what is done once."""
+def _epoch_s(tuning: FineTuning, spec: SweepSpec, method: str, frozen: dict[str, str]) -> float:
+    """Seconds of the second epoch: the first also pays for what is done once. `frozen` gets what is, in words."""
     params = Params.from_flat(spec.space.baseline(method) | {"epochs": 2})
     tuning.aim(params, seed=0)
+    if told := frozen_note(tuning, spec, params):
+        frozen[method] = f"{method}: {told}"
     tuning.train_epoch()
     began = time.perf_counter()
     tuning.train_epoch()
     tuning.evaluate("val")
     return time.perf_counter() - began
+
+
+def frozen_note(tuning: FineTuning, spec: SweepSpec, params: Params) -> str:
+    """What of the model at hand is frozen, and how large its outputs are for other numbers of blocks."""
+    axis = spec.space.axes.get(spec.space.labels(params.method).get("blocks", ""))
+    others = [n for n in (axis.grid() or () if axis else ()) if n != params.blocks]
+    sizes = {n: tuning.frozen_bytes(Params.from_flat(params.to_flat() | {"blocks": n})) for n in others}
+    more = [f"{size / 1e9:.3g} GB for blocks {n}" for n, size in sizes.items() if size]
+    once = f"what is frozen is computed once: {', '.join(more)}" if more else ""
+    return "; ".join(filter(None, [tuning.frozen.told, once]))
 
 
 def _most_fits(spec: SweepSpec) -> int:

@@ -209,6 +209,11 @@ class Resources(Part):
         says("Use 'auto', or a whole number, 1 or more"),
         Field(description="of each fit. auto: as many as its CPUs"),
     ] = "auto"
+    prefix: Annotated[
+        Literal["auto", "off"],
+        says("Use 'auto', or 'off' to compute in every step what is frozen"),
+        Field(description="auto: what frozen blocks give is computed once per machine, where that changes no number"),
+    ] = "auto"
 
 
 class FromEnvironment(Part):

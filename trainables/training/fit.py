@@ -9,7 +9,7 @@ Shapes: N examples, B of a batch, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,11 @@ from trainables.methods import METHODS
 from trainables.methods.base import Objective
 from trainables.params import Params
 from trainables.task import TrainConfig
+from trainables.training import prefix
 from trainables.training.augment import Augmentation
 from trainables.training.batches import BATCH_SAMPLERS, derived, epoch_log
 from trainables.training.runtime import Runtime
-from trainables.training.samples import Samples
+from trainables.training.samples import Features, Samples
 
 EVALUATION_PIXELS = {"cpu": 2**17, "cuda": 2**24}  # in one batch without gradients; measured: more is slower on a CPU
 FIRST_RATE, LAST_RATE = 1 / 25, 1 / 25 / 1e4  # of the one-cycle schedule, as shares of its peak
@@ -37,9 +38,20 @@ class Fit:
     """One training of one wrapped model. `epoch` counts the finished ones, `step` the finished steps of the next."""
 
     def __init__(
-        self, model: nn.Module, objective: Objective, params: Params, seed: int, train: TrainConfig, runtime: Runtime
+        self,
+        model: nn.Module,
+        objective: Objective,
+        params: Params,
+        seed: int,
+        train: TrainConfig,
+        runtime: Runtime,
+        *,
+        tail: nn.Module | None = None,
+        still: Sequence[nn.Module] = (),
     ) -> None:
+        """`tail` is the model for `Features`; the modules `still` evaluate also while the rest trains."""
         self.model = model
+        self._tail, self._still = tail, still
         self.objective = objective
         self.params = params
         self.seed = seed
@@ -77,7 +89,9 @@ class Fit:
         Raises:
             FitError: `diverged` where a loss is not finite; `dead-adapter`; `out-of-memory`.
         """
-        adapters.train(self.model)
+        for net in self._nets:
+            adapters.train(net)
+        prefix.still(self._still)
         generator = np.random.default_rng(derived(self.seed, self.epoch, "order"))
         order_N = self._sampler(samples.groups.index_N, len(samples.groups.names), generator)
         with self._runtime.memory(f"training {self.name}"), self._runtime.seeded(0):
@@ -102,14 +116,15 @@ class Fit:
         Raises:
             FitError: `diverged` where the answers are not numbers; `out-of-memory`.
         """
-        self.model.eval()
-        height, width = samples.images_N3HW.shape[2:]
-        size = max(16, EVALUATION_PIXELS[self._runtime.device.type] // (height * width))
+        for each in self._nets:
+            each.eval()
+        net = self._tail if self._tail and isinstance(samples, Features) else self.model
+        size = evaluation_batch(self._runtime.device, samples)
         parts = []
         with self._runtime.memory(f"evaluating {self.name}"):
             for start in range(0, len(samples), size):
                 with self._runtime.autocast():
-                    logits_BC = self.model(samples.take(slice(start, start + size)))
+                    logits_BC = net(samples.take(slice(start, start + size)))
                 parts.append(logits_BC.double().log_softmax(1))
             log_probs_NC: Floats = torch.cat(parts).cpu().numpy()
         if not np.isfinite(log_probs_NC).all():
@@ -158,8 +173,9 @@ class Fit:
         N, size, device = len(order_N), self.params.batch_size, self._runtime.device
         order_on_device_N, index_N = order_N.to(device), order_N.to(samples.images_device)
         labels_N, groups_N = samples.labels_N[order_on_device_N], samples.groups_N[order_on_device_N]
-        augment = Augmentation.draw(self._train, N, seed=self.seed, epoch=self.epoch, device=device)
+        augment = Augmentation.draw(self._train, N, seed=self.seed, epoch=self.epoch, device=samples.augment_device)
         steps = -(-N // size)
+        through = self._tail if isinstance(samples, Features) else None
         for step in range(self.step, steps):
             torch.manual_seed(derived(self.seed, self.epoch, "dropout", step))
             # Of the step alone: a scheduler would have a state to save.
@@ -168,17 +184,20 @@ class Fit:
             )
             self._optimizer.param_groups[0]["lr"] = rate
             rows = slice(step * size, (step + 1) * size)
-            loss_B, log = self._step(augment(samples.take(index_N[rows]), rows), labels_N[rows], groups_N[rows])
+            inputs_B = samples.augmented(index_N[rows], augment, rows)
+            loss_B, log = self._step(inputs_B, labels_N[rows], groups_N[rows], through)
             self._losses.append(loss_B)
             self._logs.append(log)
             self.step = step + 1
             if self.step < steps:
                 between_steps()
 
-    def _step(self, images_B3HW: Tensor, labels_B: Tensor, groups_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _step(
+        self, inputs_B: Tensor, labels_B: Tensor, groups_B: Tensor, through: Callable[..., Any] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Forward, backward, update. Nothing here may wait for the device."""
         with self._runtime.autocast():
-            logits_BC = self._forward(images_B3HW)
+            logits_BC = (through or self._forward)(inputs_B)
         # Outside autocast, and per example: the method decides how losses are weighed.
         loss_B = F.cross_entropy(logits_BC.float(), labels_B, reduction="none")
         loss, logs = self.objective(loss_B, groups_B)
@@ -193,12 +212,22 @@ class Fit:
         return loss_B.detach(), {"gradient_norm": norm, **logs}
 
     @property
+    def _nets(self) -> tuple[nn.Module, ...]:
+        return (self.model, self._tail) if self._tail else (self.model,)
+
+    @property
     def _mend(self) -> str:
         return f"The settings were {self.name}; a smaller learning rate or lambda may hold."
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def evaluation_batch(device: torch.device, samples: Samples) -> int:
+    """How many examples are evaluated at once."""
+    height, width = samples.images_N3HW.shape[2:]
+    return max(16, EVALUATION_PIXELS[device.type] // (height * width))
+
+
+def _under(start: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
 def one_cycle(step: int, steps: int, peak: float, warmup: float) -> float:

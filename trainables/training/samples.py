@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from torch import Tensor
 
 from trainables.arrays import Ints, Pixels
 from trainables.data.base import Groups
+
+if TYPE_CHECKING:
+    from trainables.training.augment import Augmentation
 
 SHARE_OF_FREE_MEMORY = 0.25  # several fits may share a GPU, and each holds its own copy
 
@@ -35,7 +39,9 @@ class Samples:
         std: Sequence[float],
         device: torch.device,
     ) -> None:
-        self.images_N3HW = _placed(images_N3HW, device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the map is read-only, and nobody writes to it
+            self.images_N3HW = _placed(torch.from_numpy(images_N3HW), device)
         self.labels_N = torch.from_numpy(np.ascontiguousarray(labels_N)).to(device)
         self.groups = groups
         self.groups_N = torch.from_numpy(np.ascontiguousarray(groups.index_N)).to(device)
@@ -72,13 +78,24 @@ class Samples:
         """Where an index for `take` should lie."""
         return self.images_N3HW.device
 
+    @property
+    def augment_device(self) -> torch.device:
+        """Where `augmented` wants an epoch's flips and crops."""
+        return self._device
+
     def take(self, index_B: Tensor | slice) -> Tensor:
         """Normalised images, `[B, 3, H, W]` float32 on the device."""
-        pixels_B3HW = self._pixels(index_B)
-        if self._device.type == "cuda" and not pixels_B3HW.is_cuda:
-            pixels_B3HW = pixels_B3HW.pin_memory()  # from pageable memory the copy would block
-        pixels_B3HW = pixels_B3HW.to(self._device, non_blocking=True)
+        pixels_B3HW = self._on_device(self._pixels(index_B))
         return torch.addcmul(self._shift_311, pixels_B3HW.float(), self._scale_311)
+
+    def augmented(self, index_B: Tensor, augment: Augmentation, rows: slice) -> Tensor:
+        """`take` of the epoch's examples `rows`, as the epoch augments them."""
+        return augment(self.take(index_B), rows)
+
+    def _on_device(self, rows_B: Tensor) -> Tensor:
+        if self._device.type == "cuda" and not rows_B.is_cuda:
+            rows_B = rows_B.pin_memory()  # from pageable memory the copy would block
+        return rows_B.to(self._device, non_blocking=True)
 
     def _pixels(self, index_B: Tensor | slice) -> Tensor:
         """`[B, 3, H, W]`, 8-bit, where the images lie."""
@@ -96,10 +113,53 @@ class Samples:
         return pixels_B3HW
 
 
-def _placed(images_N3HW: Pixels, device: torch.device) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the map is read-only, and nobody writes to it
-        mapped = torch.from_numpy(images_N3HW)
+class Features(Samples):
+    """Samples that are through the frozen beginning of a model: what enters the rest of it, in the place of images.
+
+    `hidden_NV` is `[N, V, ...]` of the whole split: of each example the image as it is and, where V is 2, flipped.
+    """
+
+    def __init__(self, samples: Samples, hidden_NV: Tensor, dtype: torch.dtype) -> None:
+        """`dtype` is what enters the model; what is kept may be shorter."""
+        vars(self).update(vars(samples))
+        self._hidden_NV, self._dtype = _placed(hidden_NV, self._device), dtype
+
+    @property
+    def images_device(self) -> torch.device:
+        """Where an index for `take` should lie."""
+        return self._hidden_NV.device
+
+    @property
+    def augment_device(self) -> torch.device:
+        """Where `augmented` wants the flips: which view is read is looked up there."""
+        return self.images_device
+
+    @property
+    def views(self) -> int:
+        """How many there are of each example."""
+        return self._hidden_NV.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Of the whole split, as it is kept."""
+        return self._hidden_NV.nbytes
+
+    def take(self, index_B: Tensor | slice) -> Tensor:
+        """What the images give as they are, `[B, ...]` on the device."""
+        return self.view(index_B, 0)
+
+    def augmented(self, index_B: Tensor, augment: Augmentation, rows: slice) -> Tensor:
+        """What the images give, as the epoch's examples `rows` are flipped."""
+        flip_N = augment.flip_N
+        return self.view(index_B, 0 if flip_N is None else flip_N[rows].long())
+
+    def view(self, index_B: Tensor | slice, view: Tensor | int) -> Tensor:
+        """One view of each, `[B, ...]` on the device."""
+        rows_B = index_B if self._rows_N is None else self._rows_N[index_B]
+        return self._on_device(self._hidden_NV[rows_B, view]).to(self._dtype)
+
+
+def _placed(mapped: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return mapped
     free, _ = torch.cuda.mem_get_info(device)

@@ -1,0 +1,52 @@
+"""What a plan says of what is frozen, before anything of it is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweeper.engine import planning
+from sweeper.spec import loading
+from trainables.contracts.bench import drawn
+from trainables.finetuning import FineTuning
+from trainables.params import Params
+
+SPEC = """
+name: birds
+backbone: {weights: none}
+groups: cell
+space: {method: [lora, fft], blocks: [2, 1, 3], rank: 4, batch_size: 4}
+resources: {prefix: %s}
+search: {trials: 4, baselines: []}
+"""
+SIZE = "6.96e-05 GB"  # 8 images to train and 8 to validate, each 17 tokens of 64 numbers of 4 bytes
+
+
+@pytest.mark.parametrize(
+    ("prefix", "of_two", "of_all"),
+    [
+        (
+            "auto",
+            "computed once: 6.96e-05 GB; what is frozen is computed once: 6.96e-05 GB for blocks 1",
+            "6.96e-05 GB",
+        ),
+        ("off", "computed in every step: resources.prefix is off", ""),
+    ],
+)
+def test_a_plan_tells_the_size_of_what_is_frozen_for_each_number_of_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str, of_two: str, of_all: str
+) -> None:
+    monkeypatch.setenv("SWEEPER_CACHE", str(tmp_path / "cache"))
+    spec = loading.parse(SPEC % prefix)
+    tuning = FineTuning(spec.task(), device="cpu", threads=1, prefix=spec.resources.prefix)
+    tuning.prepare(drawn(tmp_path))
+    two = Params.from_flat(spec.space.baseline("lora") | {"blocks": 2})
+    tuning.aim(two, seed=0)
+    assert planning.frozen_note(tuning, spec, two) == f"1 of 3 blocks are frozen, and {of_two}"
+    most = Params.from_flat(spec.space.baseline("lora"))
+    tuning.aim(most, seed=0)
+    assert planning.frozen_note(tuning, spec, most).count(f"{of_all} for blocks") == (2 if of_all else 0)
+    full = Params.from_flat(spec.space.baseline("fft"))
+    tuning.aim(full, seed=0)
+    assert planning.frozen_note(tuning, spec, full) == ""
