@@ -113,8 +113,8 @@ def test_the_brake_also_knows_the_share_of_failures(tmp_path: Path, monkeypatch:
     class Odd(Tiny):
         trials = 0
 
-        def aim(self, params: Any, seed: int) -> None:
-            super().aim(params, seed)
+        def aim(self, params: Any, seed: int, *, trains: bool = True) -> None:
+            super().aim(params, seed, trains=trains)
             Odd.trials += seed == 0
             if Odd.trials % 3:
                 raise FitError("diverged", "too steep")

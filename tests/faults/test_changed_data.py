@@ -42,8 +42,8 @@ class Real(tiny.Tiny):
 
     VERSION = "1"
 
-    def __init__(self, task: Task, *, device: str, threads: int) -> None:
-        super().__init__(task, device=device, threads=threads)
+    def __init__(self, task: Task, *, device: str, threads: int, prefix: str = "auto") -> None:
+        super().__init__(task, device=device, threads=threads, prefix=prefix)
         self._task = task
 
     def prepare(self) -> None:

@@ -56,13 +56,13 @@ def spec(root: Path, trials: int = 3, more: str = "", search: str = "") -> Sweep
 class Tiny:
     """A fine-tuning of two numbers: the same settings and seed give the same bits."""
 
-    def __init__(self, task: Any, *, device: str, threads: int) -> None:
+    def __init__(self, task: Any, *, device: str, threads: int, prefix: str = "auto") -> None:
         self.epoch = 0
 
     def prepare(self) -> None:
         """Nothing to read."""
 
-    def aim(self, params: Params, seed: int) -> None:
+    def aim(self, params: Params, seed: int, *, trains: bool = True) -> None:
         """Begin at nought."""
         self._params, self._seed, self.epoch = params, seed, 0
         self._weight_2 = torch.zeros(2, dtype=torch.float64)
@@ -118,9 +118,9 @@ class Long(Tiny):
     between_steps = staticmethod(lambda: None)
     stepped: Callable[[Params, int, int, int], None] = staticmethod(lambda *place: None)
 
-    def aim(self, params: Params, seed: int) -> None:
+    def aim(self, params: Params, seed: int, *, trains: bool = True) -> None:
         """Begin at nought."""
-        super().aim(params, seed)
+        super().aim(params, seed, trains=trains)
         self.step = 0
 
     def train_epoch(self) -> dict[str, float]:
