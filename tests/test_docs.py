@@ -66,6 +66,7 @@ ELSEWHERE = {
     "plugins test",  # below, where the package is installed
     "more",  # tests/engine/test_racing.py
     "try",  # tests/engine/test_asking.py
+    "narrow",
     "confirm",  # trains ten fits: tests/engine/test_confirm.py, and for real in tests/engine/test_sweep.py
 }
 

@@ -24,7 +24,20 @@ if TYPE_CHECKING:
     from sweeper.cluster.head import Head
     from sweeper.cluster.jobs import Cluster
 
-LOOKING = ("status", "list", "pareto", "stop", "report", "compare", "paper", "export", "pull", "audit", "clone")
+LOOKING = (
+    "status",
+    "list",
+    "pareto",
+    "stop",
+    "report",
+    "compare",
+    "paper",
+    "export",
+    "pull",
+    "audit",
+    "clone",
+    "narrow",
+)
 LOOKING_IF_ASKED = ("validate", "data check", "data distance")  # not by SWEEPER_CLUSTER: the data may be here
 _AT = "a cluster.yaml, or the URL of a tunnel to a cluster's dashboard"
 

@@ -57,6 +57,8 @@ def register(add: Add) -> None:
     )
     asking.add_argument("--seeds", type=int, help="how many it gets (default: as any other trial)")
     asking.add_argument("--new-code", action="store_true", help="although the code has changed since; that is noted")
+    less = add("narrow", narrow, of="sweep")
+    less.add_argument("ranges", nargs="+", metavar="PARAMETER=RANGE", help="such as lambda=0.1..10, or rank=8,16,32")
     point = add("confirm", confirm)
     point.add_argument("point", metavar="NAME@POINT", help=POINT)
     point.add_argument("--seeds", type=int, default=5, help="how many new ones (default: 5)")
@@ -129,6 +131,19 @@ def try_(asked: argparse.Namespace) -> int:
         print(said, file=sys.stderr)
         return _go_on(asked, folder)
     said += f" {results.progress.holder} drives the sweep, and takes it up as soon as a fit can begin."
+    print(json.dumps({"said": said}) if asked.json else said)
+    return 0
+
+
+def narrow(asked: argparse.Namespace) -> int:
+    """Search less from now on: a part of each range that is given. What was tried stays."""
+    from sweeper.results import asking
+    from sweeper.results.results import Results
+
+    results = Results.open(folder_of(asked, asked.sweep))
+    said = asking.narrow(results, asked.ranges)
+    if results.progress.holder is None:
+        said += f" It waits for: sweeper resume {asked.sweep}{' --trials N, with more trials' * results.finished}"
     print(json.dumps({"said": said}) if asked.json else said)
     return 0
 

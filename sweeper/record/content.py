@@ -15,8 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dashboards.ink.style import mark
-from sweeper.results.fit import FitResult
-from sweeper.results.results import flat
+from sweeper.results.fit import FitResult, flat
 from sweeper.trial import Trial
 from trainables.params import PARAMS
 

@@ -29,7 +29,7 @@ from sweeper.front.intervals import Interval, wilson
 from sweeper.record import pictures
 from sweeper.report import confirmed
 from sweeper.report.sweep_report import question
-from sweeper.results import summary
+from sweeper.results import by_hand, summary
 from sweeper.results.confirmation import Confirmation
 from sweeper.results.results import Results
 from sweeper.trial import State, Trial
@@ -145,6 +145,8 @@ def _document(results: Results, links: Links, most: int, confirmations: Sequence
     ]
     if told:
         sections.append(Section("Trained again, with new seeds", (Bullets(tuple(told)),)))
+    if changes := by_hand.changes(spec.space, results.narrowings, results.trials):
+        sections.append(Section("Changed by hand", (Bullets(tuple(changes)),)))
     return Document("", "", (*sections, Section("Read with care", (_cares(results),))))
 
 

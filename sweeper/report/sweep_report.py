@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards.document.document import CodeBlock, DataTable, Document, Line, Picture, Section, Text, code, line
+from dashboards.document.document import (
+    Bullets,
+    CodeBlock,
+    DataTable,
+    Document,
+    Line,
+    Picture,
+    Section,
+    Text,
+    code,
+    line,
+)
 from dashboards.ink.wording import decimal, heading, interval, readable, setting
 from sweeper.errors import UserError
 from sweeper.front.recommend import Recommendation, Rule, rule
 from sweeper.report import confirmed, evidence, front_page, papers
-from sweeper.results import confirmation, held_out, summary
+from sweeper.results import by_hand, confirmation, held_out, summary
 from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
@@ -61,6 +72,7 @@ def document(facts: ReportFacts) -> Document:
             f"no trial of '{results.spec.name}' is complete and keeps the constraints: there is nothing to report yet. "
             f"See where it stands: sweeper status {results.spec.name}"
         )
+    changes = by_hand.changes(results.spec.space, results.narrowings, results.trials)
     sections = [
         Section("", tuple(_head(facts))),  # what a reader came for, on the first screen
         Section("The question", (Text(question(results.spec)),)),
@@ -68,6 +80,7 @@ def document(facts: ReportFacts) -> Document:
         Section("On the test split", tuple(_test(facts))),
         *([Section("Trained again with new seeds", tuple(again))] if (again := _confirmed(facts)) else []),
         *evidence.sections(results, facts.method_rule, facts.named, facts.baselines),
+        *([Section("Changed by hand", (Bullets(tuple(changes)),))] if changes else []),
         Section("What was tried", tuple(_tried(facts))),
         Section("Where it comes from", tuple(_provenance(facts))),
         Section("How to do it again", tuple(_again(facts))),

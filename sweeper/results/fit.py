@@ -72,3 +72,12 @@ class FitResult:
             ece_bins=result.get("ece_bins", 15),
             weights=weights,
         )
+
+
+def flat(body: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """A nested mapping as one: `provenance.versions.torch`."""
+    leaves: dict[str, Any] = {}
+    for name, value in body.items():
+        key = f"{prefix}.{name}"
+        leaves |= flat(value, key) if isinstance(value, Mapping) else {key: value}
+    return leaves

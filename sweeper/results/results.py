@@ -23,10 +23,13 @@ from sweeper.front import dominance, noise, pareto, recommend, stability
 from sweeper.front.front import points, signs
 from sweeper.front.noise import Sample, TrialFits
 from sweeper.front.recommend import Recommendation, Rule
-from sweeper.results import provenance
-from sweeper.results.fit import FitResult
+from sweeper.results import by_hand, provenance
+from sweeper.results.fit import FitResult, flat
 from sweeper.results.progress import Progress
+from sweeper.spec.asking.narrowing import Narrowing
 from sweeper.spec.model import SweepSpec
+from sweeper.spec.space import Space
+from sweeper.state.asking.hearing import current_spec
 from sweeper.state.asking.inbox import Inbox
 from sweeper.state.lease import Lease
 from sweeper.state.opening import open_spec, study_url
@@ -49,6 +52,7 @@ class Results:
     front: Sequence[int]
     progress: Progress = field(default_factory=Progress)
     over: bool = False  # the search has ended by itself (`Study.over`)
+    narrowings: Sequence[Narrowing] = ()  # of the space, since the sweep began
 
     @classmethod
     def open(cls, folder: SweepFolder) -> Results:
@@ -72,7 +76,7 @@ class Results:
     @classmethod
     def now(cls, folder: SweepFolder, spec: SweepSpec, study: Study, progress: Progress | None = None) -> Results:
         """What an open study shows, for whoever knows how the work on it stands."""
-        return cls(folder, spec, *study.look(), progress or Progress(), study.over)
+        return cls(folder, spec, *study.look(), progress or Progress(), study.over, study.narrowings)
 
     @classmethod
     def seen(cls, folder: SweepFolder, spec: SweepSpec, study: Study, lease: Lease) -> Results:
@@ -93,13 +97,18 @@ class Results:
     @property
     def finished(self) -> bool:
         """Whether the budget is spent, or what was sought is decided, and nothing more will happen to any trial."""
-        over = self.over if self.spec.search.open_ended else len(self.trials) >= self.budget
+        over = self.over or (not self.spec.search.open_ended and len(self.trials) >= self.budget)
         return over and all(trial.settled for trial in self.trials) and not self.requests
 
     @cached_property
     def requests(self) -> int:
         """How many points somebody asked for that the sweep's driver has not taken up yet."""
-        return len(Inbox(self.folder.path).waiting())
+        return sum(request.body.get("kind") == "try" for request in Inbox(self.folder.path).waiting())
+
+    @cached_property
+    def space(self) -> Space:
+        """The space as it is now: that of the spec, unless it was narrowed since."""
+        return current_spec(self.spec, self.narrowings).space
 
     @property
     def budget(self) -> int:
@@ -122,6 +131,7 @@ class Results:
         return to_null(
             {"name": self.spec.name, "state": self.state, "budget": self.budget, "counts": self.counts}
             | {"front": self.front_rows, "hypervolume": self.hypervolume}
+            | {"changes": by_hand.changes(self.spec.space, self.narrowings, self.trials)}
             | {name: value for name, value in self.progress.to_json().items() if name != "state"}
         )
 
@@ -388,12 +398,3 @@ class Results:
                 values_SM = np.array([[fit.values[name] for name in self.spec.objectives] for fit in told])
                 found.append(TrialFits(trial.number, values_SM, tuple(fit.answers for fit in told)))
         return found
-
-
-def flat(body: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """A nested mapping as one: `provenance.versions.torch`."""
-    leaves: dict[str, Any] = {}
-    for name, value in body.items():
-        key = f"{prefix}.{name}"
-        leaves |= flat(value, key) if isinstance(value, Mapping) else {key: value}
-    return leaves

@@ -29,13 +29,16 @@ class Step:
     new: bool = False
 
 
-def next_step(trials: Sequence[Trial], spec: SweepSpec, left: float = math.inf) -> Step:
-    """What to do next; `trials` are all that were begun, `left` is how many fits a budget in time lets begin yet."""
+def next_step(trials: Sequence[Trial], spec: SweepSpec, left: float = math.inf, *, exhausted: bool = False) -> Step:
+    """What to do next; `trials` are all that were begun, `left` is how many fits a budget in time lets begin yet.
+
+    `exhausted`: there is no other point.
+    """
     race, first = spec.search.racing, len(spec.search.seed_list)
     fits = sum(len(trial.seed_list) for trial in trials)
     if spec.search.budget is not None and spec.search.budget.fits is not None:
         left = min(left, spec.search.budget.fits - fits)
-    new = sum(not trial.by_hand for trial in trials) < spec.budget and left >= first
+    new = sum(not trial.by_hand for trial in trials) < spec.budget and left >= first and not exhausted
     if len(trials) < len(spec.search.baseline_list):
         return Step(new=new)
     asked = len(trials) < len(spec.search.baseline_list) + len(spec.search.points)

@@ -21,7 +21,7 @@ from trainables.metrics import under_both_names
 from trainables.undefined import to_nan
 
 _LATER = "later/"  # before a trial's number
-_OVER = "over"
+_OVER, _NARROWED = "over", "narrowed"
 REQUEST = "request"  # with a row that was asked for by hand: the id of the request, and its seeds
 Later = dict[str, Any]
 STATES = {
@@ -174,9 +174,28 @@ def give(study: optuna.Study, number: int, seeds: Sequence[int], outcome: Mappin
     study.set_user_attr(f"{_LATER}{number}", sealed(body, number))
 
 
+def narrowings(study: optuna.Study) -> dict[str, Later]:
+    """How the space was narrowed, by the id of the request, in order.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    kept = study.user_attrs.get(_NARROWED, {})
+    check_seal(kept, "how the space was narrowed")
+    return {each["id"]: each["narrowing"] for each in kept.get("listed", ())}
+
+
+def narrow(study: optuna.Study, request: str, narrowing: Mapping[str, Any]) -> None:
+    """Write down one more, as `request` asks for it."""
+    listed = [{"id": name, "narrowing": body} for name, body in narrowings(study).items()]
+    study.set_user_attr(_NARROWED, sealed({"listed": [*listed, {"id": request, "narrowing": narrowing}]}))
+
+
 def is_over(study: optuna.Study, spec: SweepSpec) -> bool:
     """Whether nothing more is to be tried, though trials or seeds were left. A larger budget opens the search again."""
-    return spec.search.open_ended and study.user_attrs.get(_OVER) == _extent(study, spec)
+    return (spec.search.open_ended or _NARROWED in study.user_attrs) and study.user_attrs.get(_OVER) == _extent(
+        study, spec
+    )
 
 
 def close(study: optuna.Study, spec: SweepSpec) -> None:
@@ -189,4 +208,5 @@ def _extent(study: optuna.Study, spec: SweepSpec) -> dict[str, Any]:
     extent = {"trials": spec.budget, "budget": budget and budget.bounds, "seeds": search["seeds"]}
     asked = extra(study.get_trials(deepcopy=False))
     extent |= {"asked": asked} if asked else {}
+    extent |= {"narrowed": count} if (count := len(narrowings(study))) else {}
     return extent if spec.search.until is None else extent | {"until": spec.search.until}

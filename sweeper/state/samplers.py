@@ -148,8 +148,8 @@ def informed(spec: SweepSpec, number: int, trials: Sequence[Trial], points_TM: F
         if point is not None:
             return point
     memory = _memory(spec)
-    population = getattr(search, "population", None)
-    for trial, values_M in zip(trials, points_TM, strict=True):
+    population, given = getattr(search, "population", None), sum(trial.number < first for trial in trials)
+    for place, (trial, values_M) in enumerate(zip(trials, points_TM, strict=True)):
         state = TrialState.FAIL if trial.reason else TrialState.PRUNED if trial.stopped else TrialState.RUNNING
         told = bool(np.isfinite(values_M).all())
         axes, params = spec.space.axes, anchors(spec, trial.params)
@@ -157,7 +157,7 @@ def informed(spec: SweepSpec, number: int, trials: Sequence[Trial], points_TM: F
         if spec.constraints and trial.feasible and (told or trial.stopped):
             system = {"constraints": [0.0]}
         if population is not None and trial.number >= first:
-            system[NSGAIISampler._get_generation_key()] = (trial.number - first) // population
+            system[NSGAIISampler._get_generation_key()] = (place - given) // population
         memory.add_trial(
             create_trial(
                 state=TrialState.COMPLETE if told else state,

@@ -21,13 +21,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.errors import UserError
 from sweeper.front.front import Frontier
+from sweeper.spec.asking.narrowing import Narrowing
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.space import Dimension, Fixed
 from sweeper.state import allotment, database, migrations, rows, samplers
-from sweeper.state.asking import next_point
+from sweeper.state.asking import hearing, next_point
 from sweeper.state.asking.inbox import Inbox
-from sweeper.trial import BY_HAND, Trial, mean_and_spread
+from sweeper.trial import Trial, mean_and_spread
 from trainables.undefined import to_null
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
@@ -191,7 +192,7 @@ class Study:
         if not fixed and self._spec.search.open_ended:
             if self.over:
                 return None
-            step = allotment.next_step(trials, self._spec, left)
+            step = allotment.next_step(trials, self._spec, left, exhausted=self._exhausted(asked))
             if step.race is not None:
                 self.give(step.race, trials[step.race].seeds + 1, "race")
                 return next(self._owed(self.trials()))
@@ -199,34 +200,36 @@ class Study:
                 if all(trial.settled for trial in trials):
                     rows.close(self._study, self._spec)
                 return None
-        elif not fixed and len(asked) - rows.extra(asked) >= self.budget:
+        elif not fixed and (len(asked) - rows.extra(asked) >= self.budget or self._exhausted(asked)):
+            if self._exhausted(asked) and all(trial.settled for trial in self.trials()):
+                rows.close(self._study, self._spec)
             return None
         if not fixed:
             self._enqueue(number, asked)
         self._study.sampler = self._sampler(number)
         return self._fill(self._study.ask())
 
-    def _hear(self, asked: Sequence[FrozenTrial]) -> bool:
-        """Make the oldest request the next trial, once baselines and `search.points` are begun; whether there was one.
+    @property
+    def narrowings(self) -> list[Narrowing]:
+        """How the space was narrowed since the sweep began."""
+        with database.reading(self.url):
+            return hearing.narrowings(self._study)
 
-        Its row says which request it is, so that whoever finds the file again knows that it was taken up.
-        """
-        search, number = self._spec.search, len(asked)
-        if self._inbox is None or number < min(len(search.baseline_list) + len(search.points), self.budget):
+    def _current(self) -> SweepSpec:
+        """The spec with its space as it is now."""
+        return hearing.current_spec(self._spec, self.narrowings)
+
+    def _exhausted(self, asked: Sequence[FrozenTrial]) -> bool:
+        """Whether the space was narrowed to points that were all tried."""
+        return next_point.exhausted(self._spec, self._current(), self._points, asked)
+
+    def _hear(self, asked: Sequence[FrozenTrial]) -> bool:
+        """Take up what is asked for by hand, once baselines and `search.points` are begun; whether it is a trial."""
+        search = self._spec.search
+        first = min(len(search.baseline_list) + len(search.points), self.budget)
+        if self._inbox is None or len(asked) < first:
             return False
-        known = {row.user_attrs[rows.REQUEST]["id"] for row in asked if rows.REQUEST in row.user_attrs}
-        for request in self._inbox.waiting():
-            point = None
-            if request.id not in known:
-                point = next_point.by_hand(self._spec, number, request, list(map(rows.params, asked)))
-            if point is not None:
-                kept = {"point": point, "asked": BY_HAND}
-                kept[rows.REQUEST] = {"id": request.id, "ms": request.ms, "seeds": request.body["seeds"]}
-                self._study.enqueue_trial(samplers.anchors(self._spec, point), user_attrs=kept)
-            self._inbox.drop(request)
-            if point is not None:
-                return True
-        return False
+        return hearing.hear(self._study, self._spec, self._inbox, asked)
 
     @database.patient
     def open_proposals(self) -> list[Proposal]:
@@ -266,7 +269,8 @@ class Study:
 
     def _enqueue(self, number: int, asked: Sequence[FrozenTrial]) -> None:
         """Fix trial `number` beforehand, if it is not left to the sampler; `asked` are all trials before it."""
-        given = next_point.following(self._study, self._spec, self._points, number, asked, self.trials)
+        now = self._current()
+        given = next_point.following(self._study, self._spec, now, self._points, number, asked, self.trials)
         if given.point is not None:
             # More may be told before it is taken up, so what was drawn is kept with it.
             kept = {"point": given.point} | ({} if given.asked is None else {"asked": given.asked})

@@ -100,3 +100,26 @@ def test_where_a_driver_lives_the_command_leaves_it_to_that(
     [request] = Inbox(folder.path).waiting()
     assert request.body == {"kind": "try", "point": {"lambda": 0.3}, "seeds": None}
     assert asking.try_point(Results.open(folder), ["rank=4"]) == "asked for: rank 4; the rest is drawn by chance."
+
+
+def test_a_narrower_space_is_taken_up_by_the_next_attempt_and_told_everywhere(
+    folder: SweepFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = str(folder.path.parent)
+    assert main.main(["narrow", tiny.NAME, "lambda=0.1..10", "rank=8", "--root", root]) == 0
+    said = "from the next trial on: lambda 0.1 to 10 (before: 0.01 to 100), rank 8"
+    assert said in capsys.readouterr().out
+    assert Results.open(folder).state == "finished"
+    results = tiny.go_on(folder.path.parent, trials=7).results
+    assert all(0.1 <= trial.params["lambda"] <= 10 and trial.params["rank"] == 8 for trial in results.trials[3:])
+    results = Results.open(folder)
+    [change] = results.to_json()["changes"]
+    assert "from trial 3 on lambda 0.1 to 10 (before: 0.01 to 100), rank 8 (before: 4, 8, 16)." in change
+    with pytest.raises(UserError, match="is that already"):
+        asking.narrow(results, ["rank=8"])
+    with pytest.raises(
+        UserError, match=r"rank is 4, outside 8.*let it have more again, up to 4, 8, 16: sweeper narrow"
+    ):
+        asking.try_point(results, ["rank=4"])
+    assert main.main(["report", tiny.NAME, "--root", root, "-o", str(folder.path.parent / "r.md")]) == 0
+    assert "Changed by hand" in (folder.path.parent / "r.md").read_text()

@@ -13,7 +13,7 @@ import pytest
 from sweeper.errors import UserError
 from sweeper.spec import loading
 from sweeper.spec.samplers import SAMPLERS
-from sweeper.state import database, samplers
+from sweeper.state import database, migrations, samplers
 from sweeper.state.opening import study_url
 from sweeper.state.study import NoSuchSweep, Study
 from sweeper.state.sweep_folder import SweepFolder
@@ -301,7 +301,9 @@ def test_nothing_is_written_when_the_guard_forbids(url: str) -> None:
 def test_a_study_of_another_schema_is_refused_with_the_mend(url: str) -> None:
     memory = study(url, spec())
     memory._study.set_user_attr("sweeper", {"schema": 99, "identity": {}})
-    with pytest.raises(UserError, match=r"has schema 99; this release reads 1 to 3\. Use the release"):
+    with pytest.raises(
+        UserError, match=rf"has schema 99; this release reads 1 to {migrations.SCHEMA}\. Use the release"
+    ):
         study(url, spec(), create=False)
 
 

@@ -12,6 +12,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "resume": ("sweeper resume my-birds --trials 64", "sweeper resume my-birds --with other-resources.yaml"),
     "more": ("sweeper more my-birds@knee --seeds 5", "sweeper more my-birds@17 --seeds 8"),
     "try": ("sweeper try my-birds lambda=0.3 rank=16", "sweeper try my-birds method=fft --seeds 5"),
+    "narrow": ("sweeper narrow my-birds lambda=0.1..10", "sweeper narrow my-birds rank=8,16,32 method=fairlora"),
     "confirm": ("sweeper confirm my-birds@knee --seeds 5", "sweeper confirm my-birds@17 --baseline fft"),
     "status": ("sweeper status my-birds --follow", "sweeper status my-birds --json"),
     "list": ("sweeper list", "sweeper list --root /shared/sweeps --json"),

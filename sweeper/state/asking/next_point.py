@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from sweeper.front import racing
 from sweeper.front.front import signs
 from sweeper.spec.asking import points
+from sweeper.spec.asking.narrowing import enumerated, holds
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.search import MOST_SEEDS
@@ -70,17 +71,20 @@ def fixed(spec: SweepSpec, of_grid: Sequence[Point] | None, number: int) -> Give
 def following(
     study: optuna.Study,
     spec: SweepSpec,
+    now: SweepSpec,
     of_grid: Sequence[Point] | None,
     number: int,
     asked: Sequence[FrozenTrial],
     trials: Callable[[], Sequence[Trial]],
 ) -> Given:
-    """What trial `number` is; `asked` are all rows before it, and `trials` reads what they came to."""
+    """What trial `number` is; `asked` are all rows before it, and `trials` reads what they came to.
+
+    `now` is the spec with its space as it is now; it differs where that was narrowed.
+    """
     given, first = fixed(spec, of_grid, number), len(spec.search.baseline_list)
     known = [rows.params(row) for row in asked]
     if of_grid is not None and given.baseline is None:
-        own = [point for point, row in zip(known, asked, strict=True) if rows.REQUEST not in row.user_attrs][first:]
-        return replace(given, point=next(point for point in of_grid if point not in own))
+        return replace(given, point=next(_left(now, of_grid, asked)))
     if given.point is not None:
         return given
     if given.baseline is not None:
@@ -89,8 +93,8 @@ def following(
     if given.asked is not None:
         wanted = points.read(spec.space, spec.search.points[number - first])
         return replace(given, point=points.completed(spec.space, wanted, (spec.search.seed, number), known))
-    if spec.search.racing is not None:
-        return replace(given, point=informed(spec, number, trials()))
+    if spec.search.racing is not None or now is not spec:
+        return replace(given, point=informed(spec, now, number, trials()))
     return replace(given, point=samplers.unrepeated(study, spec, number, known))
 
 
@@ -107,12 +111,35 @@ def by_hand(spec: SweepSpec, number: int, request: Request, known: Sequence[Poin
     return points.completed(spec.space, wanted, (spec.search.seed, number), known)
 
 
-def informed(spec: SweepSpec, number: int, trials: Sequence[Trial]) -> Point:
-    """A point for trial `number`, by what the trials came to without the luck of their seeds."""
-    raced = allotment.entrants(trials, spec)
-    # A Gaussian process takes out the noise that it sees by itself.
-    told_TM = racing.told(raced, shrunk=spec.search.sampler != "gp") * signs(spec.objectives)
-    told = dict(zip(raced.numbers, told_TM, strict=True))
-    unknown_M = np.full(len(spec.objectives), math.nan)
-    points_TM = np.array([told.get(trial.number, unknown_M) for trial in trials])
-    return samplers.informed(spec, number, trials, points_TM)
+def _left(now: SweepSpec, of_grid: Sequence[Point], asked: Sequence[FrozenTrial]) -> Iterator[Point]:
+    """The points of a grid that it has not tried by itself, and that its space still holds."""
+    first = len(now.search.baseline_list)
+    own = [rows.params(row) for row in asked[first:] if rows.REQUEST not in row.user_attrs]
+    return (point for point in of_grid if point not in own and now.space.contains(point))
+
+
+def exhausted(spec: SweepSpec, now: SweepSpec, of_grid: Sequence[Point] | None, asked: Sequence[FrozenTrial]) -> bool:
+    """Whether the space was narrowed to points that were all tried; one that was not is large enough for its trials."""
+    if now is spec:
+        return False
+    if of_grid is not None:
+        return next(_left(now, of_grid, asked), None) is None
+    known, points_left = [rows.params(row) for row in asked], enumerated(now.space)
+    return points_left is not None and all(point in known for point in points_left)
+
+
+def informed(spec: SweepSpec, now: SweepSpec, number: int, trials: Sequence[Trial]) -> Point:
+    """A point for trial `number`, by what the trials came to without the luck of their seeds.
+
+    A trial outside the space as it is `now` is not told: the samplers know one range for all.
+    """
+    told = {trial.number: [trial.values[name] for name in spec.objectives] for trial in trials if trial.values}
+    if spec.search.racing is not None:
+        raced = allotment.entrants(trials, spec)
+        # A Gaussian process takes out the noise that it sees by itself.
+        told_TM = racing.told(raced, shrunk=spec.search.sampler != "gp") * signs(spec.objectives)
+        told = dict(zip(raced.numbers, told_TM.tolist(), strict=True))
+    inside = [trial for trial in trials if now is spec or holds(spec.space, now.space, trial.params)]
+    unknown_M = [math.nan] * len(spec.objectives)
+    points_TM = np.array([told.get(trial.number, unknown_M) for trial in inside]).reshape(-1, len(unknown_M))
+    return samplers.informed(now, number, inside, points_TM)

@@ -1,0 +1,75 @@
+"""The study takes up what is asked for by hand: a point becomes its next trial, a narrower space is written down."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from sweeper.errors import UserError
+from sweeper.spec.asking.narrowing import Narrowing, narrowed
+from sweeper.spec.asking.points import extent
+from sweeper.spec.model import SweepSpec
+from sweeper.state import rows, samplers
+from sweeper.state.asking import next_point
+from sweeper.state.asking.inbox import Inbox, Request
+from sweeper.trial import BY_HAND
+
+log = logging.getLogger(__name__)
+
+
+def hear(study: optuna.Study, spec: SweepSpec, inbox: Inbox, asked: Sequence[FrozenTrial]) -> bool:
+    """Take up requests, the oldest first, until one has become the next trial; whether one has.
+
+    What was asked for, narrowings included, says which request it is, so that whoever finds the file again knows that
+    it was taken up. `asked` are the rows of all trials.
+    """
+    known = {row.user_attrs[rows.REQUEST]["id"] for row in asked if rows.REQUEST in row.user_attrs}
+    for request in inbox.waiting():
+        point = None
+        if request.body.get("kind") == "narrow":
+            _narrow(study, spec, request, len(asked))
+        elif request.id not in known:
+            point = next_point.by_hand(spec, len(asked), request, list(map(rows.params, asked)))
+        if point is not None:
+            kept = {"point": point, "asked": BY_HAND}
+            kept[rows.REQUEST] = {"id": request.id, "ms": request.ms, "seeds": request.body["seeds"]}
+            study.enqueue_trial(samplers.anchors(spec, point), user_attrs=kept)
+        inbox.drop(request)
+        if point is not None:
+            return True
+    return False
+
+
+def _narrow(study: optuna.Study, spec: SweepSpec, request: Request, number: int) -> None:
+    kept = rows.narrowings(study)
+    if request.id in kept:
+        return
+    current = current_spec(spec, [Narrowing(**body) for body in kept.values()])
+    try:
+        written = dict(request.body["axes"])
+        narrowed(spec.space, current.space, written)
+        held = {label: extent(current.space.axes[label]) for label in written}
+    except (UserError, KeyError, TypeError, ValueError, AttributeError) as fault:
+        log.warning("%s asks for what cannot be, and is dropped: %s", request.path, fault)
+        return
+    rows.narrow(study, request.id, Narrowing(number, request.ms, written, held).to_json())
+
+
+def narrowings(study: optuna.Study) -> list[Narrowing]:
+    """How the space was narrowed since the sweep began, in the order in which that was taken up.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    return [Narrowing(**body) for body in rows.narrowings(study).values()]
+
+
+def current_spec(spec: SweepSpec, listed: Sequence[Narrowing]) -> SweepSpec:
+    """The spec with its space as it is now."""
+    space = spec.space
+    for narrowing in listed:
+        space = narrowed(spec.space, space, narrowing.written)
+    return spec if not listed else spec.model_copy(update={"space": space})
