@@ -45,7 +45,7 @@ _SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 SOON_S = 8.0  # for a machine that is there; whoever waits longer is told
-FIRST_WORKER_S = 300.0  # `ray up` may have only just begun to start one's own machines
+FIRST_WORKER_S = 900.0  # as long as Ray's launcher waits for a machine; on a busy one each try of a start takes 30 s
 JOIN_S = 5.0
 STARTS = 3  # of a Ray of our own
 _ADDRESS = re.compile(r"(ray://)?(?P<host>\[[^\]]+\]|[^\[\]:/]+):(?P<port>\d+)")
