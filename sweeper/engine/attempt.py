@@ -184,7 +184,16 @@ class Attempt:
         queue_stopped = self._queue.too_many_failures or self._queue.to_mend
         stopped = self._ended or self._interrupts.number is not None or queue_stopped
         progress = replace(self._stock.take(trials, front), state="paused" if stopped else "running")
-        return Results(self._folder, self._spec, trials, front, progress, self._study.over, self._study.narrowings)
+        return Results(
+            self._folder,
+            self._spec,
+            trials,
+            front,
+            progress,
+            self._study.over,
+            self._study.narrowings,
+            self._study.warm.notes,
+        )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from sweeper.engine.telling import notify
 from sweeper.engine.watchdog import BEAT_S
 from sweeper.errors import Paused, UserError, closed, storage_told
 from sweeper.record import owed
-from sweeper.results import confirmation, provenance
+from sweeper.results import confirmation, provenance, warm
 from sweeper.results.results import Results
 from sweeper.spec import loading
 from sweeper.spec.amending import amended, anchored, extended
@@ -74,6 +74,7 @@ def run(spec: SweepSpec, listener: Listener, *, executor: Executor = ray_tune) -
     spec = anchored(spec)
     if folder.stored:
         raise UserError(f"{spec.storage.fits} has a sweep '{spec.name}' already. Choose another name.")
+    warm.gathered(spec, spec.identity())  # refuses what it can before anything is written
     _claim(folder, spec)
     try:
         return _attempt(spec, folder, listener, executor, begin=True)
@@ -193,8 +194,8 @@ def _carried_out(
                 study.give(*give, "asked for")
             if not (begin or over):
                 notes = [*notes, _cost(spec, folder, study)]
-            elif begin and (note := spec.search.auto_note) is not None:
-                notes = [note]
+            elif begin:
+                notes = [*filter(None, [spec.search.auto_note]), *study.warm.notes]
             attempt = Attempt(spec, folder, study, listener, interrupts)
             lease.then(attempt.stop)  # if another driver takes the lease while this one works
             return attempt.run(execute, described | {"notes": [*described["notes"], *notes]})
@@ -276,7 +277,10 @@ def _open_study(spec: SweepSpec, folder: SweepFolder, lease: Lease, data: Mappin
                 f"{folder.path} has fits, but {spec.storage.study or 'its study.db'} knows nothing of them. Put the "
                 "database back: only it can say which settings those fits had."
             ) from None
-        return Study(spec, url, create=True, identity=identity, guard=lease.check, vouch=lease.vouch, inbox=inbox)
+        had = warm.gathered(spec, identity)
+        return Study(
+            spec, url, create=True, identity=identity, guard=lease.check, vouch=lease.vouch, inbox=inbox, warm=had
+        )
     if begin:
         raise UserError(f"the database already has a study '{spec.name}', of another folder. Choose another name.")
     study.note_identity({"data_digest": identity["data_digest"]})

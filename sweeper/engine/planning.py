@@ -122,6 +122,7 @@ def plan(spec: SweepSpec) -> Plan:
     with machines.ready(spec.resources) as slots:
         pass  # the epochs below are measured without Ray
     began = time.perf_counter()
+    from sweeper.results import warm
     from trainables.data.report import leak_note
     from trainables.finetuning import FineTuning
 
@@ -129,6 +130,7 @@ def plan(spec: SweepSpec) -> Plan:
     tuning.prepare()
     prepare_s = time.perf_counter() - began
     methods = dict.fromkeys([*spec.space.methods, *spec.search.baselines])
+    told = warm.gathered(spec, spec.identity() | {"split_hash": tuning.dataset.split_hash})
     frozen: dict[str, str] = {}
     return Plan(
         name=spec.name,
@@ -145,8 +147,8 @@ def plan(spec: SweepSpec) -> Plan:
         most_fits=_most_fits(spec) if spec.search.open_ended else None,
         gpus=slots.gpus,
         budget=spec.search.budget,
-        asked=len(spec.search.points),
-        notes=tuple(filter(None, [spec.search.auto_note, leak_note(tuning.dataset), *frozen.values()])),
+        asked=len(spec.search.points) + len(told.points),
+        notes=tuple(filter(None, [spec.search.auto_note, *told.notes, leak_note(tuning.dataset), *frozen.values()])),
     )
 
 

@@ -145,8 +145,8 @@ def _document(results: Results, links: Links, most: int, confirmations: Sequence
     ]
     if told:
         sections.append(Section("Trained again, with new seeds", (Bullets(tuple(told)),)))
-    if changes := by_hand.changes(spec.space, results.narrowings, results.trials):
-        sections.append(Section("Changed by hand", (Bullets(tuple(changes)),)))
+    if changes := by_hand.changes(results.warm, spec.space, results.narrowings, results.trials):
+        sections.append(Section("Asked of it", (Bullets(tuple(changes)),)))
     return Document("", "", (*sections, Section("Read with care", (_cares(results),))))
 
 

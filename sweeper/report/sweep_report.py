@@ -72,7 +72,7 @@ def document(facts: ReportFacts) -> Document:
             f"no trial of '{results.spec.name}' is complete and keeps the constraints: there is nothing to report yet. "
             f"See where it stands: sweeper status {results.spec.name}"
         )
-    changes = by_hand.changes(results.spec.space, results.narrowings, results.trials)
+    changes = by_hand.changes(results.warm, results.spec.space, results.narrowings, results.trials)
     sections = [
         Section("", tuple(_head(facts))),  # what a reader came for, on the first screen
         Section("The question", (Text(question(results.spec)),)),
@@ -80,7 +80,7 @@ def document(facts: ReportFacts) -> Document:
         Section("On the test split", tuple(_test(facts))),
         *([Section("Trained again with new seeds", tuple(again))] if (again := _confirmed(facts)) else []),
         *evidence.sections(results, facts.method_rule, facts.named, facts.baselines),
-        *([Section("Changed by hand", (Bullets(tuple(changes)),))] if changes else []),
+        *([Section("Asked of it", (Bullets(tuple(changes)),))] if changes else []),
         Section("What was tried", tuple(_tried(facts))),
         Section("Where it comes from", tuple(_provenance(facts))),
         Section("How to do it again", tuple(_again(facts))),

@@ -1,4 +1,4 @@
-"""What was asked of a sweep by hand since it began, told to people."""
+"""What was asked of a sweep beside its spec, told to people."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from sweeper.spec.space import Space
 from sweeper.trial import Trial
 
 
-def changes(space: Space, narrowings: Sequence[Narrowing], trials: Sequence[Trial]) -> list[str]:
-    """A sentence for each narrowing of the `space` with which the sweep began, and for each trial asked for by hand."""
+def changes(warm: Sequence[str], space: Space, narrowings: Sequence[Narrowing], trials: Sequence[Trial]) -> list[str]:
+    """What it had from others, `warm`; how the `space` that it began with was narrowed; trials asked for by hand."""
     found = [f"{moment(narrowing.ms)}: {told(narrowing, space)}." for narrowing in narrowings]
-    return [*found, *(f"Trial {trial.number}, {trial.label}, was {trial.asked}." for trial in trials if trial.by_hand)]
+    hand = [f"Trial {trial.number}, {trial.label}, was {trial.asked}." for trial in trials if trial.by_hand]
+    return [*warm, *found, *hand]
 
 
 def moment(ms: int) -> str:

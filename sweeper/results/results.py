@@ -53,6 +53,7 @@ class Results:
     progress: Progress = field(default_factory=Progress)
     over: bool = False  # the search has ended by itself (`Study.over`)
     narrowings: Sequence[Narrowing] = ()  # of the space, since the sweep began
+    warm: Sequence[str] = ()  # what it had from other sweeps then, in words
 
     @classmethod
     def open(cls, folder: SweepFolder) -> Results:
@@ -76,7 +77,7 @@ class Results:
     @classmethod
     def now(cls, folder: SweepFolder, spec: SweepSpec, study: Study, progress: Progress | None = None) -> Results:
         """What an open study shows, for whoever knows how the work on it stands."""
-        return cls(folder, spec, *study.look(), progress or Progress(), study.over, study.narrowings)
+        return cls(folder, spec, *study.look(), progress or Progress(), study.over, study.narrowings, study.warm.notes)
 
     @classmethod
     def seen(cls, folder: SweepFolder, spec: SweepSpec, study: Study, lease: Lease) -> Results:
@@ -130,8 +131,8 @@ class Results:
         """Where the sweep stands, for programs: nan is null."""
         return to_null(
             {"name": self.spec.name, "state": self.state, "budget": self.budget, "counts": self.counts}
+            | {"changes": by_hand.changes(self.warm, self.spec.space, self.narrowings, self.trials)}
             | {"front": self.front_rows, "hypervolume": self.hypervolume}
-            | {"changes": by_hand.changes(self.spec.space, self.narrowings, self.trials)}
             | {name: value for name, value in self.progress.to_json().items() if name != "state"}
         )
 
@@ -211,8 +212,7 @@ class Results:
 
     def fits_of(self, number: int) -> list[FitResult]:
         """The fits of one trial by seed, also those that have not ended."""
-        seeds = self.by_number[number].seed_list
-        return [FitResult.read(number, seed, self.folder.fit(number, seed)) for seed in seeds]
+        return [FitResult.read(number, s, self.folder.fit(number, s)) for s in self.by_number[number].seed_list]
 
     @cached_property
     def fits(self) -> list[FitResult]:
@@ -236,8 +236,8 @@ class Results:
         """The front for people and programs, best first objective first."""
         objectives = self.spec.objectives
         return [
-            {"number": trial.number, "label": trial.label, "baseline": trial.baseline, "params": dict(trial.params)}
-            | {"asked": trial.asked}
+            {"number": trial.number, "label": trial.label, "baseline": trial.baseline, "asked": trial.asked}
+            | {"params": dict(trial.params)}
             | {"values": {name: trial.values[name] for name in objectives}}
             | {"spread": {name: trial.spread.get(name, math.nan) for name in objectives}, "seeds": trial.seeds}
             for trial in self.members

@@ -22,7 +22,7 @@ from sweeper.spec.asking.points import faults_of
 from sweeper.spec.dimensions import Fixed, Range, most, no_points, place
 from sweeper.spec.faults import Fault, Faults, dotted
 from sweeper.spec.samplers import SAMPLERS
-from sweeper.spec.search import Search, Stopping
+from sweeper.spec.search import SWEEP, Search, Stopping
 from sweeper.spec.sections import Bound, MetricName, Notify, Part, Resources, Storage, says, true_directions
 from sweeper.spec.space import Space
 from trainables.backbones import BACKBONES, BackboneConfig
@@ -34,7 +34,7 @@ from trainables.metrics import ALIASES
 from trainables.table import Table
 from trainables.task import MetricsConfig, Task, TrainConfig
 
-NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+NAME = SWEEP
 _NAME_RULE = "Use 1 to 63 of a-z, 0-9, '.', '_', '-', the first a letter or a digit."
 _OBJECTIVES: dict[str, Literal["min", "max"]] = {"accuracy": "max", "delta_f1": "min"}
 
@@ -266,6 +266,17 @@ def _asked_for(spec: SweepSpec) -> Iterator[Fault]:
         yield Fault(("search", "trials"), f"{text}search.points. Use trials: {first + len(search.points)}, or more.")
 
 
+def _warm(spec: SweepSpec) -> Iterator[Fault]:
+    path, names = ("search", "warm_start"), spec.search.warm_start
+    if names and spec.search.sampler in ("grid", "random"):
+        text = f"search.warm_start is given, and sampler {spec.search.sampler} learns from nothing."
+        yield Fault(path, f"{text} Use tpe, gp or nsga2, or leave it out.")
+    for index, name in enumerate(names):
+        if name == spec.name or name in names[:index]:
+            text = "this very sweep" if name == spec.name else "listed before"
+            yield Fault((*path, index), f"search.warm_start[{index}] is '{name}', {text}. Leave it out.")
+
+
 def _population(spec: SweepSpec) -> Iterator[Fault]:
     population, trials = getattr(spec.search, "population", None), spec.search.trials
     path = ("search", "population")
@@ -351,6 +362,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[SweepSpec], Iterator[Fault]]], ..
     (("search",), _repeated),
     (("search",), _budget),
     (("search",), _population),
+    (("search", "name"), _warm),
     (("search", "space"), _asked_for),
     (("search", "space"), _stopping),
     (("search", "space"), _grid),

@@ -14,6 +14,7 @@ from trainables.table import Table
 
 MOST_SEEDS = 1000
 MOST_TRIALS = 1000  # where a budget in time is to decide, and no number of trials is given
+SWEEP = r"^[a-z0-9][a-z0-9._-]{0,62}$"  # what a sweep may be called
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -133,6 +134,14 @@ class Search(Chosen):
         Field(
             description="points that are tried first, after the baselines: some values of the space or all; what is "
             "left out is drawn by chance"
+        ),
+    ] = ()
+    warm_start: Annotated[
+        tuple[Annotated[str, Field(pattern=SWEEP)], ...],
+        says("Use a list of names of sweeps beside this one, such as [my-birds]"),
+        Field(
+            description="sweeps to learn from: with the same data, backbone, training and objectives their trials are "
+            "told to the sampler; else points of their fronts are tried first"
         ),
     ] = ()
     stopping: Annotated[

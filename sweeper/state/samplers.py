@@ -138,17 +138,18 @@ def informed(spec: SweepSpec, number: int, trials: Sequence[Trial], points_TM: F
     """Proposal `number` by a sampler that takes `points_TM` for what each of `trials` came to; nan where unknown.
 
     The first proposals are spread over the space instead: Sobol's points, scrambled by the sweep's seed. What is under
-    way is told too, so that nobody proposes it once more.
+    way is told too, so that nobody proposes it once more. Trials with a number below 0 are of other sweeps.
     """
     search, first = spec.search, len(spec.search.baseline_list)
-    known = [dict(trial.params) for trial in trials]
-    if number - first < _startup(search):
+    known = [dict(trial.params) for trial in trials if trial.number >= 0]
+    others = len(trials) - len(known)
+    if number - first + others < _startup(search):
         spread = (_spread(spec, number - first + turn * _TURN) for turn in range(REDRAWINGS))
         point = next((point for point in spread if point not in known), None)
         if point is not None:
             return point
     memory = _memory(spec)
-    population, given = getattr(search, "population", None), sum(trial.number < first for trial in trials)
+    population, given = getattr(search, "population", None), sum(0 <= trial.number < first for trial in trials)
     for place, (trial, values_M) in enumerate(zip(trials, points_TM, strict=True)):
         state = TrialState.FAIL if trial.reason else TrialState.PRUNED if trial.stopped else TrialState.RUNNING
         told = bool(np.isfinite(values_M).all())
@@ -156,7 +157,7 @@ def informed(spec: SweepSpec, number: int, trials: Sequence[Trial], points_TM: F
         system: dict[str, Any] = {} if trial.feasible else {"constraints": [1.0]}
         if spec.constraints and trial.feasible and (told or trial.stopped):
             system = {"constraints": [0.0]}
-        if population is not None and trial.number >= first:
+        if population is not None and not 0 <= trial.number < first:
             system[NSGAIISampler._get_generation_key()] = (place - given) // population
         memory.add_trial(
             create_trial(

@@ -10,7 +10,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
@@ -28,6 +28,7 @@ from sweeper.spec.space import Dimension, Fixed
 from sweeper.state import allotment, database, migrations, rows, samplers
 from sweeper.state.asking import hearing, next_point
 from sweeper.state.asking.inbox import Inbox
+from sweeper.state.asking.next_point import Warm
 from sweeper.trial import Trial, mean_and_spread
 from trainables.undefined import to_null
 
@@ -73,6 +74,7 @@ class Study:
         guard: Callable[[], None] = lambda: None,
         vouch: Callable[[sa.Connection], None] | None = None,
         inbox: Inbox | None = None,
+        warm: Warm | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -86,7 +88,7 @@ class Study:
         self._flat = SAMPLERS[spec.search.sampler].flat
         self._points = next_point.grid(spec)
         if create:
-            self._study = database.beginning(url, lambda: self._create(identity or spec.identity()))
+            self._study = database.beginning(url, lambda: self._create(identity or spec.identity(), warm or Warm()))
             return
         with database.reading(url):  # all of it, so that what is damaged is found before anything is built on it
             database.beginning(url, lambda: database.check(url))
@@ -99,13 +101,14 @@ class Study:
             sa.event.listen(storage.engine, "commit", self._vouch)
         return storage
 
-    def _create(self, identity: Mapping[str, Any]) -> optuna.Study:
+    def _create(self, identity: Mapping[str, Any], warm: Warm) -> optuna.Study:
         directions = [_DIRECTIONS[sense] for sense in self._spec.objectives.values()]
         name, storage = self._spec.name, self._storage()
         study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
         if study.user_attrs or study.get_trials(deepcopy=False):
             raise UserError(f"the database has a study '{name}' already. Choose another name.")
         self._signed = migrations.signature(identity) | {"trials": self._spec.budget}
+        self._signed |= {"warm": asdict(warm)} if warm.notes else {}
         study.set_user_attr("sweeper", rows.sealed(self._signed))
         study.set_metric_names(list(self._spec.objectives))  # for Optuna's own tools
         return study
@@ -160,6 +163,11 @@ class Study:
         return rows.is_over(self._study, self._spec)
 
     @property
+    def warm(self) -> Warm:
+        """What the sweep has from others since its beginning."""
+        return Warm(**self._signed.get("warm", {}))
+
+    @property
     def uuid(self) -> str:
         """Tells this sweep from any other of its name."""
         return str(self._signed["uuid"])
@@ -184,7 +192,7 @@ class Study:
             if row.state is TrialState.RUNNING and row.number not in self._given:
                 return self._take_up(row)  # it was asked for, and the database's reply was lost
         number = next((row.number for row in living if row.state is TrialState.WAITING), len(asked))
-        fixed = number < len(asked) or self._hear(asked)
+        fixed = number < len(asked) or hearing.hear(self._study, self._spec, self._inbox, self.warm, asked)
         if self._spec.search.open_ended:
             trials = self.trials()
             if (owed := next(self._owed(trials), None)) is not None:
@@ -222,14 +230,6 @@ class Study:
     def _exhausted(self, asked: Sequence[FrozenTrial]) -> bool:
         """Whether the space was narrowed to points that were all tried."""
         return next_point.exhausted(self._spec, self._current(), self._points, asked)
-
-    def _hear(self, asked: Sequence[FrozenTrial]) -> bool:
-        """Take up what is asked for by hand, once baselines and `search.points` are begun; whether it is a trial."""
-        search = self._spec.search
-        first = min(len(search.baseline_list) + len(search.points), self.budget)
-        if self._inbox is None or len(asked) < first:
-            return False
-        return hearing.hear(self._study, self._spec, self._inbox, asked)
 
     @database.patient
     def open_proposals(self) -> list[Proposal]:
@@ -270,7 +270,8 @@ class Study:
     def _enqueue(self, number: int, asked: Sequence[FrozenTrial]) -> None:
         """Fix trial `number` beforehand, if it is not left to the sampler; `asked` are all trials before it."""
         now = self._current()
-        given = next_point.following(self._study, self._spec, now, self._points, number, asked, self.trials)
+        how = self._study, self._spec, now, self._points, self.warm
+        given = next_point.following(*how, number, asked, self.trials)
         if given.point is not None:
             # More may be told before it is taken up, so what was drawn is kept with it.
             kept = {"point": given.point} | ({} if given.asked is None else {"asked": given.asked})
@@ -278,7 +279,7 @@ class Study:
 
     def _fill(self, trial: optuna.Trial) -> Proposal:
         """Draw the parameters of `trial` and write the proposal down."""
-        given = next_point.fixed(self._spec, self._points, trial.number)
+        given = next_point.fixed(self._spec, self._points, self.warm, trial.number)
         fixed, search = trial.user_attrs.get("point", given.point), self._spec.search
         count = trial.user_attrs.get(rows.REQUEST, {}).get("seeds")
         self._uneven = self._uneven or count is not None

@@ -122,4 +122,4 @@ def test_a_narrower_space_is_taken_up_by_the_next_attempt_and_told_everywhere(
     ):
         asking.try_point(results, ["rank=4"])
     assert main.main(["report", tiny.NAME, "--root", root, "-o", str(folder.path.parent / "r.md")]) == 0
-    assert "Changed by hand" in (folder.path.parent / "r.md").read_text()
+    assert "Asked of it" in (folder.path.parent / "r.md").read_text()

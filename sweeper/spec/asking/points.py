@@ -90,6 +90,12 @@ def _inside(space: Space, point: Point, method: str) -> bool:
     return point.keys() <= labels.keys() and all(axes[labels[name]].contains(item) for name, item in point.items())
 
 
+def fits(space: Space, wanted: Point) -> bool:
+    """Whether the space has a point with the values `wanted`."""
+    methods = [wanted["method"]] if "method" in wanted else space.methods
+    return any(_inside(space, {**wanted, "method": method}, method) for method in methods)
+
+
 def only(space: Space, wanted: Point) -> Point | None:
     """The one point of the space that has the values `wanted`; None where there are several."""
     methods = [method for method in space.methods if _inside(space, {**wanted, "method": method}, method)]

@@ -15,17 +15,23 @@ from sweeper.spec.model import SweepSpec
 from sweeper.state import rows, samplers
 from sweeper.state.asking import next_point
 from sweeper.state.asking.inbox import Inbox, Request
+from sweeper.state.asking.next_point import Warm
 from sweeper.trial import BY_HAND
 
 log = logging.getLogger(__name__)
 
 
-def hear(study: optuna.Study, spec: SweepSpec, inbox: Inbox, asked: Sequence[FrozenTrial]) -> bool:
+def hear(study: optuna.Study, spec: SweepSpec, inbox: Inbox | None, warm: Warm, asked: Sequence[FrozenTrial]) -> bool:
     """Take up requests, the oldest first, until one has become the next trial; whether one has.
+
+    None is before baselines and the points that are tried first are begun: those are known by their numbers.
 
     What was asked for, narrowings included, says which request it is, so that whoever finds the file again knows that
     it was taken up. `asked` are the rows of all trials.
     """
+    first = len(spec.search.baseline_list) + len(next_point.first_of_all(spec, warm))
+    if inbox is None or len(asked) < min(first, spec.budget):
+        return False
     known = {row.user_attrs[rows.REQUEST]["id"] for row in asked if rows.REQUEST in row.user_attrs}
     for request in inbox.waiting():
         point = None

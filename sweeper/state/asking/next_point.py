@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import optuna
@@ -21,10 +22,31 @@ from sweeper.spec.search import MOST_SEEDS
 from sweeper.spec.space import Point
 from sweeper.state import allotment, rows, samplers
 from sweeper.state.asking.inbox import Request
-from sweeper.trial import Trial
+from sweeper.trial import State, Trial
 
 log = logging.getLogger(__name__)
 IN_SPEC = "asked for in search.points"
+
+
+@dataclass(frozen=True)
+class Warm:
+    """What a sweep has from others since its beginning, as it is kept with it.
+
+    `told` are their trials as far as they count here: sweep, number, params, values, feasible. `points` of their fronts
+    are tried first, each with its `why`. `notes` tell people.
+    """
+
+    told: list[dict[str, Any]] = field(default_factory=list)
+    points: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def trials(self, objectives: Iterable[str]) -> list[Trial]:
+        """The trials that count, under numbers below 0."""
+        return [
+            Trial(-1 - place, State.COMPLETE, each["params"], dict(zip(objectives, each["values"], strict=True)),
+                  feasible=each["feasible"])
+            for place, each in enumerate(self.told)
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +73,12 @@ def grid(spec: SweepSpec) -> list[Point] | None:
     return [*first, *left]
 
 
-def fixed(spec: SweepSpec, of_grid: Sequence[Point] | None, number: int) -> Given:
+def first_of_all(spec: SweepSpec, warm: Warm) -> list[tuple[Point, str]]:
+    """The points that come after the baselines and before the sampler's own, each with why."""
+    return [(written, IN_SPEC) for written in spec.search.points] + [(p["point"], p["why"]) for p in warm.points]
+
+
+def fixed(spec: SweepSpec, of_grid: Sequence[Point] | None, warm: Warm, number: int) -> Given:
     """What its number alone says of trial `number`: the first of a baseline is its usual point.
 
     A baseline's others depend on those before them.
@@ -59,7 +86,8 @@ def fixed(spec: SweepSpec, of_grid: Sequence[Point] | None, number: int) -> Give
     listed, space = spec.search.baseline_list, spec.space
     if number >= len(listed):
         place = number - len(listed)
-        asked = IN_SPEC if place < len(spec.search.points) else None
+        first = first_of_all(spec, warm)
+        asked = first[place][1] if place < len(first) else None
         return Given(None if of_grid is None or place >= len(of_grid) else of_grid[place], asked=asked)
     name = listed[number]
     before = number - listed.index(name)
@@ -73,6 +101,7 @@ def following(
     spec: SweepSpec,
     now: SweepSpec,
     of_grid: Sequence[Point] | None,
+    warm: Warm,
     number: int,
     asked: Sequence[FrozenTrial],
     trials: Callable[[], Sequence[Trial]],
@@ -81,7 +110,7 @@ def following(
 
     `now` is the spec with its space as it is now; it differs where that was narrowed.
     """
-    given, first = fixed(spec, of_grid, number), len(spec.search.baseline_list)
+    given, first = fixed(spec, of_grid, warm, number), len(spec.search.baseline_list)
     known = [rows.params(row) for row in asked]
     if of_grid is not None and given.baseline is None:
         return replace(given, point=next(_left(now, of_grid, asked)))
@@ -91,10 +120,10 @@ def following(
         begun = spec.search.baseline_list.index(given.baseline)
         return replace(given, point=samplers.tuned(spec, given.baseline, number, asked[begun:]))
     if given.asked is not None:
-        wanted = points.read(spec.space, spec.search.points[number - first])
+        wanted = points.read(spec.space, first_of_all(spec, warm)[number - first][0])
         return replace(given, point=points.completed(spec.space, wanted, (spec.search.seed, number), known))
-    if spec.search.racing is not None or now is not spec:
-        return replace(given, point=informed(spec, now, number, trials()))
+    if spec.search.racing is not None or now is not spec or warm.told:
+        return replace(given, point=informed(spec, now, warm, number, trials()))
     return replace(given, point=samplers.unrepeated(study, spec, number, known))
 
 
@@ -128,7 +157,7 @@ def exhausted(spec: SweepSpec, now: SweepSpec, of_grid: Sequence[Point] | None, 
     return points_left is not None and all(point in known for point in points_left)
 
 
-def informed(spec: SweepSpec, now: SweepSpec, number: int, trials: Sequence[Trial]) -> Point:
+def informed(spec: SweepSpec, now: SweepSpec, warm: Warm, number: int, trials: Sequence[Trial]) -> Point:
     """A point for trial `number`, by what the trials came to without the luck of their seeds.
 
     A trial outside the space as it is `now` is not told: the samplers know one range for all.
@@ -139,7 +168,9 @@ def informed(spec: SweepSpec, now: SweepSpec, number: int, trials: Sequence[Tria
         # A Gaussian process takes out the noise that it sees by itself.
         told_TM = racing.told(raced, shrunk=spec.search.sampler != "gp") * signs(spec.objectives)
         told = dict(zip(raced.numbers, told_TM.tolist(), strict=True))
-    inside = [trial for trial in trials if now is spec or holds(spec.space, now.space, trial.params)]
+    others = warm.trials(spec.objectives)
+    told |= {trial.number: [trial.values[name] for name in spec.objectives] for trial in others}
+    inside = [t for t in [*others, *trials] if now is spec or holds(spec.space, now.space, t.params)]
     unknown_M = [math.nan] * len(spec.objectives)
     points_TM = np.array([told.get(trial.number, unknown_M) for trial in inside]).reshape(-1, len(unknown_M))
     return samplers.informed(now, number, inside, points_TM)
