@@ -184,7 +184,7 @@ class FineTuning:
             FitError: `diverged` where the model's answers are not numbers.
         """
         rows = self._measured(split)
-        log_probs_NC = self._fit.log_probs(self._inputs(split))[rows]
+        log_probs_NC = self._fit.log_probs(self._asked(split))[rows]
         return evaluate(
             judged(self._data, split, rows, log_probs_NC, groups=self.task.groups, config=self.task.metrics)
         )
@@ -210,7 +210,7 @@ class FineTuning:
 
     def log_probs(self, split: str, rows: Ints) -> Floats:
         """Log-probabilities of the classes for these examples of a split, `[K, C]`."""
-        return self._fit.log_probs(self._inputs(split).part(rows))
+        return self._fit.log_probs(self._asked(split).part(rows))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that is needed to go on: tensors on the CPU (weights, AdamW's moments, the method's own) and JSON."""
@@ -287,6 +287,10 @@ class FineTuning:
     def _inputs(self, split: str) -> Samples:
         """What the fit takes from a split: what is through the frozen part of its model already, or images."""
         return self._start.features.get(split) or self._split(split)
+
+    def _asked(self, split: str) -> Samples:
+        """What a split is evaluated on. What is kept of the training split is as it is while the fit trains."""
+        return self._split(split) if split == "train" else self._inputs(split)
 
     def _split(self, name: str) -> Samples:
         """The split's samples, read at first use: a fit that never looks at test never loads it."""

@@ -81,8 +81,9 @@ def assert_same(one: tuple[dict[str, Tensor], str], other: tuple[dict[str, Tenso
         ("vit", "lora", {"blocks": 1, "variant": "dora"}, "1 of 2 blocks are frozen"),
         ("swinv2", "lora", {"blocks": 2}, "2 of 4 blocks are frozen"),
         ("tinyvit", "lora", {"blocks": 1, "layers": "attention+mlp"}, "2 of 3 blocks are frozen"),
-        ("clip", "fairlora", {"blocks": 1}, "1 of 2 blocks are frozen"),
+        ("clip", "fairlora", {"blocks": 1, "batch_size": 8}, "1 of 2 blocks are frozen"),
         ("vit", "probe", {}, "all but the head is frozen"),
+        ("clip-zero-shot", "probe", {"batch_size": 8}, "all but the head is frozen"),
     ],
 )
 @pytest.mark.parametrize("flip", [False, True], ids=["plain", "flipped"])
@@ -95,6 +96,16 @@ def test_a_fit_has_the_same_bits_whether_its_frozen_part_is_computed_once_or_in_
     assert each.provenance()["frozen"] == f"{frozen}, and computed in every step: resources.prefix is off"
     assert_same(outcome(once, params(method, **more)), expected)
     assert once.provenance()["frozen"].startswith(f"{frozen}, and computed once: ")
+
+
+def test_in_bfloat16_what_is_kept_has_half_the_size_and_the_losses_agree_within_its_noise(data: Dataset) -> None:
+    losses, train = {}, TrainConfig(precision="bf16")
+    for mode in ("off", "auto"):
+        made = tuning(data, train=train, prefix=mode)
+        made.aim(params("lora", blocks=1), seed=0)
+        losses[mode] = [made.train_epoch()["train_loss"] for _ in range(2)]
+    assert losses["auto"] == pytest.approx(losses["off"], rel=0.1)
+    assert made.frozen.nbytes == (8 + 8) * 17 * 64 * 2
 
 
 def test_neither_an_epoch_nor_an_evaluation_enters_what_is_frozen(data: Dataset) -> None:
@@ -311,3 +322,27 @@ def test_a_model_that_uses_more_of_what_is_frozen_than_enters_the_first_adapter_
         assert cut is not None
         assert cut.at == ("2" if whole else "block")
         assert agrees(model, cut, Tail(model, cut, images_B4.shape[1:]), CPU, images_B4, model.train) is whole
+
+
+class Narrow(nn.Module):
+    """Its last frozen product has a row for each image: on many machines a few rows give other bits than many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.layers = nn.Linear(4, 4), nn.ModuleList([nn.TransformerEncoderLayer(4, 1, 8, batch_first=True)])
+        self.norm, self.head = nn.LayerNorm(4), nn.Linear(4, 2)
+
+    def forward(self, images_BT4: Tensor) -> Tensor:
+        hidden_BT4 = self.layers[0](self.stem(images_BT4))
+        return self.head(self.norm(hidden_BT4).mean(1))  # type: ignore[no-any-return]
+
+
+def test_a_probe_may_also_begin_behind_the_blocks() -> None:
+    torch.manual_seed(0)
+    model = Narrow().requires_grad_(False)
+    model.head.requires_grad_(True)
+    images_BT4 = torch.randn(3, 5, 4)
+    cuts = [Cut.find(model.eval(), images_BT4, behind_blocks=behind) for behind in (False, True)]
+    assert [cut.at for cut in cuts if cut] == ["head", "norm"]
+    for cut in cuts:
+        assert agrees(model, cut, Tail(model, cut, images_BT4.shape[1:]), CPU, images_BT4, model.eval)

@@ -61,52 +61,59 @@ class Frozen:
         """`digest` is of the backbone's weights, `content` of the images of each split."""
         self._backbone, self._digest, self._split, self._content = backbone, digest, split, content
         self._train, self._runtime, self._mode = train, runtime, mode
-        self._cuts: dict[tuple[object, ...], Cut | None] = {}
+        self._found: dict[tuple[object, ...], list[Cut]] = {}
         self._sound: set[tuple[object, ...]] = set()  # what was seen to be exact
-        self._unfit: dict[tuple[object, ...], str] = {}  # and why not
+        self._unfit: dict[tuple[object, ...], list[str]] = {}  # and why not
 
     def start(self, model: nn.Module, params: Params, *, whole: bool = True) -> Start:
         """For a model that is wrapped for `params`, and trains on the `whole` split or else on rows of its own."""
-        cut = self._cut(model, params)
-        if cut is None:
+        cuts = self._cuts(model, params)
+        if not cuts:
             return Start()
-        lora = METHODS[params.method].adapter == "lora"
+        cut, lora = cuts[0], METHODS[params.method].adapter == "lora"
         # Where nobody speaks of blocks all is as it was before one could: with dropout where the model has it.
         still = tuple(cut.parts(model)) if lora and params.blocks not in (None, cut.of) else ()
         if lora and not cut.blocks:
             return Start(still)  # what comes before the blocks costs too little
         what = f"{cut.blocks} of {cut.of} blocks are frozen" if lora else "all but the head is frozen"
-        reason = self._obstacle(whole)
-        if not reason:
-            fit = (*_wiring(params), params.batch_size)
-            try:
-                if fit in self._unfit:
-                    raise Unfit(self._unfit[fit])
-                tail = self._tail(model, cut, still, _wiring(params))
-                features = self._features(model, cut, tail, still, params.batch_size)
-                size = sum(each.nbytes for each in features.values())
-                return Start(still, tail, features, f"{what}, and computed once: {size / 1e9:.3g} GB", size)
-            except Unfit as fault:
-                reason = self._unfit[fit] = str(fault)
-        return Start(still, told=f"{what}, and computed in every step: {reason}")
+        fit = (*_wiring(params), params.batch_size)
+        reasons = list(filter(None, [self._obstacle(whole)])) or self._unfit.get(fit, [])
+        if not reasons:
+            for cut in cuts:
+                try:
+                    tail = self._tail(model, cut, still, _wiring(params))
+                    features = self._features(model, cut, tail, still, params.batch_size)
+                except Unfit as fault:
+                    reasons.append(str(fault))
+                else:
+                    size = sum(each.nbytes for each in features.values())
+                    return Start(still, tail, features, f"{what}, and computed once: {size / 1e9:.3g} GB", size)
+            self._unfit[fit] = reasons
+        return Start(still, told=f"{what}, and computed in every step: {reasons[0]}")
 
     def nbytes(self, model: nn.Module, params: Params) -> int:
         """What would be kept for such a fit, if nothing speaks against it."""
-        cut = self._cut(model, params)
-        if cut is None or self._obstacle(whole=True) or (METHODS[params.method].adapter == "lora" and not cut.blocks):
+        cuts = self._cuts(model, params)
+        if not cuts or self._obstacle(whole=True) or (METHODS[params.method].adapter == "lora" and not cuts[0].blocks):
             return 0
-        like_B = self._like(model, cut)
-        return sum(self._hidden(name, cut, like_B).nbytes for name in SPLITS)
+        like_B = self._like(model, cuts[0])
+        return sum(self._hidden(name, cuts[0], like_B).nbytes for name in SPLITS)
 
-    def _cut(self, model: nn.Module, params: Params) -> Cut | None:
-        """None where nothing is frozen."""
+    def _cuts(self, model: nn.Module, params: Params) -> list[Cut]:
+        """Where the frozen beginning may end, the best place first; empty where nothing is frozen.
+
+        A head may want the rows that the last projection before it makes of a batch of its own size: the bits of a
+        product of few rows depend on their number. What leaves the blocks has many rows for each image.
+        """
         if METHODS[params.method].adapter == "full":
-            return None
+            return []
         wiring = _wiring(params)
-        if wiring not in self._cuts:
+        if wiring not in self._found:
+            earlier = (False, True) if METHODS[params.method].adapter == "head" else (False,)
             with self._runtime.seeded(0), self._runtime.autocast():
-                self._cuts[wiring] = Cut.find(model.eval(), self._few_B3HW)
-        return self._cuts[wiring]
+                places = [Cut.find(model.eval(), self._few_B3HW, behind_blocks=each) for each in earlier]
+            self._found[wiring] = list({cut.at: cut for cut in places if cut is not None}.values())
+        return self._found[wiring]
 
     def _like(self, model: nn.Module, cut: Cut) -> Tensor:
         """What enters the tail, of a few images."""
@@ -137,14 +144,14 @@ class Frozen:
         alone = cut.at in self._backbone.heads
         tails: list[nn.Module] = [model.get_submodule(cut.at)] if alone else []
         for tail in (*tails, Tail(model, cut, image)):
-            if (wiring, type(tail)) in self._sound:
+            if (wiring, cut.at, type(tail)) in self._sound:
                 return tail
             training = functools.partial(_as_in_training, model, tail, still)
             training()
             if restless := cut.restless(model):
                 raise Unfit(f"{restless} depends on chance or on the batch while it trains")
             if prefix.agrees(model, cut, tail, self._runtime, self._few_B3HW, training):
-                self._sound.add((wiring, type(tail)))
+                self._sound.add((wiring, cut.at, type(tail)))
                 return tail
         raise Unfit("the rest of the model uses more of it than what enters the first thing that trains")
 
@@ -156,17 +163,19 @@ class Frozen:
         Raises:
             Unfit: there is no room, or a batch of the fit's size would give other bits.
         """
-        like_B = self._like(model, cut)
-        found, training = {}, functools.partial(_as_in_training, model, tail, still)
+        like_B, found = self._like(model, cut), {}
         for name in SPLITS:
             samples, hidden = self._split(name), self._hidden(name, cut, like_B)
-            seen = (hidden.folder, batch_size, bool(still))
-            compute = functools.partial(self._computed, model.eval(), cut, samples, hidden)
-            numbers_NV = hidden.read(compute, f"{self._backbone.name}, {name}")
-            found[name] = Features(samples, numbers_NV, like_B.dtype)
-            if seen not in self._sound:
-                self._compare(model, cut, found[name], training, batch_size)
-                self._sound.add(seen)
+            if name == "train":  # some modules go another way while they train, and round otherwise
+                _as_in_training(model, tail, still)
+            else:
+                model.eval()
+            compute = functools.partial(self._computed, model, cut, samples, hidden)
+            found[name] = Features(samples, hidden.read(compute, f"{self._backbone.name}, {name}"), like_B.dtype)
+            size = batch_size if name == "train" else evaluation_batch(self._runtime.device, samples)
+            if (hidden.folder, size) not in self._sound:
+                self._compare(model, cut, found[name], size)
+                self._sound.add((hidden.folder, size))
         return found
 
     def _hidden(self, name: str, cut: Cut, like_B: Tensor) -> Hidden:
@@ -178,6 +187,7 @@ class Frozen:
             "mean": self._backbone.mean,
             "std": self._backbone.std,
             "cut": cut.at,
+            "training": name == "train",
             "split": self._content[name],  # the bytes of the images, and the transform
             "cpu": torch.backends.cpu.get_cpu_capability(),
             **machine,
@@ -193,16 +203,13 @@ class Frozen:
             with self._runtime.autocast():
                 yield torch.stack([cut.hidden(model, view_B3HW) for view_B3HW in views], dim=1).to(hidden.dtype)
 
-    def _compare(
-        self, model: nn.Module, cut: Cut, kept: Features, training: Callable[[], None], batch_size: int
-    ) -> None:
+    def _compare(self, model: nn.Module, cut: Cut, kept: Features, batch_size: int) -> None:
         """What was kept, with what a step would compute: for a whole batch and for what an epoch leaves over.
 
         Raises:
             Unfit: they differ.
         """
-        training()
-        for size in filter(None, (min(batch_size, len(kept)), len(kept) % batch_size)):
+        for size in filter(None, (min(batch_size, len(kept)), len(kept) % batch_size)):  # its first rows
             images_B3HW = Samples.take(kept, slice(0, size))
             for view in range(kept.views):
                 with self._runtime.autocast():

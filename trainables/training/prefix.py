@@ -46,10 +46,10 @@ class Cut:
     of: int
 
     @classmethod
-    def find(cls, model: nn.Module, images_BCHW: Tensor) -> Cut | None:
+    def find(cls, model: nn.Module, images_BCHW: Tensor, *, behind_blocks: bool = False) -> Cut | None:
         """Of a model in which something is frozen; None where the first thing that trains is met at once.
 
-        It is met at the first module with weights that train, or the block that holds it.
+        It is met at the first module with weights that train, or the block that holds it; or earlier, `behind_blocks`.
         """
         blocks = transformer_blocks(model)
         trains = {name.rpartition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
@@ -58,7 +58,8 @@ class Cut:
         met: list[str] = []
 
         def enter(name: str) -> None:
-            if not met and name in goals:
+            through = behind_blocks and bool(blocks) and all(within(block, below) for block in blocks)
+            if not met and (name in goals or through):
                 met.append(name)
             elif met:
                 below.pop(name, None)  # it is called again above the cut, so that it must stay
@@ -228,6 +229,13 @@ def same(one: Tensor, other: Tensor, runtime: Runtime) -> bool:
 
 
 def still(parts: Iterable[nn.Module]) -> None:
-    """These modules as in evaluation: nothing of them is left to chance, and no statistic moves."""
+    """These modules as in evaluation: nothing of them is left to chance, and no statistic moves.
+
+    Fused attention without dropout computes in another way when it evaluates, whose bits depend on the batch: it keeps
+    the way in which it trains.
+    """
     for part in parts:
         part.eval()
+        for inner in part.modules():
+            if isinstance(inner, nn.MultiheadAttention) and not inner.dropout:
+                inner.train()

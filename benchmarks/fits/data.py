@@ -1,6 +1,6 @@
 """What decoding once buys: a second epoch and a second trial against the first, and what four readers cost.
 
-    python benchmarks/data.py --images 2000 --repetitions 5
+    python benchmarks/fits/data.py --images 2000 --repetitions 5
 
 A tree in the Waterbirds format (JPEG, 500 x 375, cut from scikit-learn's photos) is read at 224 pixels. Each
 repetition starts with an empty cache; what is timed ends in normalised float batches of 32, shuffled:

@@ -1,4 +1,4 @@
-"""What benchmarks/training.py compares: one fit of the same model on the same images, by each arm.
+"""What benchmarks/fits/training.py compares: one fit of the same model on the same images, by each arm.
 
 What the arms share (model, starting weights, data, optimiser, schedule) is in `TrainingBench`; each arm gives a `Turn`.
 """

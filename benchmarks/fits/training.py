@@ -1,7 +1,7 @@
 """How fast an epoch is: ours, a bare timm + peft loop, and the transformers Trainer on the same model and images.
 
-    python benchmarks/training.py                       # all cases of this machine
-    python benchmarks/training.py --cases vit-b/128 --compile
+    python benchmarks/fits/training.py                       # all cases of this machine
+    python benchmarks/fits/training.py --cases vit-b/128 --compile
 
 Arms, in one process, in turns whose order is reversed from round to round:
   ours          FineTuning with method `lora`: images from the decoded array
@@ -15,7 +15,7 @@ A turn is a whole fit from the same weights; its first epoch (workers, compilati
 counts only if the arms do the same work: the same trainable tensors (else the run ends), the same images (the
 largest difference of a pixel is told), the same number of steps, and epochs' mean losses within 10 % of ours
 (but for ours+penalty, which follows another objective).
-Decoding once, which our epochs live on, is timed by benchmarks/data.py. TFLOP/s are the matrix products that torch
+Decoding once, which our epochs live on, is timed by benchmarks/fits/data.py. TFLOP/s are the matrix products that torch
 counts in a step, forward and backward, beside the rate of one large product, taken anew in each round.
 """
 
