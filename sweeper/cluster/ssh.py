@@ -47,7 +47,10 @@ _OPTIONS = {
 }
 _WHO = ("cluster_name", "provider", "auth", "docker")  # what of a file says whose head it is
 _WATCH = """
-while { kill -0 "$1" || [ -d "/proc/$1" ]; } && [ -S "$2" ]; do sleep 2; done 2> /dev/null
+while kill -0 "$1" 2> /dev/null || [ -d "/proc/$1" ]; do
+  [ -S "$2" ] || exit 0  # closed, and perhaps about to be opened again
+  sleep 2
+done
 ssh -S "$2" -O exit head 2> /dev/null
 rm -f "$2" "$2".*
 """
