@@ -109,7 +109,7 @@ def test_blocks_keeps_the_adapters_of_the_last_so_many_blocks(
     build: Callable[[], nn.Module], blocks: int, adapted: list[str], tmp_path: Path
 ) -> None:
     model = train(wrapped(build(), blocks=blocks))
-    assert sorted(adapters._adapted(model)) == adapted
+    assert sorted(adapters.adapted_layers(model)) == adapted
     adapters.check_effect(model, IMAGES_NCHW)
     adapters.save_adapter(model, tmp_path, described(build()))
     torch.testing.assert_close(outputs(PeftModel.from_pretrained(build(), str(tmp_path))), outputs(model))

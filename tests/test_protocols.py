@@ -30,6 +30,7 @@ class Protocol:
     options: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 32
     warmup: float = 0.01
+    flip: bool = True
 
     @property
     def fits(self) -> int:
@@ -73,6 +74,13 @@ UTKFACE = {
     "points": {"lora": 20, "fft": 24},
     "options": {"task": "gender"},
 }
+DLAB = UTKFACE | {
+    "dataset": "dlab-hate-speech",
+    "groups": "overlapping",
+    "objectives": ("accuracy", "accuracy_spread_by_attribute/overlapping"),
+    "options": {"subset": "race"},
+    "flip": False,
+}
 PROTOCOLS: dict[str, Protocol] = {
     f"fairlora-{dataset}-{short}": Protocol(dataset=dataset, backbone=backbone, options=options, **FAIRLORA)
     for dataset, options in DATA.items()
@@ -80,6 +88,8 @@ PROTOCOLS: dict[str, Protocol] = {
 } | {
     "lora-fairness-utkface-vit": Protocol(backbone="vit_base_patch16_224.orig_in21k", **UTKFACE),
     "lora-fairness-utkface-swinv2": Protocol(backbone="swinv2_large_window12_192.ms_in22k", **UTKFACE),
+    "lora-fairness-dlab-llama2": Protocol(backbone="transformers:meta-llama/Llama-2-7b-hf", **DLAB),
+    "lora-fairness-dlab-mistral": Protocol(backbone="transformers:mistralai/Mistral-7B-v0.1", **DLAB),
 }
 FILES = [name + ending for name in PROTOCOLS for ending in ("", "-search")]
 
@@ -96,7 +106,7 @@ def words(name: str) -> str:
 
 def test_each_protocol_is_a_preset_and_each_preset_a_protocol() -> None:
     assert set(presets.names()) - {"tiny", "digits-demo", "waterbirds-dry"} == set(FILES)
-    assert len(FILES) == 22
+    assert len(FILES) == 26
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -111,7 +121,7 @@ def test_a_file_asks_for_the_data_the_model_and_the_training_that_the_paper_stat
     assert tuple(spec.objectives) == protocol.objectives
     assert spec.space.dimensions["batch_size"] == Fixed(protocol.batch_size)
     assert spec.space.dimensions["method"].grid() == tuple(protocol.points)
-    assert (spec.train.warmup, spec.train.flip, spec.train.reduction) == (protocol.warmup, True, "sum")
+    assert (spec.train.warmup, spec.train.flip, spec.train.reduction) == (protocol.warmup, protocol.flip, "sum")
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

@@ -3,7 +3,7 @@
 An adapter can be wired so that the forward pass does not use it: nothing fails, nothing is learnt, and yet
 merging it changes the model. `check_gradients` and `check_effect` look at every wrapped model for that.
 
-Shapes: N examples, C channels, H height, W width.
+Shapes: N examples, images or rows of tokens.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trainables.backbones import Backbone, ending, within
+from trainables.backbones import Backbone, ending, shown, within
 from trainables.backbones.blocks import attention_blocks, transformer_blocks
 from trainables.errors import FitError, UserError, few, unknown
 from trainables.methods import METHODS
@@ -32,15 +32,15 @@ from trainables.params import Params
 
 _NOISE = 1e-9  # of the outputs' size, in float64: far above rounding, far below the effect of any adapter
 _TINY = 1e-3  # layer scales start below this, and would hide the adapter behind them
-_MEND = "Adapt other layers (params.layers), or make the model call these (timm: qkv_bias_separate=True)."
+MEND = "Adapt other layers (params.layers), or make the model call these (timm: qkv_bias_separate=True)."
 
 
 def wrap(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     """`model`, changed in place, with only those weights left trainable that `params.method` trains.
 
     `full`: every weight. `lora`: a peft adapter on the layers `params.layers`, and the head. `head`: the head.
-    `params.layers` is one of `backbone.targets`, or name endings of modules, as in `attn.qkv,mlp.fc1`;
-    `params.blocks` keeps those in the last so many blocks. LoRA's first matrix is drawn from torch's global state.
+    `params.layers` is one of `backbone.targets`, or name endings of modules, as in `attn.qkv,mlp.fc1`; `params.blocks`
+    keeps those in the last so many blocks. LoRA's first matrix is drawn from torch's global state.
 
     Raises: `UserError` where the layers or so many blocks do not exist, where an option such as `qkv` reaches only some
     of the attention blocks, or where peft cannot adapt the layers in the way asked for.
@@ -49,6 +49,9 @@ def wrap(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
     adapter = METHODS[params.method].adapter
     if adapter == "lora":
         return _lora(model, backbone, params)
+    if adapter == "full" and getattr(model, "is_quantized", False):
+        raise UserError(f"{params.method} trains all weights, and backbone.frozen keeps them in 4 bits. Use bf16.")
+    model = model.float() if adapter == "full" else model
     model.requires_grad_(adapter == "full")
     for head in backbone.heads:
         model.get_submodule(head).requires_grad_(True)
@@ -130,38 +133,39 @@ def check_gradients(model: nn.Module) -> None:
         raise FitError(
             "dead-adapter",
             f"{len(dead)} of {len(trainable)} trainable tensors got no gradient, on: {layers}. "
-            f"The forward pass does not use them. {_MEND}",
+            f"The forward pass does not use them. {MEND}",
         )
 
 
 @torch.no_grad()
-def check_effect(model: nn.Module, images_NCHW: Tensor) -> None:
+def check_effect(model: nn.Module, examples_N: Tensor) -> None:
     """The adapter, once it holds numbers, changes the outputs, and merging it gives those same outputs.
 
     Looks at a copy in float64: weights, gradients, mode and random state of `model` stay as they are. In the copy
     all-zero tensors become small noise, since they hide what lies behind them: a fresh LoRA B, a fresh head, the
     last norms of an untrained Swin-v2. For the same reason a layer scale that is still tiny becomes 1. Models without
-    an adapter pass. A few images are enough.
+    an adapter pass. A few examples are enough.
 
     Raises: `FitError` with the reason `dead-adapter`, naming the layers.
     """
     if not isinstance(model, PeftModel):
         return
     twin = _twin(model)
-    images_NCHW = images_NCHW.double()
-    layers = _adapted(twin)
+    if examples_N.is_floating_point():  # tokens are not
+        examples_N = examples_N.double()
+    layers = adapted_layers(twin)
     called: set[str] = set()
     for name, layer in layers.items():
         layer.register_forward_hook(lambda *_, name=name: called.add(name))
-    with torch.autocast(images_NCHW.device.type, enabled=False):
-        on = twin(images_NCHW)
+    with torch.autocast(examples_N.device.type, enabled=False):
+        on = twin(examples_N)
         for layer in layers.values():  # not peft's disable_adapter: that exchanges the head too, and always differs
             layer.enable_adapters(False)
-        off = twin(images_NCHW)
+        off = twin(examples_N)
         for layer in layers.values():
             layer.enable_adapters(True)
             layer.merge()
-        merged = twin(images_NCHW)
+        merged = twin(examples_N)
     scale = float(on.abs().max())
     effect, error = (float((on - other).abs().max()) for other in (off, merged))
     if not effect > _NOISE * scale or not error < 1e-3 * effect:
@@ -169,7 +173,7 @@ def check_effect(model: nn.Module, images_NCHW: Tensor) -> None:
         raise FitError(
             "dead-adapter",
             f"adapter on and off differ by {effect / scale:.1e} of the outputs' size (must not be 0), adapter on and "
-            f"merged by {error / scale:.1e} (must be 0). Layers that the forward pass skips: {skipped}. {_MEND}",
+            f"merged by {error / scale:.1e} (must be 0). Layers that the forward pass skips: {skipped}. {MEND}",
         )
 
 
@@ -220,8 +224,7 @@ def save_adapter(model: nn.Module, folder: Path, backbone: Backbone) -> None:
     (folder / "README.md").write_text(
         f"# {backbone.name}, fine-tuned\n\n"
         f"{trainable:,} trained weights of {total:,}. Base model: {backbone.source}.\n"
-        f"Images: {backbone.size} pixels, mean {list(backbone.mean)}, std {list(backbone.std)}, "
-        f"{backbone.interpolation}. Written with peft {peft.__version__}.\n\n"
+        f"{backbone.sees} Written with peft {peft.__version__}.\n\n"
         f"```python\n{backbone.recipe}\n{recipe}\n```\n",
         encoding="utf-8",
     )
@@ -263,7 +266,7 @@ def _lora(model: nn.Module, backbone: Backbone, params: Params) -> nn.Module:
         _refuse_part(wrapped, backbone, named, params)
     _refuse_lost_dropout(wrapped, params)
     # peft writes this into adapter_config.json; a model that was built here has no name of its own.
-    config.base_model_name_or_path = backbone.name
+    config.base_model_name_or_path = shown(backbone.name)
     return wrapped
 
 
@@ -375,7 +378,7 @@ def _twin(model: PeftModel) -> PeftModel:
     return twin
 
 
-def _adapted(model: PeftModel) -> dict[str, Any]:
+def adapted_layers(model: PeftModel) -> dict[str, Any]:
     """The outermost adapted layers by name: fused attention owns its output projection's adapter."""
     layers: dict[str, Any] = {}
     for name, module in model.get_base_model().named_modules():

@@ -18,6 +18,7 @@ from trainables.data import report
 from trainables.data.base import Dataset
 from trainables.data.images.cache import Images
 from trainables.data.images.transform import Transform
+from trainables.data.texts.tokens import Tokenised, Tokens
 from trainables.errors import UserError
 from trainables.methods import METHODS
 from trainables.methods.base import GroupInfo
@@ -25,12 +26,14 @@ from trainables.metrics import Evaluation, evaluate
 from trainables.metrics.on_data import judged, measured
 from trainables.params import Params
 from trainables.task import Task
+from trainables.training import small_bodies
 from trainables.training.batches import derived
 from trainables.training.fit import Fit
 from trainables.training.frozen import Frozen, Start
 from trainables.training.refit import refit_head
 from trainables.training.runtime import Runtime
 from trainables.training.samples import Samples
+from trainables.training.texts import Texts
 
 
 class FineTuning:
@@ -77,14 +80,21 @@ class FineTuning:
             dataset.groups("train", self.task.groups)
         except ValueError as error:
             raise UserError(f"groups is '{self.task.groups}': {error}") from None
+        backbones.check_kind(self.task.backbone, dataset.name, dataset.noun)
+        if dataset.noun == "text" and (self.task.train.flip or self.task.train.crop is not None):
+            raise UserError("train.flip and train.crop are for images, and the data has texts. Leave them out.")
         classes = dataset.classes
         self._backbone = backbones.load(self.task.backbone, classes=len(classes), class_names=classes)
         self._backbone_digest = weights.digest(self._backbone.model, self._backbone.heads)
         self._backbone.model.to(self.runtime.device)
         self._files = report.file_digests(dataset)
-        transform = Transform(**self._backbone.transform())
-        self._images = Images(dataset, transform, self.task.data, workers=self.runtime.threads or 1)
-        self._data = self._images.dataset  # without the records whose image cannot be read
+        self._source: Images | Tokens
+        if self._backbone.reading is not None:
+            self._source = Tokens(dataset, self._backbone.reading)
+        else:
+            transform = Transform(**self._backbone.transform())
+            self._source = Images(dataset, transform, self.task.data, workers=self.runtime.threads or 1)
+        self._data = self._source.dataset  # without the records whose image cannot be read
         self._split_hash = self._data.split_hash
         self._frozen = Frozen(
             self._backbone,
@@ -129,9 +139,11 @@ class FineTuning:
             adapter = METHODS[params.method].adapter
             wiring = (adapter, params.layers, params.variant, params.blocks) if adapter == "lora" else (adapter,)
             if wiring not in self._proven:  # whatever the rank: looked at once
-                adapters.check_effect(model, self._split("train").take(slice(0, 4)))
+                small = small_bodies.kept_small(model)
+                check = small_bodies.check_effect if small else adapters.check_effect
+                check(model, self._split("train").take(slice(0, 4)))
                 self._proven.add(wiring)
-            if self.runtime.precision == "bf16":
+            if self.runtime.precision == "bf16" or small_bodies.kept_small(model):
                 adapters.answer_in_float32(model, self._backbone.heads)
             self._start = self._frozen.start(model, params, whole=trains and not rows)
         parts = [self._split(split).part(rows_K) for split, rows_K in (rows or {}).items()]
@@ -193,6 +205,11 @@ class FineTuning:
     def dataset(self) -> Dataset:
         """What is trained on: without the records whose image cannot be read."""
         return self._data
+
+    @property
+    def notes(self) -> list[str]:
+        """What was done to the examples that a person should know: texts that are cut, in the splits read so far."""
+        return self._source.notes if isinstance(self._source, Tokens) else []
 
     @property
     def backbone(self) -> Backbone:
@@ -261,6 +278,7 @@ class FineTuning:
             "adapted_attention_blocks": f"{adapted} of {blocks}",
             "validation_examples": len(self._measured("val")),
             **({"frozen": self._start.told} if self._start.told else {}),
+            **({"notes": self.notes} if self.notes else {}),
             **{name: bool(value) for name, value in self._refit.items() if name == "refit_converged"},
         }
 
@@ -295,15 +313,14 @@ class FineTuning:
     def _split(self, name: str) -> Samples:
         """The split's samples, read at first use: a fit that never looks at test never loads it."""
         if name not in self._samples:
-            pixels = self._images.split(name)
-            self._content[name] = pixels.hash
-            self._samples[name] = Samples(
-                pixels.images_NCHW,
-                self._data.splits[name].labels_N,
-                self._data.groups(name, self.task.groups),
-                mean=self._backbone.mean,
-                std=self._backbone.std,
-                device=self.runtime.device,
+            found = self._source.split(name)
+            self._content[name] = found.hash
+            labels_N, groups = self._data.splits[name].labels_N, self._data.groups(name, self.task.groups)
+            mean, std, device = self._backbone.mean, self._backbone.std, self.runtime.device
+            self._samples[name] = (
+                Texts(found, labels_N, groups, device=device)
+                if isinstance(found, Tokenised)
+                else Samples(found.images_NCHW, labels_N, groups, mean=mean, std=std, device=device)
             )
         return self._samples[name]
 

@@ -33,6 +33,10 @@ class TrainConfig(_Part):
         float | None,
         Field(gt=0, le=1, description="random resized crop of training images: least share of the area kept, e.g. 0.7"),
     ] = None
+    micro_batch: Annotated[
+        int | None,
+        Field(ge=1, description="examples whose activations are held at a time; same gradient, a second forward pass"),
+    ] = None
     compile: Annotated[bool, Field(description="torch.compile the training step's model: slow start, fast steps")] = (
         False
     )

@@ -18,8 +18,10 @@ from trainables.data.contents import Contents
 from trainables.data.datasets import layout
 from trainables.data.examples import check_classes
 from trainables.data.images import pixels
-from trainables.data.report import describe, leaks, manifest
+from trainables.data.report import describe, hashes, leaks, manifest
+from trainables.data.texts import looks
 from trainables.errors import UserError, few
+from trainables.files import write_text
 from trainables.task import MetricsConfig
 
 _SHOWN = 10
@@ -54,6 +56,7 @@ class CheckedDataset:
     columns: tuple[str, ...] = ()
     undefined: tuple[str, ...] = ()
     small: tuple[str, ...] = ()
+    lengths: tuple[str, ...] = ()
 
     @property
     def block(self) -> str:
@@ -80,7 +83,7 @@ class CheckedDataset:
             "small": list(self.small),
             "doubtful_cells": list(_doubtful_cells(self.dataset)),
             "block": self.block,
-        }
+        } | ({"lengths": list(self.lengths)} if self.lengths else {})
 
 
 def check(
@@ -106,15 +109,17 @@ def check(
     lenient = config.model_copy(update={"on_bad": "skip", "max_bad": 1.0})
     dataset = data.load(lenient)
     undefined, small = _undefined(dataset, config, spec)
-    images = _images(dataset)
+    texts = dataset.noun == "text"
+    images = [] if texts else _images(dataset)
     unreadable = tuple(BadRecord(image.name, image.look.problem) for image in images if image.look.problem)
     left = (image.label for image in images if not image.look.problem)
-    check_classes((image.label for image in images), left, unreadable, dataset.root)
+    check_classes((image.label for image in images), left, unreadable, dataset.root)  # of texts all can be read
     return CheckedDataset(
         dataset,
         unreadable,
-        leaks=tuple(leaks(dataset, [image.look.digest for image in images])),
-        alike=tuple(_alike(images)),
+        leaks=tuple(leaks(dataset, hashes(dataset) if texts else [image.look.digest for image in images])),
+        alike=tuple(looks.alike(dataset) if texts else _alike(images)),
+        lengths=tuple(looks.lengths(dataset)) if texts else (),
         several_frames=tuple(str(image) for image in images if image.look.frames > 1),
         refusal=_refusal(lenient, unreadable),
         config=_absolute(config),
@@ -136,10 +141,13 @@ def report(checked: CheckedDataset) -> str:
     lines += _listed("records repaired or doubtful, kept", kept)
     if doubtful := list(_doubtful_cells(dataset)):
         lines += _listed("doubtful cells", doubtful)
-    lines += _listed("images that cannot be read", [f"{r.place}: {r.problem}" for r in checked.unreadable])
-    lines += _listed("images of several frames, of which the first is used", checked.several_frames)
-    lines += _listed("images in more than one split", checked.leaks)
-    lines += _listed("images that look like one of another split (copies? look at them)", checked.alike)
+    if checked.lengths:
+        lines += ["lengths", *(f"  {line}" for line in checked.lengths)]
+    else:
+        lines += _listed("images that cannot be read", [f"{r.place}: {r.problem}" for r in checked.unreadable])
+        lines += _listed("images of several frames, of which the first is used", checked.several_frames)
+    lines += _listed(f"{dataset.noun}s in more than one split", checked.leaks)
+    lines += _listed(f"{dataset.noun}s that look like one of another split (copies? look at them)", checked.alike)
     lines += [f"note: {note}" for note in dataset.notes]
     lines += [*checked.undefined, *checked.small]
     if checked.refusal is not None:
@@ -147,14 +155,14 @@ def report(checked: CheckedDataset) -> str:
     elif checked.undefined:
         lines.append("A sweep for this stops here.")
     if checked.leaks:
-        lines.append(_LEAK)
+        lines.append(_LEAK.replace("images", f"{dataset.noun}s"))
     if checked.good:
         lines.append(_SMALL if checked.small else "A sweep can use it as it is.")
     return "\n".join([*lines, "", "To sweep it, write into sweep.yaml:", "", checked.block])
 
 
 def write_sheet(checked: CheckedDataset, path: Path) -> None:
-    """A contact sheet of each cell (of each class, where there is no attribute) as a PNG.
+    """A contact sheet of each cell (of each class, where there is no attribute) as a PNG; of texts, as a text.
 
     Raises:
         UserError: the file cannot be written.
@@ -163,6 +171,12 @@ def write_sheet(checked: CheckedDataset, path: Path) -> None:
     from sweeper.report import sheet
 
     dataset = checked.dataset
+    if dataset.noun == "text":
+        if path.suffix.lower() != ".txt":
+            raise UserError(f"{path}: a sheet of texts is a text. Name a .txt file.")
+        with _writing(path):
+            write_text(path, looks.sheet(dataset))
+        return
     broken = {record.place for record in checked.unreadable}
     with _writing(path):
         rows = list(sheet.cells(dataset, dataset.finest, broken))

@@ -7,7 +7,7 @@ import glob
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from trainables.errors import UserError
 from trainables.files import whole
 
 if TYPE_CHECKING:
+    from trainables.data.base import BadRecord
     from trainables.serving import Answer
 
 
@@ -29,7 +30,12 @@ def register(add: Add) -> None:
     asked.add_argument("--public", action="store_true", help="with --push: a repository that everybody sees")
     asked = add("predict", predict)
     asked.add_argument("folder", type=Path, metavar="DIR", help="what 'sweeper pull' wrote")
-    asked.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files, and folders of them, to look at")
+    asked.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="files, and folders of them, to look at; of a language model, lines of text",
+    )
     asked.add_argument("--csv", action="store_true", help="print a table, with the probability of each label")
     asked = add("audit", audit)
     asked.add_argument("points", metavar="NAME@POINT", nargs="+", help=f"{POINT}; several of one sweep are compared")
@@ -76,14 +82,21 @@ def pull(asked: argparse.Namespace) -> int:
 
 
 def predict(asked: argparse.Namespace) -> int:
-    """What a pulled model says of some images; exit code 1 if some of the files are none, 2 if all are."""
+    """What a pulled model says of images, or lines of text; exit code 1 if some of the files are none, 2 if all are."""
     from trainables import serving
 
     if asked.csv and asked.json:
         raise UserError("--csv and --json: use one of them.")
-    images, bad, notes = serving.images_in(asked.images)
+    bad: list[BadRecord] = []
+    notes: list[str] = []
     answers = []
-    for answer in serving.predict(asked.folder, images):
+    found: Iterator[Answer | BadRecord]
+    if serving.reads_texts(asked.folder):
+        found = serving.predict_texts(asked.folder, asked.images)
+    else:
+        images, bad, notes = serving.images_in([Path(image) for image in asked.images])
+        found = serving.predict(asked.folder, images)
+    for answer in found:
         if isinstance(answer, serving.Answer):
             answers.append(answer)
             if not asked.csv and not asked.json:
@@ -107,7 +120,11 @@ def _as_csv(answers: Sequence[Answer]) -> str:
     from dashboards.document.tables import to_csv
 
     rows = [
-        {"image": str(answer.image), "label": answer.label, "probability": answer.probabilities[answer.label]}
+        {
+            "text" if isinstance(answer.image, str) else "image": str(answer.image),
+            "label": answer.label,
+            "probability": answer.probabilities[answer.label],
+        }
         | {f"probability of {label}": share for label, share in answer.probabilities.items()}
         for answer in answers
     ]

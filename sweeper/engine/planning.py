@@ -148,7 +148,12 @@ def plan(spec: SweepSpec) -> Plan:
         gpus=slots.gpus,
         budget=spec.search.budget,
         asked=len(spec.search.points) + len(told.points),
-        notes=tuple(filter(None, [spec.search.auto_note, *told.notes, leak_note(tuning.dataset), *frozen.values()])),
+        notes=tuple(
+            filter(
+                None,
+                [spec.search.auto_note, *told.notes, leak_note(tuning.dataset), *tuning.notes, *frozen.values()],
+            )
+        ),
     )
 
 

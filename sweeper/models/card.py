@@ -29,6 +29,7 @@ from sweeper.front.intervals import wilson
 from sweeper.results import summary
 from sweeper.spec.model import SweepSpec
 from sweeper.trial import Trial
+from trainables.backbones import find, shown
 
 LICENCE, FRONT = "LICENSE.md", "front.png"  # files beside the card
 HUB_METRICS = ("accuracy",)  # of ours, those that hubs know by this name
@@ -68,6 +69,11 @@ class CardFacts:
     splits: Sequence[SplitMetrics]
     pictured: bool = False
 
+    @property
+    def noun(self) -> str:
+        """What the model looks at."""
+        return "text" if find(self.spec.backbone.name).texts else "image"
+
 
 def write(facts: CardFacts) -> str:
     """The card."""
@@ -78,7 +84,7 @@ def _metadata(facts: CardFacts) -> str:
     """For model hubs, as YAML. The metrics of each split stand in its `model-index`; undefined ones have no number."""
     from huggingface_hub import EvalResult, ModelCardData  # takes half a second
 
-    spec, task = facts.spec, "image-classification"
+    spec, task = facts.spec, f"{facts.noun}-classification"
     results = [
         EvalResult(task, spec.data.name, spec.data.name, name, value, dataset_split=measured.split)
         for measured in facts.splits
@@ -127,7 +133,7 @@ def document(facts: CardFacts) -> Document:
             Section("", tuple(_what(facts))),
             Section("Use", tuple(_use(facts))),
             Section("Results", tuple(_overall(facts))),
-            *(Section(f"By group, {measured.split}", (_groups(measured),)) for measured in facts.splits),
+            *(Section(f"By group, {measured.split}", (_groups(measured, facts.noun),)) for measured in facts.splits),
             Section("How it was chosen", (_chosen(facts), *[Image(_FRONT, FRONT)] * facts.pictured)),
             Section("Intended use", (_intended(facts),)),
             Section("Limits", (_limits(facts),)),
@@ -144,8 +150,11 @@ def _what(facts: CardFacts) -> list[Text]:
     return [
         Text(
             (
-                *(f"An image classifier for {len(classes)} classes (", *named),
-                *line("), fine-tuned from {} on {}. ", code(spec.backbone.name), code(spec.data.name)),
+                *(
+                    f"{'A text' if facts.noun == 'text' else 'An image'} classifier for {len(classes)} classes (",
+                    *named,
+                ),
+                *line("), fine-tuned from {} on {}. ", code(shown(spec.backbone.name)), code(spec.data.name)),
                 f"{trained:,} weights were trained of {total:,}. Base model: {facts.base}.",
             )
         ),
@@ -182,7 +191,7 @@ def _overall(facts: CardFacts) -> list[Block]:
     ]
 
 
-def _groups(measured: SplitMetrics) -> DataTable:
+def _groups(measured: SplitMetrics, noun: str) -> DataTable:
     """Each group with its count and Wilson's 95 % interval; F1, which is no share, without."""
     rows = []
     for row in measured.groups:
@@ -190,8 +199,8 @@ def _groups(measured: SplitMetrics) -> DataTable:
         ends = "–" if share is None or math.isnan(share) else interval(*wilson(share * n, n))
         f1 = decimal(row["f1"]) if "f1" in row else ""
         rows.append((str(row["kind"]), str(row["name"]), f"{n:,}", decimal(share), ends, f1))
-    caption = "–: undefined, where a group has no images." if any(row[3] == "–" for row in rows) else ""
-    return DataTable(("", "group", "images", "right", "95 % interval", "F1"), tuple(rows), caption, words=(0, 1))
+    caption = f"–: undefined, where a group has no {noun}s." if any(row[3] == "–" for row in rows) else ""
+    return DataTable(("", "group", f"{noun}s", "right", "95 % interval", "F1"), tuple(rows), caption, words=(0, 1))
 
 
 def _chosen(facts: CardFacts) -> Text:
@@ -209,7 +218,8 @@ def _intended(facts: CardFacts) -> Text:
     return Text(
         line(
             "To study the trade between accuracy and the gap between groups, and as a starting point for work on "
-            "images like those of {}. Not for decisions about people: nothing here was tested for that.",
+            "{}s like those of {}. Not for decisions about people: nothing here was tested for that.",
+            facts.noun,
             code(facts.spec.data.name),
         )
     )

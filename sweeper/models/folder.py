@@ -19,6 +19,7 @@ from sweeper.spec.sections import Storage
 from sweeper.state.atomic import read_json
 from sweeper.state.sweep_folder import FitFolder, SweepFolder
 from sweeper.trial import Trial, typical
+from trainables.backbones import shown
 from trainables.files import whole_folder
 from trainables.params import Params
 
@@ -147,7 +148,7 @@ def _portable(spec: SweepSpec) -> SweepSpec:
         update={
             "storage": Storage(),
             "data": spec.data.model_copy(update={"root": None}),
-            "backbone": spec.backbone.model_copy(update={"weights": weights}),
+            "backbone": spec.backbone.model_copy(update={"weights": weights, "name": shown(spec.backbone.name)}),
         }
     )
 

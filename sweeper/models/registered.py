@@ -21,13 +21,14 @@ from sweeper.models.card import CardFacts, SplitMetrics
 from sweeper.results.fit import FitResult
 from sweeper.results.results import Results
 from sweeper.trial import Trial
+from trainables.backbones import find
 from trainables.files import cache_root
 
 LOADER, CODE = "sweeper_model", "code"
 # What trainables imports, at the releases that this fit was trained with.
 _PACKAGES = (
-    *("mlflow", "torch", "torchvision", "timm", "open_clip_torch", "peft", "safetensors", "huggingface_hub"),
-    *("scikit-learn", "pillow", "filelock", "numpy", "pandas", "pydantic"),
+    *("mlflow", "torch", "torchvision", "timm", "open_clip_torch", "peft", "transformers"),
+    *("safetensors", "huggingface_hub", "scikit-learn", "pillow", "filelock", "numpy", "pandas", "pydantic"),
 )
 _SOURCE = re.compile(r"weights from (\S+), SHA-256 ([0-9a-f]+)")
 USE = """import mlflow, numpy
@@ -36,6 +37,11 @@ from PIL import Image
 model = mlflow.pyfunc.load_model("models:/{name}@knee")
 image = numpy.asarray(Image.open("image.jpg").convert("RGB"))
 print(model.predict(image[None]))  # [N, H, W, 3], uint8
+"""
+USE_TEXT = """import mlflow, pandas
+
+model = mlflow.pyfunc.load_model("models:/{name}@knee")
+print(model.predict(pandas.DataFrame({{"text": ["a line of text"]}})))
 """
 
 
@@ -57,7 +63,8 @@ def write(out: Path, results: Results, trial: Trial, fit: FitResult) -> None:
     body: dict[str, Any] = {"backbone": build, "whole": False, "params": dict(trial.params)}
     if found := _SOURCE.search(str(fit.provenance.get("backbone_source", ""))):
         body["base_sha256"] = found[2]
-    seen = {"crop_bottom": dataset.get("crop_bottom", 0), "upright": dataset.get("upright", False)}
+    texts = find(spec.backbone.name).texts
+    seen = {} if texts else {"crop_bottom": dataset.get("crop_bottom", 0), "upright": dataset.get("upright", False)}
     for name, told in {"fit": body, "labels": list(dataset.get("classes", ())), "preprocessing": seen}.items():
         (out / f"{name}.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / "README.md").write_text(_card(results, trial, fit), encoding="utf-8")
@@ -88,7 +95,7 @@ def _card(results: Results, trial: Trial, fit: FitResult) -> str:
             asked="a member of the front",
             tried=len(results.trials),
             merged=False,
-            code=USE.format(name=results.spec.name),
+            code=(USE_TEXT if find(results.spec.backbone.name).texts else USE).format(name=results.spec.name),
             library="mlflow",
             repository="",
             base=str(fit.provenance.get("backbone_source", "unknown")),

@@ -21,6 +21,7 @@ from sweeper.record.store import TRIAL, UUID, KnownRun, Store, model_names, owne
 from sweeper.results.fit import FitResult
 from sweeper.results.results import Results
 from sweeper.trial import Trial
+from trainables.backbones import find
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -160,14 +161,15 @@ def describe(folder: Path, model_id: str, run_id: str) -> None:
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
     labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
-    images = TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3))
+    texts = find(json.loads((folder / "fit.json").read_text(encoding="utf-8"))["backbone"]["name"]).texts
+    given = ColSpec(DataType.string, "text") if texts else TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3))
     answers: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "label")]
     answers += [ColSpec(DataType.double, label) for label in labels]
     model = Model(
         run_id=run_id,
         model_id=model_id,
         model_uuid=model_id,
-        signature=ModelSignature(Schema([images]), Schema(answers)),
+        signature=ModelSignature(Schema([given]), Schema(answers)),
     )
     release = platform.python_version()
     model.add_flavor(

@@ -42,6 +42,7 @@ def check(spec: SweepSpec) -> str:
     if (text := _remembered(memory)) is not None:
         return text
     from trainables import data
+    from trainables.backbones import check_kind
     from trainables.data.report import leak_note, tell
 
     began = time.time_ns()
@@ -49,6 +50,7 @@ def check(spec: SweepSpec) -> str:
         dataset = data.load(spec.data)
     except DataAway as away:
         return f"Its data was not looked at: {away}"
+    check_kind(spec.backbone, spec.data.name, dataset.noun)
     leak = leak_note(dataset)
     text = "\n".join([tell(dataset), *[f"  note: {leak}"] * bool(leak)])
     if sentences := undefined(spec, dataset):

@@ -218,7 +218,7 @@ def test_nothing_known_is_said_so(tmp_path: Path, capsys) -> None:
     assert main.main(["data", "check", str(tmp_path)]) == 2
     assert "fits no known layout. Name the dataset with --name." in capsys.readouterr().err
     assert main.main(["data", "check", str(tmp_path / "nowhere")]) == 2
-    assert "is neither a folder nor a table (.csv, .tsv, .txt)" in capsys.readouterr().err
+    assert "is neither a folder nor a table (.csv, .tsv, .txt, .jsonl, .parquet)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--sheet", "--manifest"])
@@ -288,3 +288,35 @@ def test_a_line_says_itself_which_folders_are_its_and_comes_before_a_folder_of_o
     line = DatasetEntry("no:code", "stars", "a test", fits=Code(f"{__name__}:has_stars"))
     monkeypatch.setitem(DATASETS._lines, "stars", line)
     assert layout.recognise(tmp_path) == "stars"
+
+
+def test_texts_are_counted_and_measured_and_a_sheet_shows_some_of_each_cell(tmp_path: Path, capsys) -> None:
+    rows = [
+        {
+            "said": f"number {i} is {'good' if i % 2 else 'bad'}",
+            "label": "ny"[i % 2],
+            "by": "ab"[i % 3 % 2],
+            "split": split,
+        }
+        for split in SPLITS
+        for i in range(*{"train": (0, 40), "val": (40, 80), "test": (80, 120)}[split])
+    ]
+    rows += [{**rows[0], "split": "test"}, {**rows[1], "said": "Number 1, is GOOD!", "split": "val"}]
+    table = tmp_path / "mine.jsonl"
+    table.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    columns = ["--columns", "text=said,attribute=by"]
+    assert main.main(["data", "check", str(table), *columns, "--sheet", str(tmp_path / "cells.txt")]) == 2
+    told = capsys.readouterr().out
+    assert "  train: 4 to 4 words, half of them up to 4, 95 % up to 4\n" in told
+    assert "texts in more than one split: 1\n  'number 0 is bad' (train), 'number 0 is bad' (test)\n" in told
+    assert (
+        "another split (copies? look at them): 1\n  'Number 1, is GOOD!' (val) is like 'number 1 is good' (train)"
+        in told
+    )
+    assert "columns: {text: said, attribute: by}" in told
+    assert "images" not in told
+    sheet = (tmp_path / "cells.txt").read_text()
+    assert "\ny|b: train " in sheet
+    assert sheet.count("is bad") == sheet.lower().count("is good") == 10
+    assert main.main(["data", "check", str(table), *columns, "--sheet", str(tmp_path / "cells.png")]) == 2
+    assert "a sheet of texts is a text. Name a .txt file." in capsys.readouterr().err

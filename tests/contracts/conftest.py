@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from open_clip import factory
 
-from tests.contracts.models import MODELS, register_clip
+from tests.contracts.models import MODELS, register_clip, write_bert
 from tests.contracts.trees import TREES
 from trainables import data
 from trainables.contracts.bench import few
@@ -30,14 +30,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
         for table in ("_MODEL_CONFIGS", "_MODEL_CONFIG_PATHS"):
             patch.setattr(factory, table, copy.copy(getattr(factory, table)))
         register_clip(folder)
+        models = MODELS | {"bert": write_bert(folder / "bert")}
         roots = {name: (folder / name, build(_made(folder / name))) for name, build in TREES.items()}
 
         @cache
         def make(dataset: str, model: str) -> FineTuning:
             root, facts = roots[dataset]
             config = DataConfig(name=dataset, root=facts.get("root", root))
-            train = TrainConfig(flip=True, crop=0.5)
-            task = Task(data=config, backbone=MODELS[model], groups=facts["groups"], train=train)
+            train = TrainConfig() if model == "bert" else TrainConfig(flip=True, crop=0.5)
+            task = Task(data=config, backbone=models[model], groups=facts["groups"], train=train)
             tuning = FineTuning(task, device="cpu", threads=1)
             tuning.prepare(few(data.load(config)))  # the embedded digits are 1,197 images otherwise
             return tuning

@@ -16,6 +16,7 @@ from timm.models.tiny_vit import TinyVit
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from tests.backbones import language
 from trainables.backbones import BackboneConfig
 
 _IMAGES: dict[str, Any] = {"input_size": (3, 32, 32), "num_classes": 1000, "mean": (0.5,) * 3, "std": (0.5,) * 3}
@@ -68,11 +69,17 @@ def register_clip(folder: Path) -> None:
     open_clip.add_model_config(path)
 
 
+def write_bert(folder: Path) -> BackboneConfig:
+    """A BERT of two layers and its tokenizer."""
+    return BackboneConfig(name="transformers:contract-bert", weights=str(language.bert(folder)), length=32)
+
+
 MODELS: dict[str, BackboneConfig] = {
     "small": BackboneConfig(name="small-vit", weights="none"),
     "vit": BackboneConfig(name="timm:contract_vit", weights="none"),
     "swinv2": BackboneConfig(name="timm:contract_swinv2", weights="none"),
     "tinyvit": BackboneConfig(name="timm:contract_tinyvit", weights="none"),
     "clip": BackboneConfig(name="open_clip:contract-clip", weights="none"),
+    "bert": BackboneConfig(name="transformers:contract-bert"),  # whose folder is written by `write_bert`
     "clip-zero-shot": BackboneConfig(name="open_clip:contract-clip", weights="none", head="zero-shot"),
 }

@@ -23,14 +23,25 @@ from trainables.params import Params, exists
 from trainables.training.refit import trained_head
 
 EPOCHS = 2
+TEXTS, READERS = ("docstrings", "dlab-hate-speech"), ("bert",)  # datasets of texts, and models that read them
+
+
+def together(dataset: str, model: str) -> bool:
+    """Whether the examples of the dataset are what the model takes."""
+    return (dataset in TEXTS) == (model in READERS)
+
+
+MODELS_FOR = {dataset: [model for model in MODELS if together(dataset, model)] for dataset in DATASETS}
+DATA_FOR = {model: [dataset for dataset in DATASETS if together(dataset, model)] for model in MODELS}
 # Shifting the model by one for each dataset and method meets all pairs, as there are more of both than of models.
 TRIPLES = [
-    (dataset, list(MODELS)[(i + j) % len(MODELS)], method)
-    for (i, dataset), (j, method) in itertools.product(enumerate(DATASETS), enumerate(METHODS))
+    (dataset, MODELS_FOR[dataset][(i + j) % len(MODELS_FOR[dataset])], method)
+    for model in ("small", "bert")  # one of each kind
+    for (i, dataset), (j, method) in itertools.product(enumerate(DATA_FOR[model]), enumerate(METHODS))
 ]
 # (dataset, model, method) for the laws that need two fits: all of models x methods, the datasets in turn.
 PAIRS = [
-    (list(DATASETS)[i % len(DATASETS)], model, method)
+    (DATA_FOR[model][i % len(DATA_FOR[model])], model, method)
     for i, (model, method) in enumerate(itertools.product(MODELS, METHODS))
 ]
 
@@ -49,7 +60,8 @@ def test_every_line_of_every_table_is_enrolled() -> None:
     for left, right in itertools.combinations(range(3), 2):
         tables = (DATASETS, MODELS, METHODS)
         met = {(triple[left], triple[right]) for triple in TRIPLES}
-        assert met == set(itertools.product(tables[left], tables[right]))
+        pairs = set(itertools.product(tables[left], tables[right]))
+        assert met == {pair for pair in pairs if (left, right) != (0, 1) or together(*pair)}
 
 
 @pytest.mark.parametrize(("dataset", "model", "method"), TRIPLES)
@@ -69,7 +81,9 @@ def test_a_fit_continued_from_its_state_ends_with_the_bits_of_an_unbroken_one(
 @pytest.mark.parametrize("method", ["lora", "probe", "fft"])
 @pytest.mark.parametrize("model", MODELS)
 def test_the_saved_model_is_the_measured_one(prepared: Prepared, model: str, method: str) -> None:
-    fits.saves_what_it_measured(prepared("waterbirds", model), params(method, model))
+    fits.saves_what_it_measured(
+        prepared("waterbirds" if together("waterbirds", model) else TEXTS[0], model), params(method, model)
+    )
 
 
 @pytest.mark.parametrize(("dataset", "model", "method"), PAIRS[:: len(METHODS) + 1] + PAIRS[: len(METHODS)])

@@ -10,6 +10,7 @@ from typing import Any
 from tests.data.trees import VARIANTS, picture, table
 from trainables.contracts.bench import PER_CELL
 from trainables.data.base import SPLITS
+from trainables.data.datasets.dlab import SUBSETS
 
 SIZE = (32, 32)
 
@@ -70,6 +71,26 @@ def _csv(root: Path) -> dict[str, Any]:
     return {"groups": "attribute"}
 
 
+def _dlab(root: Path) -> dict[str, Any]:
+    groups = [f"target_race_{name}" for name in ("asian", "black", "white")]
+    columns = ("comment_id", "text", "hate_speech_score", *(f"target_{subset}" for subset in SUBSETS), *groups)
+    rows = [
+        (
+            i,
+            f"they saw {'bad' if i % 2 else 'good'} book {i}",
+            1.5 if i % 2 else -1.5,
+            True,
+            *[False] * 4,
+            i % 3 == 0,
+            i % 4 < 2,
+            True,
+        )
+        for i in range(200)
+    ]
+    table(root / "measuring-hate-speech.csv", columns, rows)
+    return {"groups": "class"}
+
+
 def _embedded(root: Path) -> dict[str, Any]:
     return {"groups": "cell", "root": None}
 
@@ -78,6 +99,8 @@ TREES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "aircraft": _aircraft,
     "csv": _csv,
     "digits-on-scenes": _embedded,
+    "dlab-hate-speech": _dlab,
+    "docstrings": _embedded,
     "folder": _folder,
     "geode": _geode,
     "utkface": _utkface,

@@ -75,7 +75,7 @@ def test_a_folder_with_one_table_will_do_and_with_two_it_will_not(home_of: Path)
     config = DataConfig(name="csv", root=home_of)
     assert data.load(config).split_hash == load(home_of / "mine.csv").split_hash
     table(home_of / "other.csv", ("image",), [])
-    with pytest.raises(UserError, match=r"these tables: mine\.csv, other\.csv\. Set it to the one CSV file"):
+    with pytest.raises(UserError, match=r"these tables: mine\.csv, other\.csv\. Set it to the one table"):
         data.load(config)
 
 

@@ -72,7 +72,7 @@ class Sweep:
         self.described = provenance.describe(self.spec, self.folder.path)
         self.tuning = FineTuning(self.spec.task(), device="cpu", threads=1)
         self.tuning.prepare()
-        self.images = self.tuning._images.dataset.splits["val"].paths[:3]
+        self.images = self.tuning.dataset.splits["val"].paths[:3]
         self.logits: dict[int, torch.Tensor] = {}
         study = Study(self.spec, opening.study_url(self.spec, self.folder), create=True)
         for number, scores in SCORES.items():

@@ -145,12 +145,12 @@ def test_all_slips_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> Non
         ("data: {max_bad: 3}", "data.max_bad is 3. Use 1 or less."),
         ("data: {nmae: x}", "data.nmae is unknown. Did you mean 'name'? "
          "Known: attributes, columns, crop_banner, exif, images, limit, max_bad, name, "
-         "on_bad, partition, root, task, validation."),
+         "on_bad, partition, root, subset, task, validation."),
         ("data: {'[key]': x}", "data.[key] is unknown. "
          "Known: attributes, columns, crop_banner, exif, images, limit, max_bad, name, "
-         "on_bad, partition, root, task, validation."),
+         "on_bad, partition, root, subset, task, validation."),
         ("data: {name: csv, columns: {imge: x}}", "data.columns.imge is unknown. Did you mean 'image'? "
-         "Known: attribute, groups, image, label, split."),
+         "Known: attribute, groups, image, label, split, text."),
         ("data: {name: csv, partition: 3}", "data.partition is 3. Use a path."),
         ("data: {name: csv, task: age}", "data.task is for utkface, and data.name is 'csv'. Remove it."),
         ("data: {name: utkface, task: aeg}", "data.task is 'aeg'. Did you mean 'age'? Use 'gender' or 'age'."),
@@ -179,7 +179,7 @@ def test_all_slips_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> Non
          "fft, fft-balanced, fft-dfr, fft-groupdro, fft-reweight, lora, lora-balanced, lora-dfr, lora-groupdro, "
          "lora-reweight, probe."),
         ("data: {name: waterbrids}", "data.name is 'waterbrids'. Did you mean 'waterbirds'? "
-         "Known: aircraft, csv, digits-on-scenes, folder, geode, utkface, waterbirds."),
+         "Known: aircraft, csv, digits-on-scenes, dlab-hate-speech, docstrings, folder, geode, utkface, waterbirds."),
         ("search: {baselines: {lroa: 3}}", "search.baselines.lroa is unknown. Did you mean 'lora'? Known: fairfft, "
          "fairlora, fft, fft-balanced, fft-dfr, fft-groupdro, fft-reweight, lora, lora-balanced, lora-dfr, "
          "lora-groupdro, lora-reweight, probe."),

@@ -147,6 +147,30 @@ def test_the_penalty_is_of_the_groups_of_each_batch_and_lambda_weighs_it() -> No
     held_to(Loop(penalty=penalty), fit("fairfft", own={"lambda": 2.5}))
 
 
+@pytest.mark.parametrize("method", ["fairfft", "fft-groupdro", "fft"])
+def test_micro_batches_give_the_gradient_of_the_whole_batch(method: str) -> None:
+    own = {"lambda": 3.0} if method == "fairfft" else {}
+    whole, parts = (fit(method, own=own, micro_batch=size) for size in (None, 3))
+    for each in (whole, parts):
+        each.model[4].p = 0.0  # of each part the dropout is another
+        logs = [each.train_epoch(samples()) for _ in range(2)]
+        each.last_log = logs[-1]
+    for name, weight in whole.weights.items():
+        torch.testing.assert_close(parts.weights[name], weight, atol=1e-6, rtol=1e-5)
+    assert parts.last_log == pytest.approx(whole.last_log, rel=1e-4)
+
+
+def test_micro_batches_see_the_same_dropout_twice_and_another_in_each_step() -> None:
+    seen: list[Tensor] = []
+    small = fit(micro_batch=2)
+    small.model[4].register_forward_hook(lambda _, given, made: seen.append((made == 0) & (given[0] != 0)))
+    small.train_epoch(samples())
+    first, again, later = torch.cat(seen[:2]), torch.cat(seen[2:4]), torch.cat(seen[4:6])
+    assert first.any()
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
+
+
 def test_what_is_frozen_stays_as_it_was_though_weights_decay() -> None:
     made, before = fit(), copy.deepcopy(model()[1])
     made.train_epoch(samples())
@@ -219,6 +243,7 @@ def test_left_alone_a_fit_is_trained_like_this() -> None:
         "sampler": "shuffle",
         "flip": False,
         "crop": None,
+        "micro_batch": None,
         "compile": False,
     }
     shared = {"learning_rate": 1e-4, "weight_decay": 0.01, "epochs": 8, "batch_size": 32}

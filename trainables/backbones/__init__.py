@@ -21,6 +21,8 @@ from trainables.table import Entry, Table
 if TYPE_CHECKING:
     from torch import nn
 
+    from trainables.data.texts.tokens import Reading
+
 
 _ADDRESS = re.compile(r"^(timm:|open_clip:)?(hf[-_]hub:|local-dir:|https?://|timm/)")
 
@@ -59,16 +61,18 @@ class BackboneConfig(Chosen):
 class BackboneEntry(Entry):
     """A backbone's loader, what it is and where it comes from; its own options are settings of its `BackboneConfig`.
 
-    With `zero_shot` the loader takes `class_names` too, and can make the head of their text embeddings.
+    With `zero_shot` the loader takes `class_names` too, and can make the head of their text embeddings. One that reads
+    `texts` is not shown images.
     """
 
     options: tuple[Option, ...] = ()
     zero_shot: bool = False
+    texts: bool = False
 
 
 @dataclass
 class Backbone:
-    """A model ready to be adapted, and what its images must look like.
+    """A model ready to be adapted, and what its images must look like, or how it reads texts (`reading`).
 
     `targets` maps each `layers` option (qkv, attention, attention+mlp) to peft's `target_modules`: a list of
     name endings, or one regular expression. `mean` and `std` refer to pixels in [0, 1].
@@ -81,14 +85,15 @@ class Backbone:
     model: nn.Module
     head: str
     targets: dict[str, list[str] | str]
-    size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str
-    crop_pct: float
-    resize: str
     parameters: int
     source: str
+    size: int = 0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    interpolation: str = "bilinear"
+    crop_pct: float = 1.0
+    resize: str = "shorter"
+    reading: Reading | None = None
     recipe: str = ""
     file: Path | None = None
     repository: str = ""
@@ -98,6 +103,14 @@ class Backbone:
     def heads(self) -> tuple[str, ...]:
         """Every module that is replaced for the classes at hand."""
         return (self.head, *self.more_heads)
+
+    @property
+    def sees(self) -> str:
+        """What its examples must be, in one sentence."""
+        if self.reading is not None:
+            return f"Texts: at most {self.reading.length} tokens."
+        mean, std = list(self.mean), list(self.std)
+        return f"Images: {self.size} pixels, mean {mean}, std {std}, {self.interpolation}."
 
     def transform(self) -> dict[str, Any]:
         """The fields of `trainables.data.images.cache.Transform` that this backbone asks for."""
@@ -116,6 +129,16 @@ _SIZE = (
         "side of the images in pixels, where the architecture can have another than its own (none: its own)",
     ),
 )
+_TEXT = (
+    Option("length", Annotated[int, Field(ge=2, le=8192)], 256, "most tokens of a text; what is behind is cut off"),
+    Option(
+        "frozen",
+        Literal["fp32", "bf16", "4-bit"],
+        "fp32",
+        "how frozen weights are kept, under LoRA and probe; 4-bit needs a GPU and bitsandbytes",
+    ),
+    Option("checkpointing", bool, False, "compute activations again in the backward pass: less memory, more time"),
+)
 _EDITION = (
     Option(
         "edition",
@@ -126,6 +149,7 @@ _EDITION = (
     ),
 )
 _TIMM_FAMILY = BackboneEntry(_TIMM, "timm:NAME, or NAME alone: any transformer of timm", "Wightman 2019", options=_SIZE)
+_TRANSFORMERS = "trainables.backbones.transformers_family:load"
 BACKBONES = Table(
     "backbones",
     BackboneEntry,
@@ -149,12 +173,25 @@ BACKBONES = Table(
         "open_clip:ViT-B-32/laion2b_s34b_b79k": BackboneEntry(
             _CLIP, "CLIP-b32 of FairLoRA, with its text tower", "Cherti et al. 2023", zero_shot=True, options=_SIZE
         ),
+        "transformers:meta-llama/Llama-2-7b-hf": BackboneEntry(
+            _TRANSFORMERS, "Llama-2 7B of On Fairness of LoRA", "Touvron et al. 2023", texts=True, options=_TEXT
+        ),
+        "transformers:mistralai/Mistral-7B-v0.1": BackboneEntry(
+            _TRANSFORMERS, "Mistral 7B of On Fairness of LoRA", "Jiang et al. 2023", texts=True, options=_TEXT
+        ),
     },
     place="backbone.name",
     families={
         "timm": _TIMM_FAMILY,
         "open_clip": BackboneEntry(
             _CLIP, "open_clip:MODEL/TAG: any image tower", "Ilharco et al. 2021", zero_shot=True, options=_SIZE
+        ),
+        "transformers": BackboneEntry(
+            _TRANSFORMERS,
+            "transformers:NAME, or a folder: any language model that classifies sequences",
+            "Wolf et al. 2020",
+            texts=True,
+            options=_TEXT,
         ),
     },
 )
@@ -176,6 +213,20 @@ def find(name: str) -> BackboneEntry:
     Raises: `UserError` where the name before the colon is not a family.
     """
     return BACKBONES[name] if ":" in name or name in BACKBONES else _TIMM_FAMILY
+
+
+def shown(name: str) -> str:
+    """The name without the place that a folder has on this machine."""
+    family, colon, rest = name.partition(":")
+    return f"{family}:{Path(rest).name}" if colon and Path(rest).expanduser().is_dir() else name
+
+
+def check_kind(config: BackboneConfig, dataset: str, noun: str) -> None:
+    """Raises: `UserError` where the examples of `dataset`, images or texts, are not what the backbone takes."""
+    takes = "text" if find(config.name).texts else "image"
+    if takes != noun:
+        mend = "a language model, as transformers:NAME" if noun == "text" else "a model of images, as small-vit"
+        raise UserError(f"data.name {dataset} has {noun}s, and backbone.name {config.name} takes {takes}s. Use {mend}.")
 
 
 def size_of(config: BackboneConfig) -> int | None:

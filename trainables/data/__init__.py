@@ -25,11 +25,13 @@ class DatasetEntry(Entry):
     """A dataset's loader, what it is and where it comes from.
 
     Its own `options` are settings of its `DataConfig`. Without `attribute` no example of it ever has one.
-    `fits` is a function that says of a folder whether it looks like a copy: so `data check` finds the name.
+    `fits` is a function that says of a folder whether it looks like a copy: so `data check` finds the name. With
+    `overlapping` it has such groups, whose names its files say.
     """
 
     options: tuple[Option, ...] = ()
     attribute: bool = True
+    overlapping: bool = False
     fits: Code | None = None
 
 
@@ -67,6 +69,9 @@ class Columns(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     image: Annotated[str, Field(min_length=1, description="the image's path, relative to the table's folder")] = "image"
+    text: Annotated[
+        str | None, Field(min_length=1, description="the text itself, of a table of texts; there is no image then")
+    ] = None
     label: Annotated[str, Field(min_length=1, description="the class, any text")] = "label"
     attribute: Annotated[
         Annotated[str, Field(min_length=1)] | _Names | None,
@@ -85,9 +90,14 @@ class Columns(BaseModel):
 
     @model_validator(mode="after")
     def _told_apart(self) -> Columns:
-        taken = [self.image, self.label, *([self.split] if self.split else []), *self.attributes]
+        taken = [self.example, self.label, *([self.split] if self.split else []), *self.attributes]
         check_names(self.named, taken=taken if len(self.attributes) < 2 else taken[: -len(self.attributes)])
         return self
+
+    @property
+    def example(self) -> str:
+        """The column of the texts, or of the names of images."""
+        return self.text or self.image
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -102,7 +112,7 @@ class Columns(BaseModel):
     @property
     def used(self) -> list[str]:
         """The names of all columns that are used."""
-        columns = (self.image, self.label, *self.attributes, *(self.groups or ()), self.split)
+        columns = (self.example, self.label, *self.attributes, *(self.groups or ()), self.split)
         return [column for column in columns if column]
 
 
@@ -125,7 +135,7 @@ class DataConfig(Chosen):
     @property
     def named(self) -> tuple[str, ...] | None:
         """The names that its `groups` may have beside the kinds; None: only a look at the data says it."""
-        if self.name not in DATASETS.built_in:
+        if self.name not in DATASETS.built_in or DATASETS[self.name].overlapping:
             return None
         options = {option.name for option in self.options(vars(self)) or ()}
         several = (self.attributes or ()) if "attributes" in options else ()
@@ -163,7 +173,7 @@ DATASETS = Table(
         ),
         "csv": DatasetEntry(
             f"{_FILES}.custom:load_table",
-            "a table of your own images",
+            "a table of your own images or texts: .csv, .tsv, .jsonl, .parquet",
             "yours",
             (
                 Option("columns", Columns, Columns(), "which column holds what"),
@@ -189,6 +199,26 @@ DATASETS = Table(
             f"{_FILES}.digits:load",
             "Waterbirds in small: handwritten digits on two photos; embedded",
             "scikit-learn's digits and photos",
+        ),
+        "dlab-hate-speech": DatasetEntry(
+            f"{_FILES}.dlab:load",
+            "comments: hate speech or not; groups are those that they speak of, and overlap",
+            "Kennedy et al. 2020; Sachdeva et al. 2022",
+            (
+                Option(
+                    "subset",
+                    Literal["race", "religion", "age", "gender", "sexuality", "all"] | None,
+                    None,
+                    "the comments that target one of these, and its groups (none: race)",
+                ),
+            ),
+            overlapping=True,
+            fits=Code(f"{_FILES}.dlab:fits"),
+        ),
+        "docstrings": DatasetEntry(
+            f"{_FILES}.docstrings:load",
+            "what functions and classes of two libraries say of themselves; embedded, for first steps",
+            "scikit-learn and SciPy (BSD-3-Clause)",
         ),
         "folder": DatasetEntry(
             f"{_FILES}.custom:load_folder",

@@ -1,4 +1,4 @@
-"""What every dataset becomes: images on disk, labels, attributes, three splits, a hash.
+"""What every dataset becomes: images on disk, or texts, labels, attributes, three splits, a hash.
 
 Shapes: N examples, C classes, A attribute values, F attributes, G groups, P patterns of membership.
 """
@@ -145,7 +145,8 @@ class Split:
     """One part of a dataset. `paths` are absolute; labels and attributes index the dataset's names.
 
     `ids` are the examples' names within the dataset, where these are not their paths below its root. `members_NG` says
-    who is in which of the dataset's overlapping groups.
+    who is in which of the dataset's overlapping groups. Examples with `texts` are these, and `paths` the files they are
+    in.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Split:
     attributes_N: Ints | None = None
     ids: tuple[str, ...] = ()
     members_NG: Mask | None = None
+    texts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -167,6 +169,7 @@ class Split:
             attributes_N=None if self.attributes_N is None else self.attributes_N[rows_K],
             ids=tuple(self.ids[i] for i in rows_K) if self.ids else (),
             members_NG=None if self.members_NG is None else self.members_NG[rows_K],
+            texts=tuple(self.texts[i] for i in rows_K) if self.texts else (),
         )
 
 
@@ -209,6 +212,11 @@ class Dataset:
     def kinds(self) -> tuple[str, ...]:
         """The kinds of groups that there are."""
         return kinds(self.attributes, self.facets, self.overlapping)
+
+    @property
+    def noun(self) -> str:
+        """What its examples are: an image, or a text."""
+        return "text" if any(part.texts for part in self.splits.values()) else "image"
 
     @property
     def finest(self) -> str:

@@ -61,6 +61,13 @@ def digests(root: Path, paths: Sequence[Path]) -> list[str | None]:
     ]
 
 
+def of_examples(root: Path, paths: Sequence[Path], texts: Sequence[str | None]) -> list[str | None]:
+    """32 hex digits of SHA-256 per example: of its text, or else of its file's bytes, as `digests` has them."""
+    if texts and texts[0] is not None:
+        return [hashlib.sha256((text or "").encode(errors="surrogatepass")).hexdigest()[:32] for text in texts]
+    return digests(root, paths)
+
+
 def looks(root: Path, paths: Sequence[Path]) -> list[Contents]:
     """A look at each file, as whole as training decodes it; remembered as `digests` are.
 

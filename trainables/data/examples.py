@@ -21,7 +21,9 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Example:
-    """One image: `place` is where a person finds it (`index.csv:12`), `id` its name within the dataset.
+    """One image, or the `text` that is in the file `path`.
+
+    `place` is where a person finds it (`index.csv:12`), `id` its name within the dataset.
 
     Where there are several attributes it has a value of each, and their `joint` as its attribute. `members` says which
     of the overlapping groups it is in.
@@ -35,6 +37,7 @@ class Example:
     split: str | None = None
     values: tuple[str, ...] = ()
     members: tuple[bool, ...] = ()
+    text: str | None = None
 
 
 def find_root(
@@ -264,4 +267,5 @@ def _split(name: str, part: list[Example], label_of: dict[str, int], attribute_o
         attributes_N=None if attributes is None else np.array(attributes, dtype=np.int64),
         ids=tuple(example.id for example in part),
         members_NG=np.array([example.members for example in part], dtype=np.bool_) if part[0].members else None,
+        texts=() if part[0].text is None else tuple(example.text or "" for example in part),
     )

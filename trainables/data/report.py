@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.data.base import OVERLAPPING, SPLITS, Dataset
-from trainables.data.contents import digests, identical
+from trainables.data.contents import identical, of_examples
 from trainables.errors import few
 from trainables.files import write_text
 
@@ -101,8 +101,16 @@ def manifest(dataset: Dataset, path: Path, *, contents: bool = False) -> None:
 def file_digests(dataset: Dataset) -> dict[str, str]:
     """Of each example's id the hash of its file's bytes, "" where there is no file."""
     names = [name for split in SPLITS for name in dataset.ids(split)]
-    paths = [path for split in SPLITS for path in dataset.splits[split].paths]
-    return {name: found or "" for name, found in zip(names, digests(dataset.root, paths), strict=True)}
+    return {name: found or "" for name, found in zip(names, hashes(dataset), strict=True)}
+
+
+def hashes(dataset: Dataset) -> list[str | None]:
+    """Of each example, split by split, the hash of what it is."""
+    return [
+        found
+        for part in map(dataset.splits.__getitem__, SPLITS)
+        for found in of_examples(dataset.root, part.paths, part.texts)
+    ]
 
 
 def data_digest(files: Mapping[str, str]) -> str:
@@ -132,28 +140,43 @@ def changed_files(files: Mapping[str, str], table: Path) -> str:
 
 
 def leaks(dataset: Dataset, hashes: Sequence[str | None]) -> list[str]:
-    """A line for each image that several splits hold with the same bytes: its files, with their splits.
+    """A line for each example that several splits hold with the same content: its files, or text, with its splits.
 
-    `hashes` are of the files' bytes, split by split.
+    `hashes` are of what they hold, split by split.
     """
-    files = [(split, path) for split in SPLITS for path in dataset.splits[split].paths]
+    places = [(split, name) for split in SPLITS for name in _named(dataset, split)]
     lines = []
     for positions in identical(hashes):
-        if len({files[i][0] for i in positions}) > 1:
-            copies = (f"{files[i][1].relative_to(dataset.root).as_posix()} ({files[i][0]})" for i in positions)
+        if len({places[i][0] for i in positions}) > 1:
+            copies = (f"{places[i][1]} ({places[i][0]})" for i in positions)
             lines.append(", ".join(few(copies)))
     return lines
 
 
+def _named(dataset: Dataset, split: str) -> Iterator[str]:
+    """What a person finds each example by: its file below the root, or how its text begins."""
+    part = dataset.splits[split]
+    if part.texts:
+        return (repr(shortened(text)) for text in part.texts)
+    return (path.relative_to(dataset.root).as_posix() for path in part.paths)
+
+
+def shortened(text: str, letters: int = 60) -> str:
+    """How a text begins, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= letters else f"{line[: letters - 1]}…"
+
+
 def leak_note(dataset: Dataset) -> str | None:
     """A sentence on them, for whoever is about to use the dataset; None where there are none."""
-    paths = [path for split in SPLITS for path in dataset.splits[split].paths]
-    found = leaks(dataset, digests(dataset.root, paths))
+    found = leaks(dataset, hashes(dataset))
     if not found:
         return None
+    content = "words" if dataset.noun == "text" else "bytes"
     return (
-        f"{len(found)} image{'s are' if len(found) > 1 else ' is'} in more than one split, with the same bytes: "
-        f"{'; '.join(few(found, 3))}. What is measured on them was seen before. 'sweeper data check' lists them."
+        f"{len(found)} {dataset.noun}{'s are' if len(found) > 1 else ' is'} in more than one split, with the "
+        f"same {content}: {'; '.join(few(found, 3))}. What is measured on them was seen before. "
+        "'sweeper data check' lists them."
     )
 
 
@@ -169,7 +192,7 @@ def _rows(dataset: Dataset, contents: bool) -> Iterator[tuple[str, ...]]:
     for split in SPLITS:
         part = dataset.splits[split]
         images = [file.relative_to(dataset.root).as_posix() for file in part.paths]
-        hashes = digests(dataset.root, part.paths) if contents else [None] * len(part)
+        found = of_examples(dataset.root, part.paths, part.texts) if contents else [None] * len(part)
         labels = [dataset.classes[i] for i in part.labels_N]
         attributes = [""] * len(part)
         if part.attributes_N is not None:
@@ -177,7 +200,7 @@ def _rows(dataset: Dataset, contents: bool) -> Iterator[tuple[str, ...]]:
         more = [dataset.groups(split, facet.name) for facet in dataset.facets]
         values = [[groups.names[g] for g in groups.index_N] for groups in more]
         members = [] if part.members_NG is None else part.members_NG.astype(int).astype(str).T.tolist()
-        hashed = [digest or "" for digest in hashes]
+        hashed = [digest or "" for digest in found]
         yield from zip(
             *([split] * len(part), dataset.ids(split), labels, attributes, images, hashed),
             *values,

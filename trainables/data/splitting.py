@@ -20,7 +20,7 @@ import numpy as np
 
 from trainables.arrays import Ints, Mask
 from trainables.data.base import SPLITS, Dataset
-from trainables.data.contents import digests
+from trainables.data.contents import of_examples
 from trainables.data.examples import Example
 from trainables.errors import UserError
 
@@ -52,11 +52,11 @@ def keyed(key: str, shares: Mapping[str, float] = SHARES) -> str:
 def by_content(
     root: Path, examples: Sequence[Example], shares: Mapping[str, float] = SHARES
 ) -> tuple[list[Example], list[str | None]]:
-    """The examples with their parts, each by the hash of its file's bytes, and those hashes.
+    """The examples with their parts, each by the hash of its file's bytes, or of its text, and those hashes.
 
-    Copies of an image stay together, and a new image moves no other one.
+    Copies stay together, and a new image moves no other one.
     """
-    hashes = digests(root, [example.path for example in examples])
+    hashes = of_examples(root, [example.path for example in examples], [example.text for example in examples])
     parts = (keyed(digest or "", shares) for digest in hashes)
     return [replace(example, split=part) for example, part in zip(examples, parts, strict=True)], hashes
 

@@ -1,4 +1,5 @@
-"""Tables that name images, row by row: `.csv`, `.tsv`, and `.txt` lists with blanks between the fields.
+"""Tables that name images, or hold texts, row by row: `.csv`, `.tsv`, `.jsonl`, `.parquet`, and `.txt` lists with
+blanks between the fields.
 
 A list is as CelebA has them: it may begin with a line that counts its rows, its header may leave the image's
 column without a name (it is `image` then), and it may have no header at all.
@@ -14,11 +15,11 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from trainables.errors import UserError, nearest
 
-ENDINGS = (".csv", ".tsv", ".txt")
+ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
 IMAGE = "image"  # what the first column of a list is called, where its header does not say
 _NAMES = (".jpg", ".jpeg", ".png")  # how the first field of a list without a header ends
 _DISTINCT = 1000
@@ -142,9 +143,13 @@ def _missing(missing: Sequence[str], given: Sequence[str], required: Sequence[st
 def _lines(path: Path) -> Iterator[_Line]:
     """The header, its names without blanks around them, and then the rows; lines with nothing on them are none."""
     line = 1
+    if path.suffix.lower() == ".parquet":
+        yield from _parquet(path)
+        return
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin UTF-8 with a mark
-            lines = _listed(path, file) if path.suffix.lower() == ".txt" else _separated(path, file)
+            kinds = {".txt": _listed, ".jsonl": _objects}
+            lines = kinds.get(path.suffix.lower(), _separated)(path, file)
             line, names = next(lines, (1, []))
             if not names:
                 raise UserError(f"{path} is empty. Its first line must name the columns.")
@@ -163,6 +168,50 @@ def _separated(path: Path, file: TextIO) -> Iterator[_Line]:
         if fields:
             yield line, fields
         line = reader.line_num + 1
+
+
+def _objects(path: Path, file: TextIO) -> Iterator[_Line]:
+    """A JSON object on each line; the columns are all keys that occur, and what an object lacks is empty."""
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for number, text in enumerate(file, 1):
+        if text.strip():
+            try:
+                row = json.loads(text)
+            except ValueError as error:
+                raise UserError(f"{path}:{number}: no JSON ({error}). Write one object on each line.") from None
+            if not isinstance(row, dict):
+                raise UserError(f"{path}:{number}: a {type(row).__name__}. Write one JSON object on each line.")
+            rows.append((number, row))
+    names = list(dict.fromkeys(name for _, row in rows for name in row))
+    if names:
+        yield 1, names
+    for number, row in rows:
+        yield number, [_written(row.get(name)) for name in names]
+
+
+def _parquet(path: Path) -> Iterator[_Line]:
+    """The columns, and then the rows, which are counted from 1."""
+    import pyarrow
+    from pyarrow import parquet  # takes a quarter of a second
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = list(file.schema_arrow.names)
+            yield 1, names
+            row = 0
+            for batch in file.iter_batches():
+                for fields in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    row += 1
+                    yield row, [_written(value) for value in fields]
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path} cannot be read as a parquet table: {error}.") from error
+
+
+def _written(value: object) -> str:
+    """As a CSV would have it."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return str(value) if isinstance(value, bool | int | float) else json.dumps(value, default=str)
 
 
 def _listed(path: Path, file: TextIO) -> Iterator[_Line]:

@@ -9,7 +9,7 @@ Shapes: N examples, B of a batch, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from trainables.params import Params
 from trainables.task import TrainConfig
 from trainables.training import prefix
 from trainables.training.augment import Augmentation
-from trainables.training.batches import BATCH_SAMPLERS, derived, epoch_log
+from trainables.training.batches import BATCH_SAMPLERS, derived, epoch_log, shuffle
 from trainables.training.runtime import Runtime
 from trainables.training.samples import Features, Samples
 
@@ -94,6 +94,8 @@ class Fit:
         prefix.still(self._still)
         generator = np.random.default_rng(derived(self.seed, self.epoch, "order"))
         order_N = self._sampler(samples.groups.index_N, len(samples.groups.names), generator)
+        if self._sampler is shuffle:  # what is balanced would not stay so
+            order_N = samples.by_length(order_N, self.params.batch_size, generator)
         with self._runtime.memory(f"training {self.name}"), self._runtime.seeded(0):
             self._pass(samples, torch.from_numpy(order_N), between_steps)
             loss_N: Floats = torch.cat(self._losses).double().cpu().numpy()
@@ -196,13 +198,15 @@ class Fit:
         self, inputs_B: Tensor, labels_B: Tensor, groups_B: Tensor, through: Callable[..., Any] | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Forward, backward, update. Nothing here may wait for the device."""
-        with self._runtime.autocast():
-            logits_BC = (through or self._forward)(inputs_B)
-        # Outside autocast, and per example: the method decides how losses are weighed.
-        loss_B = F.cross_entropy(logits_BC.float(), labels_B, reduction="none")
-        loss, logs = self.objective(loss_B, groups_B)
+        forward = through or self._forward
         self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        size = self._train.micro_batch or len(labels_B)
+        if size < len(labels_B):
+            loss_B, logs = self._in_parts(forward, inputs_B, labels_B, groups_B, size)
+        else:
+            loss_B = self._losses_of(forward, inputs_B, labels_B)
+            loss, logs = self.objective(loss_B, groups_B)
+            torch.autograd.backward(loss)
         if not self._proven:  # once: which weights get a gradient does not change from step to step
             adapters.check_gradients(self.model)
             self._proven = True
@@ -210,6 +214,35 @@ class Fit:
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self._train.clip_norm or float("inf"))
         self._optimizer.step()
         return loss_B.detach(), {"gradient_norm": norm, **logs}
+
+    def _losses_of(self, forward: Callable[..., Any], inputs_B: Tensor, labels_B: Tensor) -> Tensor:
+        with self._runtime.autocast():
+            logits_BC = forward(inputs_B)
+        # Outside autocast, and per example: the method decides how losses are weighed.
+        return F.cross_entropy(logits_BC.float(), labels_B, reduction="none")
+
+    def _in_parts(
+        self, forward: Callable[..., Any], inputs_B: Tensor, labels_B: Tensor, groups_B: Tensor, size: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The gradient of the whole batch, with the activations of `size` examples at a time.
+
+        A penalty sees all losses of a batch: a first pass without gradients gives them, the objective's own gradient
+        says how much each one weighs, and a second pass, with the same dropout, sends that back.
+        """
+
+        def losses() -> Iterator[tuple[int, Tensor]]:
+            for start in range(0, len(labels_B), size):
+                torch.manual_seed(derived(self.seed, self.epoch, "dropout", self.step, start))
+                rows = slice(start, start + size)
+                yield start, self._losses_of(forward, inputs_B[rows], labels_B[rows])
+
+        with torch.no_grad():
+            loss_B = torch.cat([part for _, part in losses()])
+        loss, logs = self.objective(loss_B.requires_grad_(), groups_B)
+        (weight_B,) = torch.autograd.grad(loss, loss_B)
+        for start, part in losses():
+            torch.autograd.backward(part, weight_B[start : start + size])
+        return loss_B, logs
 
     @property
     def _nets(self) -> tuple[nn.Module, ...]:
@@ -222,8 +255,7 @@ class Fit:
 
 def evaluation_batch(device: torch.device, samples: Samples) -> int:
     """How many examples are evaluated at once."""
-    height, width = samples.images_N3HW.shape[2:]
-    return max(16, EVALUATION_PIXELS[device.type] // (height * width))
+    return max(16, EVALUATION_PIXELS[device.type] // samples.pixels)
 
 
 def _under(start: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

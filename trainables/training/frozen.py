@@ -24,6 +24,7 @@ from trainables.training.kept import Hidden
 from trainables.training.prefix import Cut, Tail, Unfit
 from trainables.training.runtime import Runtime
 from trainables.training.samples import Features, Samples
+from trainables.training.texts import Texts
 
 Mode = Literal["auto", "off"]
 SPLITS = ("train", "val")  # each epoch goes through both; a test split is measured once
@@ -124,6 +125,8 @@ class Frozen:
         """Why nothing is kept, whatever the model; empty where there is no reason."""
         if self._mode == "off":
             return "resources.prefix is off"
+        if isinstance(self._split("train"), Texts):
+            return "texts differ in length, and batches of them in width"
         if self._train.crop is not None:
             return "random crops give other images in every epoch"
         if self._train.compile:

@@ -13,7 +13,7 @@ import torch
 
 from trainables.errors import FitError, UserError
 
-LIBRARIES = ("torch", "torchvision", "timm", "open_clip_torch", "peft", "numpy", "safetensors")
+LIBRARIES = ("torch", "torchvision", "timm", "open_clip_torch", "peft", "transformers", "numpy", "safetensors")
 
 
 @dataclass(frozen=True)

@@ -42,12 +42,15 @@ class Samples:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the map is read-only, and nobody writes to it
             self.images_N3HW = _placed(torch.from_numpy(images_N3HW), device)
-        self.labels_N = torch.from_numpy(np.ascontiguousarray(labels_N)).to(device)
-        self.groups = groups
-        self.groups_N = torch.from_numpy(np.ascontiguousarray(groups.index_N)).to(device)
         # (x / 255 - mean) / std as one multiplication and one addition, which is one pass over the pixels.
         self._scale_311 = (1 / (255 * torch.tensor(std))).view(3, 1, 1).to(device)
         self._shift_311 = (-torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1).to(device)
+        self._keep(labels_N, groups, device)
+
+    def _keep(self, labels_N: Ints, groups: Groups, device: torch.device) -> None:
+        self.labels_N = torch.from_numpy(np.ascontiguousarray(labels_N)).to(device)
+        self.groups = groups
+        self.groups_N = torch.from_numpy(np.ascontiguousarray(groups.index_N)).to(device)
         self._device = device
         self._rows_N: Tensor | None = None
         self._joined: tuple[Samples, Samples] | None = None
@@ -82,6 +85,16 @@ class Samples:
     def augment_device(self) -> torch.device:
         """Where `augmented` wants an epoch's flips and crops."""
         return self._device
+
+    @property
+    def pixels(self) -> int:
+        """Of one example."""
+        height, width = self.images_N3HW.shape[2:]
+        return int(height * width)
+
+    def by_length(self, order_N: Ints, batch_size: int, generator: np.random.Generator) -> Ints:
+        """The order itself: all images are as large."""
+        return order_N
 
     def take(self, index_B: Tensor | slice) -> Tensor:
         """Normalised images, `[B, 3, H, W]` float32 on the device."""

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from trainables.data import Columns
 from trainables.data.datasets.tree import folders
 from trainables.data.images import pixels
+from trainables.data.report import shortened
 from trainables.data.splitting import SPELLINGS
 from trainables.data.tables import ENDINGS, Column, header, profile
 from trainables.errors import UserError, few, hint
@@ -68,11 +69,15 @@ def guess(table: Path, given: Mapping[str, str]) -> Guess:
                 )
     by_name = {column.name: column for column in reversed(found)}
     usual = {role for role in Columns.model_fields if role in names and role != "groups"}
+    if "image" in names or "image" in given:
+        usual.discard("text")  # a caption, say
     more = {role: own for role, own in several.items() if len(own) > 1 or role == "groups"}
     one = {role: own[0] for role, own in several.items() if role not in more}
     roles = {role: role for role in usual if role not in more} | one
     taken = {name for own in several.values() for name in own}
-    roles.setdefault("image", _image(table, found))
+    texts = "text" in roles
+    if not texts:
+        roles.setdefault("image", _image(table, found))
     partition = None
     if "split" not in roles:
         partition = _partition(table)
@@ -80,7 +85,7 @@ def guess(table: Path, given: Mapping[str, str]) -> Guess:
         roles |= {"split": split} if split else {}
     taken |= set(roles.values())
     left = [column for column in found if column.name and column.name not in taken and column.categories]
-    made_for_others = not {"image", "label"} <= usual
+    made_for_others = not {"text" if texts else "image", "label"} <= usual
     if made_for_others and "attribute" not in roles.keys() | more.keys():
         attribute = _first(left, _ATTRIBUTES)
         if attribute and ("label" in roles or len(left) > 1):
@@ -94,8 +99,10 @@ def guess(table: Path, given: Mapping[str, str]) -> Guess:
                 f"Say which it is: --columns label=COLUMN. There are: {', '.join(filter(None, names))}."
             )
         roles["label"] = label
-    images = _images(table, by_name[roles["image"]])
-    chosen: dict[str, Any] = {role: name for role, name in roles.items() if role not in usual or name != role} | more
+    images = None if texts else _images(table, by_name[roles["image"]])
+    chosen: dict[str, Any] = {
+        role: name for role, name in roles.items() if role not in usual or name != role or role == "text"
+    } | more
     roles_of: dict[str, tuple[str, ...]] = {role: (name,) for role, name in roles.items()}
     roles_of |= more
     lines = (
@@ -149,7 +156,7 @@ def _image(table: Path, found: Sequence[Column]) -> str:
     if best is None or looks(best) < 0.5:
         there = ", ".join(column.name for column in found if column.name) or "none"
         raise UserError(
-            f"{table}: no column looks like names of images. Say which it is: --columns image=COLUMN. "
+            f"{table}: no column looks like names of images. Say which it is: --columns image=COLUMN, or text=COLUMN. "
             f"There are: {there}."
         )
     return best.name
@@ -210,7 +217,7 @@ def _told(found: Sequence[Column], roles: Mapping[str, Sequence[str]], guessed: 
 
 def _contents(column: Column) -> str:
     if not column.categories or column.counts is None:
-        return f"such as {', '.join(column.values[:2])}" if column.values else "nothing"
+        return f"such as {', '.join(map(shortened, column.values[:2]))}" if column.values else "nothing"
     counted = sorted(column.counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = few([f"{value or '(empty)'} {count:,}" for value, count in counted], 5)
+    shown = few([f"{shortened(value) or '(empty)'} {count:,}" for value, count in counted], 5)
     return f"{column.categories} values: {', '.join(map(str, shown))}"

@@ -1,9 +1,10 @@
-"""A user's own images: a table that names them (`csv`), or a folder for each class (`folder`).
+"""A user's own images: a table that names them (`csv`), or a folder for each class (`folder`); or a table of texts.
 
 `csv`: `data.root` is the table, or a folder with one, or with one for each split (`faces_train.csv`, `faces_val.csv`).
 Paths are relative to `data.images`, or else to the table's folder.
-Columns: image, label, and, where there are such, attribute and split (`data.columns` renames them). Several attributes
-make joint values and cells of all of them; columns of 0 and 1 make groups that may overlap.
+Columns: image (or `data.columns.text`: the texts themselves), label, and, where there are such, attribute and split
+(`data.columns` renames them). Several attributes make joint values and cells of all of them; columns of 0 and 1 make
+groups that may overlap.
 
 `folder`: `root/CLASS/**/image.jpg`, or `root/{train,val,test}/CLASS/**/image.jpg`.
 
@@ -13,7 +14,9 @@ file's bytes, so that copies of an image stay together and a new image moves no 
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -36,7 +39,7 @@ _SPLIT_OF = {spelling: split for split, spellings in SPELLINGS.items() for spell
 
 
 def load_table(config: DataConfig) -> Dataset:
-    """The images that a table names.
+    """The images that a table names, or the texts in it.
 
     Raises:
         UserError: no table, a column is missing or twice there, a split is empty, one class only, or too many rows
@@ -51,6 +54,8 @@ def load_table(config: DataConfig) -> Dataset:
     examples, bad = parsed(rows, partial(_example, root, columns, listed))
     if not examples and not bad:
         raise UserError(f"{source} has no rows.")
+    if columns.text:
+        examples = _each_its_own(examples)
     known, uncoded, notes = _decoded(source if listed is None else config.partition, examples)
     unused = [note for path in tables for note in _unused(path, columns)]
     return _dataset(config, root, source, known, [*bad, *uncoded], columns=columns, notes=notes + unused)
@@ -161,7 +166,8 @@ def _completed(root: Path, examples: list[Example]) -> tuple[list[Example], list
     shares = {split: share / sum(parts.values()) for split, share in parts.items()}
     cut, hashes = by_content(root, pool, shares)
     described = ", ".join(f"{split} {share:.1%}" for split, share in shares.items())
-    note = f"{' and '.join(absent)} not given: cut by a hash of each file's bytes into {described}"
+    what = "file's bytes" if pool[0].text is None else "text"
+    note = f"{' and '.join(absent)} not given: cut by a hash of each {what} into {described}"
     part_of = {example.id: example for example in cut}
     return [part_of.get(example.id, example) for example in examples], conflicts(cut, hashes), (note,)
 
@@ -174,7 +180,8 @@ def _tables(config: DataConfig) -> dict[Path, str | None]:
     root = _existing(config)
     if root.is_file():
         return {root: None}
-    tables = sorted(path for path in root.glob("*.csv") if not path.name.startswith("."))
+    kinds = ("*.csv", "*.jsonl", "*.parquet")
+    tables = sorted(path for kind in kinds for path in root.glob(kind) if not path.name.startswith("."))
     if len(tables) == 1:
         return {tables[0]: None}
     splits_of = {path: split_in(path) for path in tables}
@@ -182,7 +189,7 @@ def _tables(config: DataConfig) -> dict[Path, str | None]:
     if tables and len(set(named.values())) == len(tables) and len(set(map(header, tables))) == 1:
         return dict(named)
     there = ", ".join(path.name for path in tables) or "none"
-    raise UserError(f"data.root is '{config.root}', a folder with these tables: {there}. Set it to the one CSV file.")
+    raise UserError(f"data.root is '{config.root}', a folder with these tables: {there}. Set it to the one table.")
 
 
 def split_in(path: Path) -> str | None:
@@ -195,7 +202,7 @@ def _columns(table: Path, config: DataConfig) -> Columns:
     """`columns` with a column of the table, or None, for attribute and split."""
     names = header(table)
     columns: Columns = config.columns
-    if not {columns.image, columns.label} <= set(names):
+    if not {columns.example, columns.label} <= set(names):
         raise UserError(_other_names(table, columns))
     usual = {name: name for name in ("attribute", "split") if name in names}
     if config.partition is not None:
@@ -208,7 +215,7 @@ def _columns(table: Path, config: DataConfig) -> Columns:
 def _other_names(table: Path, columns: Columns) -> str:
     """What is wrong with the columns, and, if they can be guessed by what is in them, what to write."""
     try:
-        problem = str(next(read_table(table, (columns.image, columns.label)), ""))
+        problem = str(next(read_table(table, (columns.example, columns.label)), ""))
     except UserError as error:
         problem = str(error)
     try:
@@ -227,7 +234,10 @@ def _example(
     found: tuple[dict[str, str], str | None],
 ) -> Example:
     record, split = found
-    path = inside(root, record[columns.image])
+    text = record[columns.text] if columns.text else None
+    if text == "":
+        raise ValueError(f"{columns.text} is empty")
+    path = inside(root, record[columns.image]) if text is None else root / place.rpartition(":")[0]
     for column in (columns.label, *columns.attributes, *(columns.groups or ())):
         if not record[column]:
             raise ValueError(f"{column} is empty")
@@ -242,14 +252,26 @@ def _example(
         raise ValueError(f"split is '{split}'. Use one of: {', '.join(SPLITS)}")
     return Example(
         place=place,
-        id=path.relative_to(root).as_posix(),
+        id=path.relative_to(root).as_posix() if text is None else place,
         path=path,
         label=record[columns.label],
         attribute=joint(values) if len(values) > 1 else next(iter(values), None),
         split=None if split is None else _SPLIT_OF.get(split.casefold(), split),
         values=values if len(values) > 1 else (),
         members=tuple(_member(column, record[column]) for column in columns.groups or ()),
+        text=text,
     )
+
+
+def _each_its_own(examples: Sequence[Example]) -> list[Example]:
+    """Texts named after what they say, with a number behind a copy: rows that move or come change no other name."""
+    count: Counter[str] = Counter()
+    named = []
+    for example in examples:
+        name = hashlib.sha256((example.text or "").encode(errors="surrogatepass")).hexdigest()[:16]
+        count[name] += 1
+        named.append(replace(example, id=name if count[name] == 1 else f"{name}-{count[name]}"))
+    return named
 
 
 def _member(column: str, text: str) -> bool:
