@@ -28,7 +28,7 @@ FAIRLORA, VISION = "FairLoRA", "On Fairness of LoRA"
 
 
 @dataclass(frozen=True)
-class Request:
+class Sides:
     """The sweeps side by side, the rule that takes each method's point, and sets of images to measure distances to."""
 
     sides: Sequence[Side]
@@ -59,14 +59,14 @@ class Item:
     paper: str
     names: tuple[str, ...]
     shows: str
-    make: Callable[[Request], Made]
+    make: Callable[[Sides], Made]
     command: str = "sweeper report NAME --figures FOLDER"  # what gives it by itself
 
 
 # --- tables
 
 
-def _methods(place: int, metrics: Sequence[str], asked: Request) -> Made:
+def _methods(place: int, metrics: Sequence[str], asked: Sides) -> Made:
     """The table at `place` of `papers.tables`, on each split."""
     made = Made()
     for split in SPLITS:
@@ -81,7 +81,7 @@ def _methods(place: int, metrics: Sequence[str], asked: Request) -> Made:
     return made
 
 
-def _distances(asked: Request) -> Made:
+def _distances(asked: Sides) -> Made:
     if not asked.references:
         return Made(missing=["No folder of images of the pre-training data was given: --reference FOLDER."])
     from sweeper.report import distance  # loads torch
@@ -101,7 +101,7 @@ def _distances(asked: Request) -> Made:
     return made
 
 
-def _sizes(asked: Request) -> Made:
+def _sizes(asked: Sides) -> Made:
     rows = [
         papers.size_rows(side.results).assign(model=model)
         for side, model in zip(asked.sides, comparison.model_names(asked.sides), strict=True)
@@ -116,7 +116,7 @@ def _sizes(asked: Request) -> Made:
 # --- figures
 
 
-def _figures(needs: str, names: Sequence[str], asked: Request) -> Made:
+def _figures(needs: str, names: Sequence[str], asked: Sides) -> Made:
     """Those of `papers_figures.FIGURES`, for each sweep by itself."""
     made = Made()
     for sweep, results in _sweeps(asked):
@@ -129,7 +129,7 @@ def _figures(needs: str, names: Sequence[str], asked: Request) -> Made:
     return made
 
 
-def _by_rank(metrics: Sequence[str], methods: Sequence[str], asked: Request) -> Made:
+def _by_rank(metrics: Sequence[str], methods: Sequence[str], asked: Sides) -> Made:
     """All sweeps on one picture."""
     models = comparison.model_names(asked.sides)
     sweeps = {model: side.results for model, side in zip(models, asked.sides, strict=True)}
@@ -139,7 +139,7 @@ def _by_rank(metrics: Sequence[str], methods: Sequence[str], asked: Request) -> 
     return Made(pictures={"": Picture("by rank", chart)})
 
 
-def _examples(asked: Request) -> Made:
+def _examples(asked: Sides) -> Made:
     made = Made()
     for name, results in _sweeps(asked):
         try:
@@ -153,7 +153,7 @@ def _examples(asked: Request) -> Made:
     return made
 
 
-def _audits(attack: str, asked: Request) -> Made:
+def _audits(attack: str, asked: Sides) -> Made:
     made = Made()
     for name, results in _sweeps(asked):
         found = sorted((results.folder.path / "audits").glob(f"membership-*-{attack}.p*"))
@@ -166,7 +166,7 @@ def _audits(attack: str, asked: Request) -> Made:
     return made
 
 
-def _sweeps(asked: Request) -> Iterator[tuple[str, Results]]:
+def _sweeps(asked: Sides) -> Iterator[tuple[str, Results]]:
     return ((side.name, side.results) for side in asked.sides)
 
 
@@ -236,7 +236,7 @@ ITEMS: Mapping[str, Item] = {
 # --- the folder
 
 
-def write(asked: Request, folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
+def write(asked: Sides, folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
     """Every item's files, and `index.html` and `index.md`; gives the files, and for each item what is missing and why.
 
     Raises:
