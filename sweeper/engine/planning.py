@@ -177,12 +177,13 @@ def _epoch_s(tuning: FineTuning, spec: SweepSpec, method: str, frozen: dict[str,
 
 
 def frozen_note(tuning: FineTuning, spec: SweepSpec, params: Params) -> str:
-    """What of the model at hand is frozen, and how large its outputs are for other numbers of blocks."""
+    """What of the model is frozen, and how large that is for other numbers of blocks, or the low of a range."""
     axis = spec.space.axes.get(spec.space.labels(params.method).get("blocks", ""))
-    others = [n for n in (axis.grid() or () if axis else ()) if n != params.blocks]
+    values = axis.grid() or ((axis.low,) if isinstance(axis, Range) else ()) if axis else ()
+    others = [int(n) for n in values if n != params.blocks]
     sizes = {n: tuning.frozen_bytes(Params.from_flat(params.to_flat() | {"blocks": n})) for n in others}
     more = [f"{size / 1e9:.3g} GB for blocks {n}" for n, size in sizes.items() if size]
-    once = f"what is frozen is computed once: {', '.join(more)}" if more else ""
+    once = f"what is frozen is computed once for each number of blocks: {', '.join(more)}" if more else ""
     return "; ".join(filter(None, [tuning.frozen.told, once]))
 
 

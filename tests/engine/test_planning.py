@@ -20,17 +20,14 @@ space: {method: [lora, fft], blocks: [2, 1, 3], rank: 4, batch_size: 4}
 resources: {prefix: %s}
 search: {trials: 4, baselines: []}
 """
+EACH = "what is frozen is computed once for each number of blocks"
 SIZE = "6.96e-05 GB"  # 8 images to train and 8 to validate, each 17 tokens of 64 numbers of 4 bytes
 
 
 @pytest.mark.parametrize(
     ("prefix", "of_two", "of_all"),
     [
-        (
-            "auto",
-            "computed once: 6.96e-05 GB; what is frozen is computed once: 6.96e-05 GB for blocks 1",
-            "6.96e-05 GB",
-        ),
+        ("auto", f"computed once: {SIZE}; {EACH}: {SIZE} for blocks 1", SIZE),
         ("off", "computed in every step: resources.prefix is off", ""),
     ],
 )
@@ -50,3 +47,6 @@ def test_a_plan_tells_the_size_of_what_is_frozen_for_each_number_of_blocks(
     full = Params.from_flat(spec.space.baseline("fft"))
     tuning.aim(full, seed=0)
     assert planning.frozen_note(tuning, spec, full) == ""
+    wide = loading.parse(SPEC.replace("[2, 1, 3]", "{low: 1, high: 3}") % prefix)
+    tuning.aim(most, seed=0)
+    assert (planning.frozen_note(tuning, wide, most) == f"{EACH}: {SIZE} for blocks 1") is (prefix == "auto")
