@@ -174,7 +174,7 @@ def paper(asked: argparse.Namespace) -> int:
     if len(set(asked.sweeps)) < len(asked.sweeps):
         raise UserError("a sweep is named twice. Name each once.")
     sides = [comparison.side(folder_of(asked, name)) for name in asked.sweeps]
-    written, missing = papers.write(papers.Request(sides, asked.rule, asked.reference), asked.output)
+    written, missing = papers.write(papers.Sides(sides, asked.rule, asked.reference), asked.output)
     if asked.json:
         print(json.dumps({"written": [str(path) for path in written], "missing": missing}, indent=2))
         return 0
