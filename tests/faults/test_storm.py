@@ -45,13 +45,7 @@ def struck(tmp_path: Path, *, kills: int, lanes: int, trials: int, seed: int) ->
     return storm.storm(arms.sweeper(trials=trials), tmp_path / "storm", **how)
 
 
-@pytest.mark.timeout(900)
-def test_three_kills_lose_nothing_and_cost_an_epoch_at_most(tmp_path: Path) -> None:
-    sweeps = struck(tmp_path, kills=3, lanes=1, trials=2, seed=16956)  # an actor at its start, the driver, and again
-    assert sum(sweep.struck for sweep in sweeps) == 3
-    assert [(sweep.survived, sweep.tally.good, sweep.tally.said) for sweep in sweeps] == [(True, True, [])]
-
-
+# Everyday kills of a driver and of workers: tests/engine/test_sweep.py, tests/faults/test_workers.py.
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_twenty_kills_lose_nothing_and_cost_an_epoch_at_most(tmp_path: Path) -> None:
