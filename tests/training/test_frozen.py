@@ -22,7 +22,7 @@ from trainables.finetuning import FineTuning
 from trainables.params import Params
 from trainables.task import Task, TrainConfig
 from trainables.training import kept
-from trainables.training.frozen import Frozen
+from trainables.training.frozen import Frozen, _sizes
 from trainables.training.kept import Hidden
 from trainables.training.prefix import Cut, Tail, Unfit, agrees
 from trainables.training.runtime import Runtime
@@ -86,16 +86,23 @@ def assert_same(one: tuple[dict[str, Tensor], str], other: tuple[dict[str, Tenso
         ("clip-zero-shot", "probe", {"batch_size": 8}, "all but the head is frozen"),
     ],
 )
-@pytest.mark.parametrize("flip", [False, True], ids=["plain", "flipped"])
+@pytest.mark.parametrize("train", [TrainConfig(), FLIP], ids=["plain", "flipped"])
 def test_a_fit_has_the_same_bits_whether_its_frozen_part_is_computed_once_or_in_every_step(
-    data: Dataset, model: str, method: str, more: dict[str, Any], frozen: str, flip: bool
+    data: Dataset, model: str, method: str, more: dict[str, Any], frozen: str, train: TrainConfig
 ) -> None:
-    train = TrainConfig(flip=flip)
     each, once = (tuning(data, model, train, prefix=mode) for mode in ("off", "auto"))
     expected = outcome(each, params(method, **more))
     assert each.provenance()["frozen"] == f"{frozen}, and computed in every step: resources.prefix is off"
     assert_same(outcome(once, params(method, **more)), expected)
     assert once.provenance()["frozen"].startswith(f"{frozen}, and computed once: ")
+
+
+def test_batches_in_parts_have_the_same_bits_too(data: Dataset) -> None:
+    train = TrainConfig(micro_batch=2)
+    expected = outcome(tuning(data, train=train, prefix="off"), params(blocks=1, dropout=0.3))
+    once = tuning(data, train=train)
+    assert_same(outcome(once, params(blocks=1, dropout=0.3)), expected)
+    assert "computed once" in once.frozen.told
 
 
 def test_in_bfloat16_what_is_kept_has_half_the_size_and_the_losses_agree_within_its_noise(data: Dataset) -> None:
@@ -262,6 +269,18 @@ def test_what_nobody_used_for_thirty_days_goes_when_another_comes() -> None:
     assert recent.exists()
 
 
+def test_what_a_kill_left_of_another_goes_after_a_day(cache: Path) -> None:
+    drafts = {days: cache / f".{days}.0123abcd" for days in (2, 0)}
+    for days, draft in drafts.items():
+        draft.mkdir(parents=True)
+        (draft / "hidden").write_bytes(b"half")
+        then = time.time() - days * 86_400
+        for place in (draft / "hidden", draft):
+            os.utime(place, (then, then))
+    made_days_ago("new", 0)
+    assert [drafts[days].exists() for days in (2, 0)] == [False, True]
+
+
 def test_where_room_is_short_the_least_lately_used_goes_and_what_was_used_today_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -295,6 +314,14 @@ def test_the_size_is_known_before_anything_is_computed(data: Dataset, cache: Pat
     made.aim(params(blocks=1), seed=0)
     assert made.frozen.nbytes == told == sum(file.stat().st_size for file in cache.glob("*/hidden"))
     assert made.frozen_bytes(params("fft")) == made.frozen_bytes(params(blocks=3)) == 0
+
+
+def test_each_size_of_a_pass_is_compared() -> None:
+    """22 examples in batches of 8: two whole ones and 6. In parts of 3: 3, 3, 2; 3, 3, 2; 3, 3."""
+    assert _sizes(22, 8, 8) == [8, 6]
+    assert _sizes(22, 8, 3) == [3, 2]
+    assert _sizes(5, 8, 8) == [5]
+    assert _sizes(16, 8, 8) == [8]
 
 
 # --- the cut

@@ -175,10 +175,15 @@ class Frozen:
                 model.eval()
             compute = functools.partial(self._computed, model, cut, samples, hidden)
             found[name] = Features(samples, hidden.read(compute, f"{self._backbone.name}, {name}"), like_B.dtype)
-            size = batch_size if name == "train" else evaluation_batch(self._runtime.device, samples)
-            if (hidden.folder, size) not in self._sound:
-                self._compare(model, cut, found[name], size)
-                self._sound.add((hidden.folder, size))
+            at_once = evaluation_batch(self._runtime.device, samples)
+            if name == "train":
+                sizes = _sizes(len(samples), batch_size, self._train.micro_batch or batch_size)
+            else:
+                sizes = _sizes(len(samples), at_once, at_once)
+            for size in sizes:
+                if (hidden.folder, size) not in self._sound:
+                    self._compare(model, cut, found[name], size)
+                    self._sound.add((hidden.folder, size))
         return found
 
     def _hidden(self, name: str, cut: Cut, like_B: Tensor) -> Hidden:
@@ -206,19 +211,24 @@ class Frozen:
             with self._runtime.autocast():
                 yield torch.stack([cut.hidden(model, view_B3HW) for view_B3HW in views], dim=1).to(hidden.dtype)
 
-    def _compare(self, model: nn.Module, cut: Cut, kept: Features, batch_size: int) -> None:
-        """What was kept, with what a step would compute: for a whole batch and for what an epoch leaves over.
+    def _compare(self, model: nn.Module, cut: Cut, kept: Features, size: int) -> None:
+        """What was kept of the first `size` images, with what a pass over them as one batch gives.
 
         Raises:
             Unfit: they differ.
         """
-        for size in filter(None, (min(batch_size, len(kept)), len(kept) % batch_size)):  # its first rows
-            images_B3HW = Samples.take(kept, slice(0, size))
-            for view in range(kept.views):
-                with self._runtime.autocast():
-                    wanted_B = cut.hidden(model, images_B3HW.flip(3) if view else images_B3HW)
-                if not prefix.same(kept.view(slice(0, size), view), wanted_B, self._runtime):
-                    raise Unfit(f"on this machine a batch of {size} images gives other bits than one of another size")
+        images_B3HW = Samples.take(kept, slice(0, size))
+        for view in range(kept.views):
+            with self._runtime.autocast():
+                wanted_B = cut.hidden(model, images_B3HW.flip(3) if view else images_B3HW)
+            if not prefix.same(kept.view(slice(0, size), view), wanted_B, self._runtime):
+                raise Unfit(f"on this machine a batch of {size} images gives other bits than one of another size")
+
+
+def _sizes(N: int, batch_size: int, part: int) -> list[int]:
+    """Of all passes over N examples, in batches that are cut into parts."""
+    batches = (min(batch_size, N), N % batch_size)
+    return sorted({size for batch in batches for size in (min(part, batch), batch % part)} - {0}, reverse=True)
 
 
 def _wiring(params: Params) -> tuple[object, ...]:

@@ -133,6 +133,10 @@ def _make_room(nbytes: int) -> None:
     Raises:
         Unfit: there is no room for so many bytes all the same.
     """
+    for draft in home().glob(".*"):  # a whole folder has no such name: left by a kill, or being written to
+        with contextlib.suppress(OSError):
+            if time.time() - max(file.stat().st_mtime for file in (draft, *draft.iterdir())) > _DAY_S:
+                shutil.rmtree(draft, ignore_errors=True)
     kept = sorted(_kept())  # least lately used first
     free = shutil.disk_usage(home()).free
     most = SHARE_OF_FREE_DISK * (free + sum(size for _, size, _ in kept))
