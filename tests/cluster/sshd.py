@@ -24,7 +24,7 @@ provider: {{type: local, head_ip: 127.0.0.1, worker_ips: []}}
 auth:
   ssh_user: {user}
   ssh_private_key: {folder}/key
-  ssh_proxy_command: bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}; cat <&3 & exec cat >&3'
+  ssh_proxy_command: bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}; cat <&3 & trap "kill $!" EXIT; cat >&3'
 head_start_ray_commands: [sweeper head up {folder}/shared, . ~/.sweeper/head.env && ray start --head]
 """
 
