@@ -147,10 +147,12 @@ def test_logs_are_followed_live_and_a_head_that_dies_meanwhile_is_one_sentence(h
         address = f"http://127.0.0.1:{between.stdout.readline().strip()}"
         follow = [sys.executable, "-m", "sweeper", "logs", "live", "-f", "--cluster", address]
         with subprocess.Popen(follow, env=head.environment, **pipes) as followed:
-            assert followed.stdout.readline() == "first\n"
-            (tmp_path / "heard").touch()
-            assert followed.stdout.readline() == "second\n"
-            between.kill()
+            try:
+                assert followed.stdout.readline() == "first\n"
+                (tmp_path / "heard").touch()
+                assert followed.stdout.readline() == "second\n"
+            finally:
+                between.kill()  # then it ends, and so does this test
             said = followed.communicate()[1]
     (tmp_path / "end").touch()
     assert followed.returncode == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import time
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_watch_draws_what_another_process_does_until_it_ends(
     moments = iter([running, running, found])
     looking = contextlib.nullcontext(lambda: next(moments))
     monkeypatch.setattr(watching, "watched", lambda folder: looking)
-    monkeypatch.setattr(live.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(live, "time", types.SimpleNamespace(sleep=lambda seconds: None, monotonic=time.monotonic))
     assert len(Sweep.load("birds", tmp_path).watch().trials()) == 7
     (pages,) = kernel.pages
     assert "3/14 fits" in pages[-1]["text/plain"]
