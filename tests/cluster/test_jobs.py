@@ -136,9 +136,12 @@ asyncio.run(main())
 
 
 def test_logs_are_followed_live_and_a_head_that_dies_meanwhile_is_one_sentence(head: LocalHead, tmp_path: Path) -> None:
-    """The job says its second line when we have heard the first; then dies what is between us and the head."""
-    line = f"echo first; until [ -e {tmp_path}/heard ]; do sleep 0.1; done; echo second; until [ -e {tmp_path}/end ]; "
-    line += "do sleep 0.1; done"
+    """The job says its second line when we have heard the first; then dies what is between us and the head.
+
+    A sweep takes longer than two seconds to its first word; one that is quicker may come before Ray's own.
+    """
+    line = f"sleep 2; echo first; until [ -e {tmp_path}/heard ]; do sleep 0.1; done; echo second; "
+    line += f"until [ -e {tmp_path}/end ]; do sleep 0.1; done"
     begin = f"from sweeper.cluster.jobs import Cluster; Cluster({head.address!r})._begin('job', {line!r}, 'live')"
     subprocess.run([sys.executable, "-c", begin], env=head.environment, check=True)
     relay = [sys.executable, "-c", RELAY, head.address.rpartition(":")[2]]
