@@ -86,7 +86,7 @@ def test_what_is_said_of_columns_overrules_a_guess(tmp_path: Path, capsys) -> No
         (
             "lable=age",
             "--columns lable=age: lable is unknown. Did you mean 'label'? "
-            "Known: attribute, groups, image, label, split.",
+            "Known: attribute, groups, image, label, split, text.",
         ),
         ("label=agee", "--columns label=agee: fairface_label_train.csv has no such column. Did you mean 'age'?"),
     ],
@@ -139,7 +139,7 @@ def test_the_settings_in_the_documentation_load_celeba(tmp_path: Path) -> None:
 def test_a_table_without_images_or_classes_says_what_it_has(tmp_path: Path, capsys) -> None:
     table(tmp_path / "t.csv", ("id", "age"), [(i, i % 3) for i in range(9)])
     assert main.main(["data", "check", str(tmp_path / "t.csv")]) == 2
-    assert "no column looks like names of images. Say which it is: --columns image=COLUMN." in capsys.readouterr().err
+    assert "no column looks like names of images. Say which it is: --columns image=COLUMN, " in capsys.readouterr().err
     table(tmp_path / "t.csv", ("id", "photo"), [(i, f"{i}.png") for i in range(9)])
     assert main.main(["data", "check", str(tmp_path / "t.csv")]) == 2
     assert "no column looks like a class" in capsys.readouterr().err

@@ -53,7 +53,7 @@ def test_it_names_the_data_its_counts_and_its_groups(root: Path, capsys) -> None
     spec, text = init(root)
     assert (spec.name, spec.groups, spec.data.root) == ("my-pets", "cell", root / "My pets.csv")
     assert spec.data.columns.model_dump() == {
-        "image": "photo", "label": "species", "attribute": "background", "groups": None, "split": None,
+        "image": "photo", "text": None, "label": "species", "attribute": "background", "groups": None, "split": None,
     }  # fmt: skip
     assert "#   train 80: cat|in 20, cat|out 20, dog|in 20, dog|out 20\n" in text
     assert "4 groups; the smallest has 20 training examples (cat|in)." in text
