@@ -252,8 +252,9 @@ def told_to_watchers(folder: SweepFolder, look: Callable[[], Progress]) -> Itera
         pause_s, kept_s = NOTED_S, time.monotonic()
         while not over.wait(pause_s):
             began_s = time.monotonic()
-            note(spent=began_s - kept_s >= KEPT_S)
-            kept_s = began_s if began_s - kept_s >= KEPT_S else kept_s
+            due = began_s - kept_s >= KEPT_S
+            note(spent=due)
+            kept_s = began_s if due else kept_s
             pause_s = max(NOTED_S, 100 * (time.monotonic() - began_s))
 
     thread = threading.Thread(target=work, name="progress", daemon=True)

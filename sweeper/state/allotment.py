@@ -58,13 +58,19 @@ def _enough(trials: Sequence[Trial], spec: SweepSpec) -> bool:
     if spec.search.until is None:
         return False
     ended = [trial for trial in trials if trial.state.finished]
-    sign_M, raced = signs(spec.objectives), entrants(ended, spec)
-    told_TM = dict(zip(raced.numbers, racing.told(raced, shrunk=True), strict=True)) if raced.numbers else {}
-    known = {trial.number for trial in ended if trial.feasible}
-    unknown_M = np.full(len(spec.objectives), math.nan)
-    points_TM = np.array([told_TM.get(t.number, unknown_M) if t.number in known else unknown_M for t in ended])
+    sign_M, known = signs(spec.objectives), told(entrants(ended, spec), spec, shrunk=True)
+    unknown_M = [math.nan] * len(spec.objectives)
+    points_TM = np.array([known.get(trial.number, unknown_M) if trial.feasible else unknown_M for trial in ended])
     reference_M = np.array([spec.reference[name] for name in spec.objectives]) * sign_M
-    return len(ended) > 0 and gain.expected(points_TM, reference_M, seed=len(ended)) < spec.search.until
+    return len(ended) > 0 and gain.expected(points_TM * sign_M, reference_M, seed=len(ended)) < spec.search.until
+
+
+def told(raced: Entrants, spec: SweepSpec, *, shrunk: bool) -> dict[int, list[float]]:
+    """The objectives of each that races, by its number, in their own directions: see `racing.told`."""
+    if not raced.numbers:
+        return {}
+    points_TM = racing.told(raced, shrunk=shrunk) * signs(spec.objectives)
+    return dict(zip(raced.numbers, points_TM.tolist(), strict=True))
 
 
 def comparable(trials: Sequence[Trial], spec: SweepSpec) -> list[Trial]:
@@ -72,10 +78,11 @@ def comparable(trials: Sequence[Trial], spec: SweepSpec) -> list[Trial]:
     raced = entrants(trials, spec)
     if not raced.numbers or raced.values_TSM.shape[1] < 2:
         return list(trials)
-    points_TM = racing.told(raced, shrunk=False) * signs(spec.objectives)
-    by_number = {number: dict(zip(spec.objectives, row, strict=True)) for number, row in
-                 zip(raced.numbers, points_TM.tolist(), strict=True)}  # fmt: skip
-    return [replace(t, values=by_number[t.number]) if t.number in by_number else t for t in trials]
+    known = told(raced, spec, shrunk=False)
+    return [
+        replace(t, values=dict(zip(spec.objectives, known[t.number], strict=True))) if t.number in known else t
+        for t in trials
+    ]
 
 
 def entrants(trials: Sequence[Trial], spec: SweepSpec) -> Entrants:

@@ -12,8 +12,6 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from sweeper.front import racing
-from sweeper.front.front import signs
 from sweeper.spec.asking import points
 from sweeper.spec.asking.narrowing import enumerated, holds
 from sweeper.spec.model import SweepSpec
@@ -164,10 +162,8 @@ def informed(spec: SweepSpec, now: SweepSpec, warm: Warm, number: int, trials: S
     """
     told = {trial.number: [trial.values[name] for name in spec.objectives] for trial in trials if trial.values}
     if spec.search.racing is not None:
-        raced = allotment.entrants(trials, spec)
         # A Gaussian process takes out the noise that it sees by itself.
-        told_TM = racing.told(raced, shrunk=spec.search.sampler != "gp") * signs(spec.objectives)
-        told = dict(zip(raced.numbers, told_TM.tolist(), strict=True))
+        told = allotment.told(allotment.entrants(trials, spec), spec, shrunk=spec.search.sampler != "gp")
     others = warm.trials(spec.objectives)
     told |= {trial.number: [trial.values[name] for name in spec.objectives] for trial in others}
     inside = [t for t in [*others, *trials] if now is spec or holds(spec.space, now.space, t.params)]
