@@ -149,7 +149,7 @@ def _writer() -> Any:
             return True
 
         def step(self) -> dict:
-            node, order = self.order["node"], self.order["order"]
+            node, (order,) = self.order["node"], self.order["bundle"]
             if order.kind == "fit":
                 values = {"accuracy": 0.8, "delta_f1": 0.2}
                 body = {"params": dict(order.params), "values": values, "history": [], "error": None}

@@ -1,11 +1,11 @@
-"""What travels to an actor: which fit to train (`Order`), and where and with what (`Node`).
+"""What travels to an actor: which fits to train (a `Bundle` of `Order`s), and where and with what (`Node`).
 
 Actors and the queue share only this module. It imports nothing heavy: a worker needs no Optuna.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +54,23 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Bundle:
+    """What one actor carries out at once: one order, or as many as it trains together."""
+
+    orders: tuple[Order, ...]
+
+    def __iter__(self) -> Iterator[Order]:
+        return iter(self.orders)
+
+    def __len__(self) -> int:
+        return len(self.orders)
+
+    def __str__(self) -> str:
+        first, *others = self.orders
+        return f"{first} and {len(others)} more" if others else str(first)
+
+
+@dataclass(frozen=True)
 class Node:
     """Where an actor works: the sweep's folder, the lease token and store it writes with, its share of the machine.
 
@@ -77,6 +94,6 @@ class Node:
         return self.device
 
 
-def config(node: Node, order: Order) -> dict[str, Any]:
+def config(node: Node, *orders: Order) -> dict[str, Any]:
     """Both as a config of Ray Tune. Tune puts a config's values into a folder name, so their `str` is short."""
-    return {"node": node, "order": order}
+    return {"node": node, "bundle": Bundle(orders)}

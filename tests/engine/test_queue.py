@@ -284,12 +284,12 @@ def test_an_order_that_comes_back_empty_is_given_again_and_then_fails(bench: Que
 
 def test_a_fault_of_telling_ends_the_search_instead_of_hanging_it(bench: QueueBench, monkeypatch) -> None:
     searcher = FitSearcher(bench.queue(), tiny.node(bench.folder), NO_CODE, limit=1, ahead=0)
-    bench.work(searcher.suggest("a")["order"])
+    bench.work(*searcher.suggest("a")["bundle"])
     second = searcher.suggest("b")
     assert second is None, "the slot is taken"
     monkeypatch.setattr(bench.study, "complete", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     searcher.on_trial_complete(trial_id="a")
-    bench.work(searcher.suggest("b")["order"])
+    bench.work(*searcher.suggest("b")["bundle"])
     searcher.on_trial_complete(trial_id="b")
     assert isinstance(searcher.fault, OSError)
     assert searcher.suggest("c") == FitSearcher.FINISHED
@@ -317,7 +317,7 @@ def test_a_worker_that_runs_other_code_stops_the_sweep_and_what_differs_is_named
 def test_a_worker_of_a_release_that_does_not_say_its_code_stops_the_sweep(bench: QueueBench) -> None:
     queue = bench.queue()
     searcher = FitSearcher(queue, tiny.node(bench.folder), NO_CODE, limit=1, ahead=0)
-    bench.work(searcher.suggest("a")["order"])
+    bench.work(*searcher.suggest("a")["bundle"])
     searcher.on_trial_complete("a", {"done": True, "epoch": 2, "hostname": "gpu-3"})
     assert queue.to_mend.startswith("a worker on gpu-3 runs another release, which does not say what its code is. ")
 
@@ -347,8 +347,8 @@ def test_a_class_that_no_worker_can_import_stops_the_sweep_at_its_first_death(be
 def test_a_worker_that_dies_otherwise_is_tried_again(bench: QueueBench) -> None:
     queue = bench.queue(max_retries=3)
     searcher = FitSearcher(queue, tiny.node(bench.folder), NO_CODE, limit=1, ahead=0)
-    lost = searcher.suggest("a")["order"]
+    (lost,) = searcher.suggest("a")["bundle"]
     searcher.note_death("a", "The actor died unexpectedly: its worker process exited with code 139 (SIGSEGV).")
     searcher.on_trial_complete("a", error=True)
     assert queue.to_mend is None
-    assert searcher.suggest("b")["order"] == lost
+    assert [*searcher.suggest("b")["bundle"]] == [lost]

@@ -18,7 +18,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.search.variant_generator import _resolve_nested_dict, format_vars
 
 from sweeper.engine import ray_watch
-from sweeper.engine.order import Node, Order, config
+from sweeper.engine.order import Bundle, Node, Order, config
 from sweeper.engine.tune import RayLost, RayWatch
 from sweeper.state.processes import here
 
@@ -27,7 +27,7 @@ def test_an_order_and_its_node_are_frozen_and_travel_unchanged() -> None:
     node = Node(Path("/sweeps/birds"), 7, "s3://bucket/sweeps", "cuda", threads=1, cpus=1.0, gpus=0.5)
     order = Order(3, 1, {"rank": 4}, same={"split_hash": "abc"}, rungs=(2, 6))
     made = config(node, order)
-    assert copy.deepcopy(made) == {"node": node, "order": order}
+    assert copy.deepcopy(made) == {"node": node, "bundle": Bundle((order,))}
     with pytest.raises(dataclasses.FrozenInstanceError):
         order.seed = 2  # type: ignore[misc]
 
@@ -35,7 +35,7 @@ def test_an_order_and_its_node_are_frozen_and_travel_unchanged() -> None:
 def test_the_scratch_folder_that_tune_names_after_a_config_tells_neither_lease_nor_store() -> None:
     node = Node(Path("/sweeps/birds"), 7, "s3://bucket/sweeps", "cuda", threads=1, cpus=1.0, gpus=0.5)
     spelled = format_vars(_resolve_nested_dict(config(node, Order(3, 1, {"rank": 4}, "held-out"))))
-    assert spelled == "node=cuda,order=held-out_3_1"
+    assert spelled == "bundle=held-out_3_1,node=cuda"
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ The ledger is one JSON line per event, appended with O_APPEND, so its order is t
 machine: `{"ev": "epoch", "trial": 3, "seed": 0, "epoch": 2, "pid": 77, "t": 1.5}` when epoch 2 (from 1)
 begins, and `"ev": "done"` when the fit's result is durable. How to use it:
 
-1. Where the fits run, call `watch(ledger)` once, before the first fit: it makes every `FitActor` of that
+1. Where the fits run, call `watch(ledger)` once, before the first fit: it makes every fit of that
    process write the ledger. (In Ray's workers: from a `worker_process_setup_hook`, or from a module that
    they import; in one process: directly.)
 2. Break things, resume, and when the sweep is said to have ended:
@@ -61,22 +61,22 @@ def trained(ledger: Path) -> list[tuple[int, int, int]]:
 
 def watch(ledger: Path) -> None:
     """From now on the fits of this process write `ledger`."""
-    from sweeper.engine.actor import FitActor
+    from sweeper.engine.packs.member import Member
     from sweeper.state.sweep_folder import FitFolder
 
-    one_epoch, write_result = FitActor._one_epoch, FitFolder.write_result
+    begin_epoch, write_result = Member.begin_epoch, FitFolder.write_result
 
-    @functools.wraps(one_epoch)
-    def begun(self: Any, tuning: Any) -> None:
-        write(ledger, "epoch", self._order.number, self._order.seed, tuning.epoch + 1)
-        one_epoch(self, tuning)
+    @functools.wraps(begin_epoch)
+    def begun(self: Any) -> None:
+        write(ledger, "epoch", self.order.number, self.order.seed, self.tuning.epoch + 1)
+        begin_epoch(self)
 
     @functools.wraps(write_result)
     def sealed(self: Any, body: dict[str, Any]) -> None:
         write_result(self, body)
         write(ledger, "done", int(self.path.parent.name), int(self.path.name), len(body["history"]))
 
-    FitActor._one_epoch, FitFolder.write_result = begun, sealed  # type: ignore[method-assign]
+    Member.begin_epoch, FitFolder.write_result = begun, sealed  # type: ignore[method-assign]
 
 
 @dataclass

@@ -45,10 +45,10 @@ class Dying(FitActor):
         _once("reset", new_config)
         return super().reset_config(new_config)
 
-    def _one_epoch(self, tuning: Any) -> None:
+    def _one_epoch(self) -> None:
         for whom in ("actor", "raylet", "gcs_server"):
             _once(whom, self.config)
-        super()._one_epoch(tuning)
+        super()._one_epoch()
 
 
 def _once(moment: str, config: dict[str, Any]) -> None:

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from sweeper.engine import actor as actors
 from sweeper.engine import attempt, driver
 from sweeper.engine.actor import FitActor
 from sweeper.engine.order import Order, config
+from sweeper.engine.packs import member
 from sweeper.errors import UserError
 from sweeper.results import provenance
 from sweeper.spec import on_data
@@ -230,7 +230,7 @@ def test_two_first_fits_on_two_machines_with_other_backbones_do_not_share_a_fron
         version = "1"
 
     monkeypatch.setattr(finetuning, "FineTuning", Elsewhere)
-    monkeypatch.setattr(actors, "unlike", lambda same, made: [])  # as where nothing was known yet
+    monkeypatch.setattr(member, "unlike", lambda same, made: [])  # as where nothing was known yet
     outcome = driver.run(spec, tiny.Silent(), executor=tiny.in_process)
     assert outcome.exit_code == 3
     assert "was trained on something else than the sweep's other fits" in str(vars(outcome))

@@ -47,7 +47,8 @@ def _actor(module: Any) -> None:
     @functools.wraps(take)
     def taken(self: Any, config: dict[str, Any]) -> None:
         global current
-        current = config["order"].number, config["order"].seed
+        first = config["bundle"].orders[0]
+        current = first.number, first.seed
         take(self, config)
 
     @functools.wraps(between_steps)
