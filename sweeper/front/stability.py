@@ -60,10 +60,10 @@ class Stability:
         sure = [n for n in front if n in self.sure]
         maybe = [n for n in front if n not in sure and self.on_front.get(n, 0.0) >= MAYBE_FROM]
         beside = sum(chance >= MAYBE_FROM for n, chance in self.on_front.items() if n not in front)
-        text = f"Of its {len(front)} members {len(sure)} are surely on the true front"
+        text = f"Of its {len(front)} members surely on the true front: {len(sure)}"
         text += f" ({', '.join(f'#{n}' for n in sure)})" if sure else ""
-        text += f", {len(maybe)} may be" if maybe else ""
-        return f"{text}; {beside} trials beside it cannot be told apart from them." if beside else f"{text}."
+        text += f"; perhaps: {len(maybe)}" if maybe else ""
+        return f"{text}. Beside it, not to be told apart from them: {beside}." if beside else f"{text}."
 
     def sentence(self, number: int) -> str:
         """What it says of one trial, for a person."""

@@ -103,7 +103,8 @@ def load(config: BackboneConfig, *, classes: int) -> Backbone:
     for head in heads:
         model.get_submodule(head).float()  # of 8 bits it would not learn
     if config.checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})  # the older name is for releases that have no other
     kind: Any = type(model)
     model.__class__ = _of_tokens(kind)
     local = folder is not None and (config.weights not in ("pretrained", "none") or Path(name).expanduser().is_dir())
