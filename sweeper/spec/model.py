@@ -107,7 +107,7 @@ class SweepSpec(Part):
             space, known = Space.parse(written.get("space") or {}), Search.model_validate(search | {"sampler": name})
             at_once = (written.get("resources") or {}).get("max_concurrent")
             name, why = samplers.chosen(
-                trials=known.trials - len(known.baseline_list),
+                trials=known.likely - len(known.baseline_list),
                 points=space.size(),
                 axes=sum(not isinstance(axis, Fixed) for axis in space.axes.values()),
                 seeds=len(known.most_seeds),

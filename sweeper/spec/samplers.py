@@ -80,4 +80,4 @@ def chosen(*, trials: int, points: int | None, axes: int, seeds: int, at_once: i
         return "tpe", f"a Gaussian process is slow beyond {TRIALS_FOR_GP} trials"
     if axes > AXES_FOR_GP:
         return "tpe", f"a Gaussian process needs more trials for more than {AXES_FOR_GP} dimensions"
-    return "gp", f"{axes} dimensions, {trials} trials at most, and seeds that take out the luck"
+    return "gp", f"{axes} dimensions, about {trials} trials, and seeds that take out the luck"

@@ -13,6 +13,7 @@ from trainables.options import Chosen
 from trainables.table import Table
 
 MOST_SEEDS = 1000
+RACED = 0.6  # of the fits of a race, while new trials can be tried: further seeds
 MOST_TRIALS = 1000  # where a budget in time is to decide, and no number of trials is given
 SWEEP = r"^[a-z0-9][a-z0-9._-]{0,62}$"  # what a sweep may be called
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -174,8 +175,11 @@ class Search(Chosen):
     def _as_many_as_fit_in(cls, written: object) -> object:
         if not isinstance(written, dict) or "trials" in written or not isinstance(written.get("budget"), dict):
             return written
-        fits = written["budget"].get("fits", MOST_TRIALS)
-        return written | {"trials": fits} if isinstance(fits, int) and fits > 0 else written
+        fits, seeds = written["budget"].get("fits", MOST_TRIALS), written.get("seeds", 1)
+        first = seeds.get("start", 1) if isinstance(seeds, dict) else len(seeds) if isinstance(seeds, list) else seeds
+        if not all(isinstance(count, int) and count > 0 for count in (fits, first)):
+            return written
+        return written | {"trials": max(1, fits // first)}
 
     @classmethod
     def table(cls) -> Table[Sampler]:
@@ -202,7 +206,15 @@ class Search(Chosen):
     @property
     def counted(self) -> bool:
         """Whether a number of trials is to be reached; not where they are as many as a budget buys."""
-        return self.budget is None or self.trials != (self.budget.fits or MOST_TRIALS)
+        fits = None if self.budget is None else self.budget.fits or MOST_TRIALS
+        return fits is None or self.trials not in (fits, max(1, fits // len(self.seed_list)))
+
+    @property
+    def likely(self) -> int:
+        """How many trials there will be, as far as can be said before: a race within some fits spends most on seeds."""
+        if self.racing is None or self.budget is None or self.budget.fits is None:
+            return self.trials
+        return min(self.trials, math.ceil((1 - RACED) * self.budget.fits / self.racing.start))
 
     @property
     def open_ended(self) -> bool:

@@ -15,9 +15,9 @@ from sweeper.front import gain, racing
 from sweeper.front.front import signs
 from sweeper.front.racing import Entrants
 from sweeper.spec.model import SweepSpec
+from sweeper.spec.search import RACED
 from sweeper.trial import State, Trial
 
-RACED = 0.6  # of the fits, while new trials can be tried: further seeds
 KEPT = 0.4  # of the fits that a budget buys, for the race once all trials are proposed
 
 

@@ -551,7 +551,9 @@ def test_any_name_of_a_folder_gets_through_the_url_of_its_database(name: str) ->
         ("space: {method: lora, rank: [4, 8, 16], learning_rate: 0.001}\nsearch: {sampler: auto, trials: 3}",
          "grid", "all 3 points"),
         ("search: {sampler: auto, seeds: 3}", "gp", "take out the luck"),
-        ("search: {sampler: auto, seeds: {start: 1, most: 5}, baselines: [lora]}", "gp", "31 trials at most"),
+        ("search: {sampler: auto, seeds: {start: 1, most: 5}, baselines: [lora]}", "gp", "about 31 trials"),
+        ("search: {sampler: auto, seeds: {start: 1, most: 5}, budget: {fits: 200}}", "gp", "about 80 trials"),
+        ("search: {sampler: auto, seeds: {start: 3, most: 8}, budget: {fits: 128}}", "gp", "about 18 trials"),
         ("search: {sampler: auto}", "tpe", "luck"),
         ("search: {sampler: auto, seeds: 3, trials: 200}", "tpe", "beyond 150"),
         ("search: {sampler: auto, seeds: 3, trials: 16}\nresources: {max_concurrent: 8}", "random", "8 fits at once"),
@@ -586,3 +588,6 @@ def test_where_a_budget_in_time_decides_trials_may_be_left_out() -> None:
     assert parse("name: x\nsearch: {budget: {hours: 8}}").budget == 1000
     assert parse("name: x\nsearch: {budget: {hours: 8}, trials: 40}").budget == 40
     assert parse("name: x\nsearch: {budget: {hours: 8, fits: 60}}").budget == 60
+    raced = parse("name: x\nsearch: {budget: {fits: 60}, seeds: {start: 3, most: 5}}")
+    assert raced.budget == parse("name: x\nsearch: {budget: {fits: 60}, seeds: [1, 2, 4]}").budget == 20
+    assert not raced.search.counted
