@@ -159,7 +159,7 @@ def test_the_seed_decides_and_nothing_else(tuning: FineTuning) -> None:
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.adapter == "lora"])
 def test_only_the_adapter_and_the_head_move(tuning: FineTuning, method: str) -> None:
     tuning.aim(params(method), seed=0)
-    model = tuning._fit.model
+    model = tuning.fit.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     tuning.train_epoch()
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
@@ -169,9 +169,9 @@ def test_only_the_adapter_and_the_head_move(tuning: FineTuning, method: str) -> 
 
 def test_the_probe_moves_the_head_alone(tuning: FineTuning) -> None:
     tuning.aim(params("probe"), seed=0)
-    before = {name: tensor.clone() for name, tensor in tuning._fit.model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in tuning.fit.model.state_dict().items()}
     tuning.train_epoch()
-    after = tuning._fit.model.state_dict()
+    after = tuning.fit.model.state_dict()
     assert {name for name in after if not torch.equal(after[name], before[name])} == {"head.weight", "head.bias"}
 
 
@@ -258,7 +258,7 @@ class NoWaiting(TorchDispatchMode):
 @pytest.mark.parametrize("method", METHODS)
 def test_no_step_waits_for_the_device(tuning: FineTuning, method: str) -> None:
     tuning.aim(params(method), seed=0)
-    fit, samples = tuning._fit, tuning._split("train")
+    fit, samples = tuning.fit, tuning._split("train")
     images, labels, groups = samples.take(slice(0, 8)), samples.labels_N[:8], samples.groups_N[:8]
     fit._step(images, labels, groups)
     with NoWaiting():
@@ -276,7 +276,7 @@ def test_a_fit_that_blows_up_ends_as_diverged_and_says_where(tuning: FineTuning,
 def test_answers_that_are_not_numbers_end_as_diverged(tuning: FineTuning) -> None:
     tuning.aim(params("fft"), seed=0)
     with torch.no_grad():
-        next(iter(tuning._fit.weights.values())).fill_(float("nan"))
+        next(iter(tuning.fit.weights.values())).fill_(float("nan"))
     with pytest.raises(FitError, match="answers are not finite after epoch 0"):
         tuning.evaluate("val")
 
@@ -324,7 +324,7 @@ def test_an_evaluation_is_every_metric_of_the_answers_as_the_task_asks_for_them(
 def test_in_bfloat16_the_answers_are_float32(otherwise: FineTuning) -> None:
     otherwise.aim(params("lora"), seed=0)
     with otherwise.runtime.autocast():
-        logits_NC = otherwise._fit.model(otherwise._split("val").take(slice(0, 8)))
+        logits_NC = otherwise.fit.model(otherwise._split("val").take(slice(0, 8)))
     assert logits_NC.dtype == torch.float32
     assert not torch.equal(logits_NC, logits_NC.bfloat16().float())
 
@@ -333,9 +333,9 @@ def test_the_method_sees_the_groups_of_the_task_as_often_as_the_rows_have_them(o
     part = third(DataConfig()).splits["train"]
     rows = np.concatenate([np.flatnonzero(part.attributes_N == 0)[:30], np.flatnonzero(part.attributes_N == 1)[:10]])
     otherwise.aim(params("lora-reweight"), seed=0, rows={"train": rows})
-    torch.testing.assert_close(otherwise._fit.objective.weight_G, torch.tensor([40 / 60, 40 / 20]))
+    torch.testing.assert_close(otherwise.fit.objective.weight_G, torch.tensor([40 / 60, 40 / 20]))
     otherwise.aim(params("fairlora", **{"lambda": 2.0}), seed=0)
-    assert otherwise._fit.objective == VariancePenalty(weight=2.0, groups=2, reduction="mean")
+    assert otherwise.fit.objective == VariancePenalty(weight=2.0, groups=2, reduction="mean")
 
 
 def test_images_are_normalised_with_the_backbones_own_numbers(tuning: FineTuning) -> None:
@@ -349,7 +349,7 @@ def test_a_head_is_drawn_from_the_seed_and_the_body_is_the_backbones(tuning: Fin
     pristine, heads = tuning._backbone.model.state_dict(), []
     for seed in (0, 1, 0):
         tuning.aim(params("fft"), seed)
-        begun = tuning._fit.model.state_dict()
+        begun = tuning.fit.model.state_dict()
         assert all(torch.equal(begun[name], pristine[name]) for name in begun if not name.startswith("head."))
         heads.append(begun["head.weight"].clone())
     assert torch.equal(heads[0], heads[2])

@@ -24,14 +24,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trainables.backbones import Backbone, ending, shown, within
+from trainables.backbones import Backbone, ending, shown, weights, within
 from trainables.backbones.blocks import attention_blocks, transformer_blocks
 from trainables.errors import FitError, UserError, few, unknown
 from trainables.methods import METHODS
 from trainables.params import Params
 
 _NOISE = 1e-9  # of the outputs' size, in float64: far above rounding, far below the effect of any adapter
-_TINY = 1e-3  # layer scales start below this, and would hide the adapter behind them
 MEND = "Adapt other layers (params.layers), or make the model call these (timm: qkv_bias_separate=True)."
 
 
@@ -362,19 +361,14 @@ class _Attention(MultiheadAttention):
         for name in self.active_adapters:
             inward = inward + self.get_delta_weight(name)
             outward = outward + 2 * base.out_proj.get_delta_weight(name)
-        weights = {"in_proj_weight": inward, "out_proj.base_layer.weight": outward}
-        return functional_call(base, weights, (query, *args), kwargs)
+        summed = {"in_proj_weight": inward, "out_proj.base_layer.weight": outward}
+        return functional_call(base, summed, (query, *args), kwargs)
 
 
 def _twin(model: PeftModel) -> PeftModel:
-    """A float64 copy in evaluation mode, in which no tensor is all zero and no layer scale tiny."""
+    """A float64 copy in evaluation mode, in which nothing is hidden."""
     twin = copy.deepcopy(model).double().eval()
-    noise = torch.Generator().manual_seed(0)
-    for p in twin.parameters():
-        if not p.any():
-            p.copy_(0.02 * torch.randn(p.shape, generator=noise, dtype=p.dtype))
-        elif p.numel() > 1 and p.abs().max() < _TINY and p.eq(p.flatten()[0]).all():  # a layer scale at its start
-            p.fill_(1.0)
+    weights.reveal(twin)
     return twin
 
 

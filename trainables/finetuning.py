@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from trainables import adapters, backbones, data
 from trainables.arrays import Floats, Ints
-from trainables.backbones import Backbone, weights
+from trainables.backbones import Backbone, weights, within
 from trainables.data import report
 from trainables.data.base import Dataset
 from trainables.data.images.cache import Images
@@ -28,6 +27,7 @@ from trainables.params import Params
 from trainables.task import Task
 from trainables.training import small_bodies
 from trainables.training.batches import derived
+from trainables.training.clock import Clock
 from trainables.training.fit import Fit
 from trainables.training.frozen import Frozen, Start
 from trainables.training.refit import refit_head
@@ -61,8 +61,9 @@ class FineTuning:
         self.runtime = Runtime.choose(device, task.train.precision, threads)
         self._current: Fit | None = None
         self._refit: dict[str, float] = {}
-        self._began = self._spent = 0.0  # when the epoch in flight began, and what an earlier process spent on it
+        self._clock = Clock()
         self._proven: set[tuple[object, ...]] = set()  # ways of wiring an adapter that were seen to have an effect
+        self.packs: dict[tuple[object, ...], Any] = {}  # what `packing` has found out about packs of such fits
         self._samples: dict[str, Samples] = {}
         self._content: dict[str, str] = {}
 
@@ -122,14 +123,10 @@ class FineTuning:
             raise UserError(
                 f"{params.method} refits one head, and {self._backbone.name} has several. Use another method."
             )
-        self._current, self._refit, self._spent = (
-            None,
-            {},
-            0.0,
-        )  # frees the last fit's memory before the new one needs it
+        self._current, self._refit, self._clock = None, {}, Clock()  # frees the last fit's memory before it is needed
         chance = self.runtime.seeded(derived(seed, 0, "weights"))
         with self.runtime.memory("building the model"), chance:
-            model = copy.deepcopy(self._backbone.model)
+            model = self._fresh(params)
             if self.task.backbone.head == "random":
                 for head in self._backbone.heads:
                     for module in model.get_submodule(head).modules():
@@ -141,7 +138,7 @@ class FineTuning:
             if wiring not in self._proven:  # whatever the rank: looked at once
                 small = small_bodies.kept_small(model)
                 check = small_bodies.check_effect if small else adapters.check_effect
-                check(model, self._split("train").take(slice(0, 4)))
+                check(model, self.examples)
                 self._proven.add(wiring)
             if self.runtime.precision == "bf16" or small_bodies.kept_small(model):
                 adapters.answer_in_float32(model, self._backbone.heads)
@@ -162,15 +159,22 @@ class FineTuning:
             model, objective, params, seed, self.task.train, self.runtime, tail=start.tail, still=start.still
         )
 
+    def another(self) -> FineTuning:
+        """One with a fit of its own, not aimed yet, that shares all that `prepare` made, frozen weights included."""
+        other = copy.copy(self)
+        vars(other).pop("between_steps", None)
+        other._current, other._refit, other._clock = None, {}, Clock()
+        return other
+
     @property
     def epoch(self) -> int:
         """Finished epochs of the fit."""
-        return self._fit.epoch
+        return self.fit.epoch
 
     @property
     def done(self) -> bool:
         """Whether the fit has had all its epochs."""
-        return bool(self._fit.epoch >= self._fit.params.epochs)
+        return bool(self.fit.epoch >= self.fit.params.epochs)
 
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training split: what `Fit.train_epoch` says of it, and `seconds`.
@@ -180,12 +184,18 @@ class FineTuning:
         Raises:
             FitError: `diverged`, `dead-adapter`, `out-of-memory`, or `bad-data` of a refit.
         """
-        self._began = time.perf_counter() - self._spent
-        logs = self._fit.train_epoch(self._train, self.between_steps)
+        self.begin_epoch()
+        return self.end_epoch(self.fit.train_epoch(self._train, self.between_steps))
+
+    def begin_epoch(self, sharers: int = 1) -> None:
+        """Time runs for the epoch in flight: a share of it, where so many fits are trained at once."""
+        self._clock.start(sharers)
+
+    def end_epoch(self, logs: Mapping[str, float]) -> dict[str, float]:
+        """What `train_epoch` says, of an epoch whose steps are done and gave these `logs`; the last one ends here."""
         if self.done:
-            self._refit = refit_head(self._fit, self._backbone.head, self._inputs("val"))
-        self._spent = 0.0
-        return {"seconds": time.perf_counter() - self._began, **logs, **self._refit}
+            self._refit = refit_head(self.fit, self._backbone.head, self._inputs("val"))
+        return {"seconds": self._clock.stop(), **logs, **self._refit}
 
     def evaluate(self, split: str = "val") -> Evaluation:
         """Every metric on `split`, and its groups of every kind that the data has.
@@ -196,7 +206,7 @@ class FineTuning:
             FitError: `diverged` where the model's answers are not numbers.
         """
         rows = self._measured(split)
-        log_probs_NC = self._fit.log_probs(self._asked(split))[rows]
+        log_probs_NC = self.fit.log_probs(self._asked(split))[rows]
         return evaluate(
             judged(self._data, split, rows, log_probs_NC, groups=self.task.groups, config=self.task.metrics)
         )
@@ -219,7 +229,7 @@ class FineTuning:
     @property
     def model(self) -> nn.Module:
         """The model of the fit, wrapped."""
-        return self._fit.model
+        return self.fit.model
 
     def changed_files(self, manifest: Path) -> str:
         """Which files of the data are others than the manifest of another look at it says, in a few words."""
@@ -227,12 +237,12 @@ class FineTuning:
 
     def log_probs(self, split: str, rows: Ints) -> Floats:
         """Log-probabilities of the classes for these examples of a split, `[K, C]`."""
-        return self._fit.log_probs(self._asked(split).part(rows))
+        return self.fit.log_probs(self._asked(split).part(rows))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that is needed to go on: tensors on the CPU (weights, AdamW's moments, the method's own) and JSON."""
-        spent = {"step": self._fit.step, "spent_s": time.perf_counter() - self._began} if self._fit.step else {}
-        return self._fit.state(), {"epoch": self._fit.epoch, **spent, **self._identity}
+        spent = {"step": self.fit.step, "spent_s": self._clock.spent_s} if self.fit.step else {}
+        return self.fit.state(), {"epoch": self.fit.epoch, **spent, **self._identity}
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Go on from `state()`, in this or another process; aim at the same params and seed first.
@@ -243,12 +253,12 @@ class FineTuning:
         wrong = [key for key, value in self._identity.items() if meta.get(key) != value]
         if wrong:
             raise ValueError(f"the state is of another fit ({', '.join(wrong)} differ). Aim at the one that saved it.")
-        self._fit.load_state(tensors, int(meta["epoch"]), int(meta.get("step", 0)))
-        self._spent = float(meta.get("spent_s", 0.0))
+        self.fit.load_state(tensors, int(meta["epoch"]), int(meta.get("step", 0)))
+        self._clock = Clock(float(meta.get("spent_s", 0.0)))
 
     def save(self, folder: Path) -> None:
         """Write what was trained, in peft's format (or all weights, under full fine-tuning)."""
-        adapters.save_adapter(self._fit.model, folder, self._backbone)
+        adapters.save_adapter(self.fit.model, folder, self._backbone)
 
     def load_weights(self, folder: Path) -> None:
         """Take the trained weights that `save` wrote, to evaluate them again.
@@ -256,17 +266,17 @@ class FineTuning:
         Raises:
             UserError: there are none, or they are of a model of another shape.
         """
-        adapters.load_adapter(self._fit.model, folder)
-        self._fit.epoch = self._fit.params.epochs
+        adapters.load_adapter(self.fit.model, folder)
+        self.fit.epoch = self.fit.params.epochs
 
     def provenance(self) -> dict[str, Any]:
         """What made the numbers: machine, versions, data, backbone, sizes, settings. Ready for JSON."""
-        trainable, total = adapters.count_parameters(self._fit.model)
-        adapted, blocks = adapters.attention_reach(self._fit.model)
+        trainable, total = adapters.count_parameters(self.fit.model)
+        adapted, blocks = adapters.attention_reach(self.fit.model)
         return {
             **self.runtime.provenance(),
             **self._identity,
-            "method": self._fit.params.method,
+            "method": self.fit.params.method,
             "dataset": self._data.name,
             "data_digest": report.data_digest(self._files),
             "content_hash": dict(self._content),
@@ -283,14 +293,33 @@ class FineTuning:
         }
 
     @property
-    def _fit(self) -> Fit:
+    def fit(self) -> Fit:
+        """The fit that it is aimed at."""
         if self._current is None:
             raise RuntimeError("There is no fit yet. Call prepare(), then aim(params, seed).")
         return self._current
 
     @property
+    def inputs(self) -> Samples:
+        """What the fit trains on: images, or what is through the frozen part of its model."""
+        return self._train
+
+    @property
+    def examples(self) -> Tensor:
+        """A few images, or texts, as the whole model takes them."""
+        return self._split("train").take(slice(0, 4))
+
+    def _fresh(self, params: Params) -> nn.Module:
+        """The model as it was before any fit. What no fit of this method changes is the backbone's own, not a copy."""
+        model = self._backbone.model
+        if METHODS[params.method].adapter == "full":
+            return copy.deepcopy(model)
+        frozen = [p for name, p in model.named_parameters() if not within(name, self._backbone.heads)]
+        return copy.deepcopy(model, {id(p): p for p in frozen})
+
+    @property
     def _identity(self) -> dict[str, Any]:
-        return {"params": self._fit.params.to_flat(), "seed": self._fit.seed, "split_hash": self._split_hash}
+        return {"params": self.fit.params.to_flat(), "seed": self.fit.seed, "split_hash": self._split_hash}
 
     @property
     def frozen(self) -> Start:
@@ -299,7 +328,7 @@ class FineTuning:
 
     def frozen_bytes(self, params: Params) -> int:
         """What such a fit would keep on the disk of what is frozen; 0 where it would compute that in every step."""
-        model = adapters.wrap(copy.deepcopy(self._backbone.model), self._backbone, params)
+        model = adapters.wrap(self._fresh(params), self._backbone, params)
         return self._frozen.nbytes(model, params)
 
     def _inputs(self, split: str) -> Samples:
@@ -326,4 +355,4 @@ class FineTuning:
 
     def _measured(self, split: str) -> Ints:
         labels_N, groups = self._data.splits[split].labels_N, self._data.groups(split, self.task.groups)
-        return measured(self._fit.params.method, split, labels_N, groups)
+        return measured(self.fit.params.method, split, labels_N, groups)

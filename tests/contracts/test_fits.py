@@ -97,7 +97,7 @@ def test_a_zero_shot_head_starts_from_the_class_names_and_not_from_the_seed(prep
     pristine = tuning._backbone.model.get_submodule("head").state_dict()["weight"].clone()
     for seed in (0, 1):
         tuning.aim(params(method, "clip-zero-shot"), seed)
-        heads = [tensor for name, tensor in tuning._fit.weights.items() if ".head." in f".{name}" and "weight" in name]
+        heads = [tensor for name, tensor in tuning.fit.weights.items() if ".head." in f".{name}" and "weight" in name]
         assert len(heads) == 1
         assert torch.equal(heads[0], pristine)
 
@@ -109,8 +109,8 @@ def test_a_second_refit_is_one_file_and_one_line(prepared: Prepared, monkeypatch
     tuning.aim(Params.from_flat({"method": "lora-means", "l1": 2.0, "rank": 4, "epochs": 1, "batch_size": 8}), seed=0)
     assert tuning.train_epoch()["refit_shrinkage"] == 2.0
     assert tuning.provenance()["validation_examples"] == 4  # the other half of eight, on which it was fitted, is not
-    weight_CF = trained_head(tuning._fit.model, "head").weight
-    bias_C = trained_head(tuning._fit.model, "head").bias
+    weight_CF = trained_head(tuning.fit.model, "head").weight
+    bias_C = trained_head(tuning.fit.model, "head").bias
     assert torch.allclose(bias_C, -weight_CF.square().sum(1) / 2)
 
 
@@ -123,5 +123,5 @@ def test_a_random_head_comes_from_the_seed(prepared: Prepared) -> None:
     tuning, heads = prepared("waterbirds", "clip"), []
     for seed in (0, 1):
         tuning.aim(params("fft", "clip"), seed)
-        heads.append(tuning._fit.weights["head.weight"].detach().clone())
+        heads.append(tuning.fit.weights["head.weight"].detach().clone())
     assert not torch.equal(*heads)

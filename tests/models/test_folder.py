@@ -90,7 +90,7 @@ class Sweep:
             self.tuning.train_epoch()
             self.tuning.save(fit.path / "made")
             fit.keep_weights(fit.path / "made")
-            model = self.tuning._fit.model.eval()
+            model = self.tuning.fit.model.eval()
             with torch.no_grad():
                 self.logits[number] = model(self.tuning._split("val").take(slice(0, 3)))
         groups = [{"kind": "cell", "name": "8-9|china", "n": 60, "accuracy": 0.8, "loss": 0.5}]

@@ -124,7 +124,7 @@ def test_a_fit_on_texts_that_was_stopped_between_two_steps_ends_with_the_same_bi
         pass
 
     def stop() -> None:
-        if tuning._fit.step == 3:
+        if tuning.fit.step == 3:
             raise Stopped
 
     tuning.aim(params, seed=0)

@@ -21,6 +21,7 @@ from trainables.backbones import within
 from trainables.errors import UserError
 
 UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError)  # what a bad file raises when read
+TINY = 1e-3  # layer scales start below this, and would hide what lies behind them
 _PICKLED = (".bin", ".pt", ".pth")
 
 
@@ -115,3 +116,14 @@ def origin(path: Path | None, repository: str | None, weights: str) -> str:
     if path is None:
         return "untrained weights, drawn from seed 0"
     return f"weights of {repository}" if repository and weights == "pretrained" else f"weights from {path.name}"
+
+
+@torch.no_grad()
+def reveal(model: nn.Module) -> None:
+    """Give other numbers to weights that hide what lies behind them: zeros, and layer scales at their start."""
+    noise = torch.Generator().manual_seed(0)
+    for p in model.parameters():
+        if not p.any():
+            p.copy_(0.02 * torch.randn(p.shape, generator=noise, dtype=p.dtype))
+        elif p.numel() > 1 and p.abs().max() < TINY and p.eq(p.flatten()[0]).all():  # a layer scale at its start
+            p.fill_(1.0)

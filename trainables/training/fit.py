@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables import adapters
-from trainables.arrays import Floats
+from trainables.arrays import Floats, Ints
 from trainables.errors import FitError
 from trainables.methods import METHODS
 from trainables.methods.base import Objective
@@ -32,6 +33,19 @@ from trainables.training.samples import Features, Samples
 
 EVALUATION_PIXELS = {"cpu": 2**17, "cuda": 2**24}  # in one batch without gradients; measured: more is slower on a CPU
 FIRST_RATE, LAST_RATE = 1 / 25, 1 / 25 / 1e4  # of the one-cycle schedule, as shares of its peak
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch goes through, N examples in the order of training, as (seed, epoch) drew it."""
+
+    samples: Samples
+    order_N: Ints
+    index_N: Tensor  # the same where the images lie
+    labels_N: Tensor
+    groups_N: Tensor
+    augment: Augmentation
+    steps: int
 
 
 class Fit:
@@ -51,7 +65,7 @@ class Fit:
     ) -> None:
         """`tail` is the model for `Features`; the modules `still` evaluate also while the rest trains."""
         self.model = model
-        self._tail, self._still = tail, still
+        self.tail, self.still = tail, still
         self.objective = objective
         self.params = params
         self.seed = seed
@@ -89,27 +103,13 @@ class Fit:
         Raises:
             FitError: `diverged` where a loss is not finite; `dead-adapter`; `out-of-memory`.
         """
-        for net in self._nets:
-            adapters.train(net)
-        prefix.still(self._still)
-        generator = np.random.default_rng(derived(self.seed, self.epoch, "order"))
-        order_N = self._sampler(samples.groups.index_N, len(samples.groups.names), generator)
-        if self._sampler is shuffle:  # what is balanced would not stay so
-            order_N = samples.by_length(order_N, self.params.batch_size, generator)
         with self._runtime.memory(f"training {self.name}"), self._runtime.seeded(0):
-            self._pass(samples, torch.from_numpy(order_N), between_steps)
-            loss_N: Floats = torch.cat(self._losses).double().cpu().numpy()
-            means = {name: float(torch.stack([log[name] for log in self._logs]).mean()) for name in self._logs[0]}
-        broken = np.flatnonzero(~np.isfinite(loss_N))
-        if len(broken):
-            place = f"epoch {self.epoch + 1}, step {broken[0] // self.params.batch_size + 1}"
-            raise FitError("diverged", f"the loss became {loss_N[broken[0]]} in {place}. {self._mend}")
-        self._begin_at(self.epoch + 1)
-        return {
-            "learning_rate": self._optimizer.param_groups[0]["lr"],
-            **epoch_log(loss_N, samples.groups.part(order_N), self.params.batch_size),
-            **means,
-        }
+            epoch = self.begin(samples)
+            while self.step < epoch.steps:
+                self.advance(epoch)
+                if self.step < epoch.steps:
+                    between_steps()
+            return self.end(epoch)
 
     @torch.inference_mode()
     def log_probs(self, samples: Samples) -> Floats:
@@ -118,9 +118,9 @@ class Fit:
         Raises:
             FitError: `diverged` where the answers are not numbers; `out-of-memory`.
         """
-        for each in self._nets:
+        for each in self.nets:
             each.eval()
-        net = self._tail if self._tail and isinstance(samples, Features) else self.model
+        net = self.tail if self.tail and isinstance(samples, Features) else self.model
         size = evaluation_batch(self._runtime.device, samples)
         parts = []
         with self._runtime.memory(f"evaluating {self.name}"):
@@ -165,41 +165,89 @@ class Fit:
             logs = {name: values_T.to(self._runtime.device) for name, values_T in _under("logs.", tensors).items()}
             self._logs = [{name: values_T[i] for name, values_T in logs.items()} for i in range(step)]
 
-    # --- an epoch
+    # --- an epoch in its steps; `begin`, `batch`, `update` and `end` also serve whoever trains several fits in one pass
+
+    def begin(self, samples: Samples) -> Epoch:
+        """Draw the epoch, of which `step` steps may be done, and set the modes of the model."""
+        for net in self.nets:
+            adapters.train(net)
+        prefix.still(self.still)
+        generator = np.random.default_rng(derived(self.seed, self.epoch, "order"))
+        order_N = self._sampler(samples.groups.index_N, len(samples.groups.names), generator)
+        if self._sampler is shuffle:  # what is balanced would not stay so
+            order_N = samples.by_length(order_N, self.params.batch_size, generator)
+        order_on_device_N = torch.from_numpy(order_N).to(self._runtime.device)
+        return Epoch(
+            samples,
+            order_N,
+            torch.from_numpy(order_N).to(samples.images_device),
+            samples.labels_N[order_on_device_N],
+            samples.groups_N[order_on_device_N],
+            Augmentation.draw(
+                self._train, len(order_N), seed=self.seed, epoch=self.epoch, device=samples.augment_device
+            ),
+            -(-len(order_N) // self.params.batch_size),
+        )
+
+    def advance(self, epoch: Epoch) -> None:
+        """The next step of this fit alone."""
+        self._step(*self.batch(epoch), self.tail if isinstance(epoch.samples, Features) else None)
+
+    def batch(self, epoch: Epoch) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs, labels and groups of the next step, `[B, ...]`, with its rate and its chance set."""
+        torch.manual_seed(derived(self.seed, self.epoch, "dropout", self.step))
+        # Of the step alone: a scheduler would have a state to save.
+        peak, total = self.params.learning_rate, epoch.steps * self.params.epochs
+        rate = one_cycle(self.epoch * epoch.steps + self.step, total, peak, self._train.warmup)
+        self._optimizer.param_groups[0]["lr"] = rate
+        self._optimizer.zero_grad(set_to_none=True)
+        rows = slice(self.step * self.params.batch_size, (self.step + 1) * self.params.batch_size)
+        inputs_B = epoch.samples.augmented(epoch.index_N[rows], epoch.augment, rows)
+        return inputs_B, epoch.labels_N[rows], epoch.groups_N[rows]
+
+    def update(self, loss_B: Tensor, logs: Mapping[str, Tensor]) -> None:
+        """Clip the gradients, which are there, and move the weights: the step is done. Nothing waits for the device.
+
+        Raises:
+            FitError: `dead-adapter`.
+        """
+        if not self._proven:  # once: which weights get a gradient does not change from step to step
+            adapters.check_gradients(self.model)
+            self._proven = True
+        # Without a bound nothing is clipped, but the norm is still measured for the log.
+        norm = nn.utils.clip_grad_norm_(self.weights.values(), self._train.clip_norm or float("inf"))
+        self._optimizer.step()
+        self._losses.append(loss_B.detach())
+        self._logs.append({"gradient_norm": norm, **logs})
+        self.step += 1
+
+    def end(self, epoch: Epoch) -> dict[str, float]:
+        """What the epoch, whose steps are done, says of itself; the next one begins.
+
+        Raises:
+            FitError: `diverged` where a loss is not finite.
+        """
+        loss_N: Floats = torch.cat(self._losses).double().cpu().numpy()
+        means = {name: float(torch.stack([log[name] for log in self._logs]).mean()) for name in self._logs[0]}
+        broken = np.flatnonzero(~np.isfinite(loss_N))
+        if len(broken):
+            place = f"epoch {self.epoch + 1}, step {broken[0] // self.params.batch_size + 1}"
+            raise FitError("diverged", f"the loss became {loss_N[broken[0]]} in {place}. {self._mend}")
+        self._begin_at(self.epoch + 1)
+        return {
+            "learning_rate": self._optimizer.param_groups[0]["lr"],
+            **epoch_log(loss_N, epoch.samples.groups.part(epoch.order_N), self.params.batch_size),
+            **means,
+        }
 
     def _begin_at(self, epoch: int, step: int = 0) -> None:
         self.epoch, self.step, self._losses, self._logs = epoch, step, [], []
 
-    def _pass(self, samples: Samples, order_N: Tensor, between_steps: Callable[[], None]) -> None:
-        """The steps of an epoch that are left. Losses and logs stay on the device, and are not waited for."""
-        N, size, device = len(order_N), self.params.batch_size, self._runtime.device
-        order_on_device_N, index_N = order_N.to(device), order_N.to(samples.images_device)
-        labels_N, groups_N = samples.labels_N[order_on_device_N], samples.groups_N[order_on_device_N]
-        augment = Augmentation.draw(self._train, N, seed=self.seed, epoch=self.epoch, device=samples.augment_device)
-        steps = -(-N // size)
-        through = self._tail if isinstance(samples, Features) else None
-        for step in range(self.step, steps):
-            torch.manual_seed(derived(self.seed, self.epoch, "dropout", step))
-            # Of the step alone: a scheduler would have a state to save.
-            rate = one_cycle(
-                self.epoch * steps + step, steps * self.params.epochs, self.params.learning_rate, self._train.warmup
-            )
-            self._optimizer.param_groups[0]["lr"] = rate
-            rows = slice(step * size, (step + 1) * size)
-            inputs_B = samples.augmented(index_N[rows], augment, rows)
-            loss_B, log = self._step(inputs_B, labels_N[rows], groups_N[rows], through)
-            self._losses.append(loss_B)
-            self._logs.append(log)
-            self.step = step + 1
-            if self.step < steps:
-                between_steps()
-
     def _step(
         self, inputs_B: Tensor, labels_B: Tensor, groups_B: Tensor, through: Callable[..., Any] | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> None:
         """Forward, backward, update. Nothing here may wait for the device."""
         forward = through or self._forward
-        self._optimizer.zero_grad(set_to_none=True)
         size = self._train.micro_batch or len(labels_B)
         if size < len(labels_B):
             loss_B, logs = self._in_parts(forward, inputs_B, labels_B, groups_B, size)
@@ -207,19 +255,12 @@ class Fit:
             loss_B = self._losses_of(forward, inputs_B, labels_B)
             loss, logs = self.objective(loss_B, groups_B)
             torch.autograd.backward(loss)
-        if not self._proven:  # once: which weights get a gradient does not change from step to step
-            adapters.check_gradients(self.model)
-            self._proven = True
-        # Without a bound nothing is clipped, but the norm is still measured for the log.
-        norm = nn.utils.clip_grad_norm_(self.weights.values(), self._train.clip_norm or float("inf"))
-        self._optimizer.step()
-        return loss_B.detach(), {"gradient_norm": norm, **logs}
+        self.update(loss_B, logs)
 
     def _losses_of(self, forward: Callable[..., Any], inputs_B: Tensor, labels_B: Tensor) -> Tensor:
         with self._runtime.autocast():
             logits_BC = forward(inputs_B)
-        # Outside autocast, and per example: the method decides how losses are weighed.
-        return F.cross_entropy(logits_BC.float(), labels_B, reduction="none")
+        return losses(logits_BC, labels_B)  # outside autocast
 
     def _in_parts(
         self, forward: Callable[..., Any], inputs_B: Tensor, labels_B: Tensor, groups_B: Tensor, size: int
@@ -245,12 +286,19 @@ class Fit:
         return loss_B, logs
 
     @property
-    def _nets(self) -> tuple[nn.Module, ...]:
-        return (self.model, self._tail) if self._tail else (self.model,)
+    def nets(self) -> tuple[nn.Module, ...]:
+        """All modules of which the fit is made."""
+        return (self.model, self.tail) if self.tail else (self.model,)
 
     @property
     def _mend(self) -> str:
         return f"The settings were {self.name}; a smaller learning rate or lambda may hold."
+
+
+def losses(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+    """Cross-entropy of each example, as the method decides how losses are weighed; in 32 bits or more."""
+    wide_BC = logits_BC if logits_BC.dtype == torch.float64 else logits_BC.float()
+    return F.cross_entropy(wide_BC, labels_B, reduction="none")
 
 
 def evaluation_batch(device: torch.device, samples: Samples) -> int:

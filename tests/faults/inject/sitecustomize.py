@@ -34,7 +34,7 @@ def _tuning(module: Any) -> None:
 
     @functools.wraps(train_epoch)
     def begun(self: Any) -> Any:
-        write("epoch", *current, self.epoch + 1, self._fit.step)
+        write("epoch", *current, self.epoch + 1, self.fit.step)
         return train_epoch(self)
 
     module.FineTuning.train_epoch = begun
@@ -54,7 +54,7 @@ def _actor(module: Any) -> None:
     @functools.wraps(between_steps)
     def stepped(self: Any) -> None:
         time.sleep(float(os.environ[STEP_S]))
-        write("step", *current, self._prepared.epoch + 1, self._prepared._fit.step)
+        write("step", *current, self._prepared.epoch + 1, self._prepared.fit.step)
         between_steps(self)
 
     module.FitActor._take = taken
