@@ -1,10 +1,12 @@
-"""What a driver pays for one more trial, in sweeps of 32 to 2,000 trials with 2 to 200 fits at once.
+"""What a driver pays for one more trial at 2,000 trials and at 128, with 2 to 200 fits at once.
 
 The fits only report: each writes the result that a real one would. Queue, study (SQLite), fits' folders and MLflow
 record are the real ones; Ray is not there. Timed is what the driver does on its scheduling path (the next order, what
-came of one, the snapshot for whoever watches), and, apart from that, the record, which has a thread of its own.
+came of one, the snapshot for whoever watches), and, apart from that, the record, which has a thread of its own. Both
+sizes go on in one process, a trial each in turn, so that what else the machine does meets them alike; the trials before
+are those of random search. TMPDIR in memory (/dev/shm) leaves the disk's waiting out.
 
-    python benchmarks/scale.py [--trials 32 128 512 2000] [--at-once 2 20 200] [--samplers random tpe] [--no-record]
+    python benchmarks/scale.py [--sizes 128 2000] [--at-once 2 20 200] [--samplers random tpe] [--pairs 40]
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -32,7 +35,8 @@ from sweeper.state.atomic import write_json
 from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
 
-WINDOW = 64  # trials over which a cost is averaged
+MOST = 10_000  # trials that the sweep may have: more than it comes to
+WARM = 3  # trials before those that count
 SPEC = """
 name: scale
 groups: cell
@@ -42,48 +46,39 @@ search: {{sampler: {sampler}, trials: {trials}, baselines: [lora]}}
 
 
 def main() -> None:
-    """Measure each cell in a process of its own, or be one."""
+    """Grow a sweep, keep it as it is at each size, and measure each cell in a process of its own; or be one."""
     asked = _parser().parse_args()
     if asked.cell:
-        sampler, trials, at_once = asked.cell
-        print(json.dumps(_cell(sampler, int(trials), int(at_once), record=not asked.no_record)))
+        place, sampler, at_once, pairs = asked.cell
+        print(json.dumps(_cell(Path(place), sampler, int(at_once), int(pairs), asked.sizes)))
         return
-    print(_HEADING)
-    for sampler in asked.samplers:
-        for at_once in asked.at_once:
-            rows = [_measured(sampler, trials, at_once, asked.no_record) for trials in asked.trials]
-            print("\n".join(map(_line, rows)), flush=True)
-            _judge(rows)
+    with tempfile.TemporaryDirectory(prefix="scale-") as place:
+        _grow(Path(place), asked.sizes)
+        print(_HEADING)
+        for sampler in asked.samplers:
+            for at_once in asked.at_once:
+                print(_line(_measured(place, sampler, at_once, asked)), flush=True)
+        if not asked.no_record:
+            for size in asked.sizes:
+                print(_record(Path(place) / str(size)))
 
 
 _HEADING = (
-    "sampler  trials at once | ms a trial: mean, at 128, last | of the CPU: mean, at 128, last | peak MB |"
-    " study KB a trial | record: ms, KB a trial"
+    "sampler  at once | ms of the CPU, one more trial at each size | last / first, median of pairs (quartiles) |"
+    " by the clock | peak MB"
 )
 
 
 def _line(row: dict) -> str:
-    record = f"{row['record_ms']:.0f}, {row['record_kb']:.0f}" if "record_ms" in row else "-"
-    times = " | ".join(f"{row[k]:7.1f} {row[f'{k}_early']:7.1f} {row[f'{k}_late']:7.1f}" for k in ("wall", "cpu"))
-    sizes = f"{row['peak_mb']:5.0f} | {row['study_kb']:5.1f} | {record}"
-    return f"{row['sampler']:7} {row['trials']:7} {row['at_once']:7} | {times} | {sizes}"
+    times = ", ".join(f"{size}: {ms:.1f}" for size, ms in row["ms"].items())
+    ratio = "{1:.2f} ({0:.2f} to {2:.2f})".format(*row["cpu"])
+    return f"{row['sampler']:7} {row['at_once']:8} | {times} | {ratio} | {row['wall']:.2f} | {row['peak_mb']:.0f}"
 
 
-def _judge(rows: list[dict]) -> None:
-    """The last trials of the longest sweep against those about the 128th of the same sweep: at most 1.3."""
-    last = max(rows, key=lambda row: row["trials"])
-    if last["trials"] > 4 * WINDOW:
-        ratios = [last[f"{kind}_late"] / last[f"{kind}_early"] for kind in ("wall", "cpu")]
-        print(
-            f"        trial {last['trials']} against trial 128: {ratios[0]:.2f} times, of the CPU {ratios[1]:.2f} times"
-        )
-        gpus = 3.6e6 / last["wall_late"]
-        print(f"        fits of an hour, one a GPU, a trial each: the driver is the limit from {gpus:,.0f} GPUs on")
-
-
-def _measured(sampler: str, trials: int, at_once: int, no_record: bool) -> dict:
-    command = [sys.executable, __file__, "--cell", sampler, str(trials), str(at_once)]
-    done = subprocess.run(command + ["--no-record"] * no_record, capture_output=True, text=True)
+def _measured(place: str, sampler: str, at_once: int, asked: argparse.Namespace) -> dict:
+    command = [sys.executable, __file__, "--cell", place, sampler, str(at_once), str(asked.pairs)]
+    command += ["--sizes", *map(str, asked.sizes)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
@@ -92,67 +87,94 @@ def _measured(sampler: str, trials: int, at_once: int, no_record: bool) -> dict:
 # --- one cell
 
 
-def _cell(sampler: str, trials: int, at_once: int, *, record: bool) -> dict:
-    spec = loading.parse(SPEC.format(sampler=sampler, trials=trials))
-    with tempfile.TemporaryDirectory(prefix="scale-") as place:
-        folder = SweepFolder(Path(place) / "scale", token=1)
-        folder.path.mkdir()
-        study = Study(spec, f"sqlite:///{folder.path / 'study.db'}", create=True)
-        costs = _sweep(spec, study, folder, at_once)
-        row = {"sampler": sampler, "trials": trials, "at_once": at_once}
-        for kind, some in zip(("wall", "cpu"), zip(*costs, strict=True), strict=True):
-            row |= {kind: 1e3 * statistics.fmean(some), f"{kind}_early": 1e3 * _about(some, 128)}
-            row[f"{kind}_late"] = 1e3 * _about(some, len(some))
-        row["study_kb"] = (folder.path / "study.db").stat().st_size / 1e3 / trials
-        row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        return row | (_record(spec, study, folder, Path(place)) if record else {})
+def _spec(sampler: str) -> SweepSpec:
+    return loading.parse(SPEC.format(sampler=sampler, trials=MOST))
 
 
-def _sweep(spec: SweepSpec, study: Study, folder: SweepFolder, at_once: int) -> list[tuple[float, float]]:
-    """Seconds by the clock and of the CPU for each trial; the fits' own writes are not the driver's."""
-    queue = FitQueue(study, folder, spec.search, spec.resources, on_trial=lambda trial: _tell(spec, study, folder))
-    out: deque[Order] = deque()
-    watch = _Watch()
-    costs = []
-    while True:
+def _grow(place: Path, sizes: Sequence[int]) -> None:
+    """A sweep of random search, with a copy of all its files at each of these numbers of trials."""
+    sweep = _Sweep.made(place / "grown", _spec("random"), at_once=2)
+    for size in sizes:
+        while sweep.ended < size:
+            sweep.one()
+        shutil.copytree(sweep.folder.path, place / str(size) / "scale")
+
+
+def _cell(place: Path, sampler: str, at_once: int, pairs: int, sizes: Sequence[int]) -> dict:
+    """Sweeps of each size go on in turn, a trial each; what passes on the machine meanwhile meets them alike."""
+    with tempfile.TemporaryDirectory(prefix="scale-cell-") as work:
+        for size in sizes:
+            shutil.copytree(place / str(size), Path(work) / str(size))
+        sweeps = [_Sweep.found(Path(work) / str(size), _spec(sampler), at_once) for size in sizes]
+        for sweep in sweeps:
+            for _ in range(WARM):
+                sweep.one()
+        turns = [[sweep.one() for sweep in sweeps] for _ in range(pairs)]
+    wall, cpu = ([[each[kind] for each in turn] for turn in turns] for kind in (0, 1))
+    ratios = [turn[-1] / turn[0] for turn in cpu]
+    row = {"sampler": sampler, "at_once": at_once, "cpu": statistics.quantiles(ratios, n=4)}
+    row["ms"] = {
+        size: 1e3 * statistics.median(times) for size, times in zip(sizes, zip(*cpu, strict=True), strict=True)
+    }
+    row["wall"] = statistics.median(turn[-1] / turn[0] for turn in wall)
+    return row | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
+
+
+class _Sweep:
+    """A sweep with so many fits at once."""
+
+    def __init__(self, spec: SweepSpec, study: Study, folder: SweepFolder, at_once: int) -> None:
+        self._spec, self._study, self.folder, self._at_once = spec, study, folder, at_once
+        self._out: deque[Order] = deque()
+        self.ended = 0
+        self._queue = FitQueue(study, folder, spec.search, spec.resources, on_trial=lambda trial: self._tell())
+        self._queue.begin()
+
+    @classmethod
+    def made(cls, place: Path, spec: SweepSpec, at_once: int) -> _Sweep:
+        """A new one."""
+        folder = SweepFolder(place / "scale", token=1)
+        folder.path.mkdir(parents=True)
+        return cls(spec, Study(spec, f"sqlite:///{folder.path / 'study.db'}", create=True), folder, at_once)
+
+    @classmethod
+    def found(cls, place: Path, spec: SweepSpec, at_once: int) -> _Sweep:
+        """One that is resumed."""
+        folder = SweepFolder(place / "scale", token=1)
+        return cls(spec, Study(spec, f"sqlite:///{folder.path / 'study.db'}"), folder, at_once)
+
+    def one(self) -> tuple[float, float]:
+        """Let one more trial end: seconds by the clock and of the CPU; the fit's own writes are not the driver's."""
+        watch = _Watch()
         with watch:
-            while len(out) < at_once and (order := queue.next()) is not None:
-                out.append(order)
-        if not out:
-            return costs
-        order = out.popleft()
-        _fit(order, folder)
+            while len(self._out) < self._at_once and (order := self._queue.next()) is not None:
+                self._out.append(order)
+        order = self._out.popleft()
+        _fit(order, self.folder)
         with watch:
-            queue.done(order)
-        if order.kind == "fit":
-            costs.append(watch.taken())
+            self._queue.done(order)
+        self.ended += 1
+        return watch.wall, watch.cpu
+
+    def _tell(self) -> None:
+        """What is computed after each trial for those who watch: more than any of them shows."""
+        results = Results(self.folder, self._spec, *self._study.look(), Progress("running"))
+        summary.headline(results)
+        results.to_json()
 
 
 class _Watch:
     """Adds up what passes inside it, by the clock and by the CPU's."""
 
     def __init__(self) -> None:
-        self._wall = self._cpu = 0.0
+        self.wall = self.cpu = 0.0
 
     def __enter__(self) -> None:
         self._began = time.perf_counter(), time.process_time()
 
     def __exit__(self, *exc: object) -> None:
-        self._wall += time.perf_counter() - self._began[0]
-        self._cpu += time.process_time() - self._began[1]
-
-    def taken(self) -> tuple[float, float]:
-        """What it shows, and back to nothing."""
-        shown = self._wall, self._cpu
-        self._wall = self._cpu = 0.0
-        return shown
-
-
-def _tell(spec: SweepSpec, study: Study, folder: SweepFolder) -> None:
-    """What is computed after each trial for those who watch: more than any of them shows."""
-    results = Results(folder, spec, *study.look(), Progress("running"))
-    summary.headline(results)
-    results.to_json()
+        self.wall += time.perf_counter() - self._began[0]
+        self.cpu += time.process_time() - self._began[1]
 
 
 def _fit(order: Order, folder: SweepFolder) -> None:
@@ -169,14 +191,10 @@ def _fit(order: Order, folder: SweepFolder) -> None:
     folder.fit(order.number, order.seed).write_result(body | {"reasons": {}, "groups": [], "provenance": {}})
 
 
-def _about(costs: Sequence[float], trial: int) -> float:
-    """The median cost of the WINDOW trials that end with `trial`, or of as many as there are."""
-    end = min(trial, len(costs))
-    return statistics.median(costs[max(0, end - WINDOW) : end])
-
-
-def _record(spec: SweepSpec, study: Study, folder: SweepFolder, place: Path) -> dict:
+def _record(place: Path) -> str:
     """The whole sweep, written into a new MLflow store on SQLite."""
+    spec, folder = _spec("random"), SweepFolder(place / "scale", token=1)
+    study = Study(spec, f"sqlite:///{folder.path / 'study.db'}")
     record, results = open_record(spec, folder, study.uuid), Results(folder, spec, *study.look())
     store, trials = place / "mlflow.db", len(results.trials)
     record.refresh(Results(folder, spec, results.trials[:1], []))  # MLflow makes its tables
@@ -185,16 +203,18 @@ def _record(spec: SweepSpec, study: Study, folder: SweepFolder, place: Path) -> 
     record.refresh(results)
     took_s = time.perf_counter() - began
     record.close(results)
-    return {"record_ms": 1e3 * took_s / trials, "record_kb": (store.stat().st_size - before) / 1e3 / trials}
+    kilobytes = (store.stat().st_size - before) / 1e3
+    return f"record of {trials} trials: {1e3 * took_s / trials:.0f} ms, {kilobytes / trials:.1f} KB a trial"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, nargs="+", default=[32, 128, 512, 2000])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 2000])
     parser.add_argument("--at-once", type=int, nargs="+", default=[2, 20, 200])
     parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
+    parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--no-record", action="store_true")
-    parser.add_argument("--cell", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--cell", nargs=4, help=argparse.SUPPRESS)
     return parser
 
 

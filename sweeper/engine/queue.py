@@ -25,8 +25,8 @@ from sweeper.front import recommend
 from sweeper.front.stopping import StoppingRule
 from sweeper.spec.search import Search
 from sweeper.spec.sections import Resources
+from sweeper.state.asking.next_point import Proposal
 from sweeper.state.fit_folder import metrics
-from sweeper.state.study import Proposal
 from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial
 

@@ -5,6 +5,7 @@ Shapes: T trials, M objectives.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -40,21 +41,27 @@ def front(trials: Sequence[Trial], objectives: Senses) -> list[int]:
 class Frontier:
     """The front of trials that end one after the other.
 
-    A dominated trial stays dominated, so only the last front's members and the trials that have ended since are
-    compared; all of them, where one's numbers have changed because it got more seeds. Any thread may ask.
+    A dominated trial stays dominated, so only the front of the first trials, which had all ended, and those after them
+    are compared; all of them, where one's numbers have changed because it got more seeds. Any thread may ask.
     """
 
     def __init__(self, objectives: Senses) -> None:
         self._objectives = objectives
-        # The trials that were compared, with their numbers, and their front.
-        self._last = frozenset[tuple[int, tuple[float, ...]]](), frozenset[int]()
+        self._last: tuple[list[Trial], list[Trial]] = [], []  # the first trials, all of which had ended; their front
 
     def of(self, trials: Sequence[Trial]) -> list[int]:
         """The numbers of the trials on the front among `trials`."""
-        seen, members = self._last
-        able = {(t.number, tuple(t.values.values())): t for t in trials if t.able}
-        known = seen if seen <= able.keys() else frozenset()  # else another thread compared later ones
-        candidates = [t for key, t in able.items() if t.number in members or key not in known]
-        numbers = front(candidates, self._objectives)
-        self._last = frozenset(able), frozenset(numbers)
-        return numbers
+        trials = list(trials)
+        ended, members = self._last
+        if trials[: len(ended)] != ended:  # or another thread compared later ones; the same objects are equal at once
+            ended, members = [], []
+        rest = trials[len(ended) :]
+        new = list(itertools.takewhile(lambda trial: trial.state.finished, rest))
+        if new:
+            members = self._among([*members, *new])
+            self._last = trials[: len(ended) + len(new)], members
+        return [trial.number for trial in self._among([*members, *rest[len(new) :]])]
+
+    def _among(self, trials: Sequence[Trial]) -> list[Trial]:
+        on = set(front(trials, self._objectives))
+        return [trial for trial in trials if trial.number in on]

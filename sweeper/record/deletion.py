@@ -20,7 +20,8 @@ from sweeper.spec.urls import sqlite_file
 from sweeper.state.atomic import read_json, write_json
 from sweeper.state.lease import Lease
 from sweeper.state.opening import DELETING, kept_spec, record_uri, study_url
-from sweeper.state.study import NoSuchSweep, Study, forget_study
+from sweeper.state.rows import forget_study
+from sweeper.state.study import NoSuchSweep, Study
 from sweeper.state.sweep_folder import SweepFolder
 
 

@@ -24,8 +24,8 @@ from sweeper.front.noise import TrialFits
 from sweeper.front.recommend import Knee
 from sweeper.results.held_out import MEND
 from sweeper.results.results import Results
+from sweeper.state.asking.next_point import Proposal
 from sweeper.state.atomic import read_json
-from sweeper.state.study import Proposal
 from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial, mean_and_spread
 from trainables.metrics import METRICS, Answers, under_both_names

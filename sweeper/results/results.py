@@ -8,6 +8,7 @@ Shapes: T trials that can be on a front, M objectives.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -68,11 +69,8 @@ class Results:
             study = Study(spec, url)
         except NoSuchSweep:
             return cls(folder, spec, [], [], Progress("not begun"))
-        lease = Lease(url, spec.name)
-        try:
+        with contextlib.closing(Lease(url, spec.name)) as lease:
             return cls.seen(folder, spec, study, lease)
-        finally:
-            lease.close()
 
     @classmethod
     def now(cls, folder: SweepFolder, spec: SweepSpec, study: Study, progress: Progress | None = None) -> Results:
@@ -95,10 +93,11 @@ class Results:
 
     # --- where it stands
 
-    @property
+    @cached_property
     def finished(self) -> bool:
         """Whether the budget is spent, or what was sought is decided, and nothing more will happen to any trial."""
-        over = self.over or (not self.spec.search.open_ended and len(self.trials) >= self.budget)
+        counted = not self.spec.search.open_ended and len(self.trials) >= self.spec.budget  # which looks at no trial
+        over = self.over or (counted and len(self.trials) >= self.budget)
         return over and all(trial.settled for trial in self.trials) and not self.requests
 
     @cached_property
@@ -111,7 +110,7 @@ class Results:
         """The space as it is now: that of the spec, unless it was narrowed since."""
         return current_spec(self.spec, self.narrowings).space
 
-    @property
+    @cached_property
     def budget(self) -> int:
         """How many trials the sweep may have, baselines and what was asked for by hand included."""
         return self.spec.budget + sum(trial.by_hand for trial in self.trials)

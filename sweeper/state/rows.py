@@ -6,16 +6,20 @@ sealed when it is proposed and when it ends: with a digest of all that the searc
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.spec.model import SweepSpec
+from sweeper.state import database
 from sweeper.trial import State, Trial
 from trainables.metrics import under_both_names
 from trainables.undefined import to_nan
@@ -89,9 +93,36 @@ def proposed(
     return sealed({"params": params, "baseline": baseline} | why, number, drawn)
 
 
+def forget_study(url: str, name: str) -> None:
+    """Delete the study `name`, for good. Nothing where there is none."""
+    storage = optuna.storages.RDBStorage(url, engine_kwargs=database.options(url))
+    with contextlib.suppress(KeyError):
+        optuna.delete_study(study_name=name, storage=storage)
+
+
 def extra(found: Sequence[FrozenTrial]) -> int:
     """How many of these rows were asked for by hand: they are beside the budget."""
     return sum(REQUEST in row.user_attrs for row in found)
+
+
+@dataclass(frozen=True)
+class Past:
+    """The first rows of a study, all of which have ended: looked at once, however many trials come after them.
+
+    Of each it holds the params, and of all how many were asked for by hand.
+    """
+
+    rows: list[FrozenTrial] = field(default_factory=list)
+    params: list[dict[str, Any]] = field(default_factory=list)
+    extra: int = 0
+
+    def upto(self, found: list[FrozenTrial]) -> Past:
+        """The same of all that `found`, every row of the study, begins with."""
+        past = self if found[: len(self.rows)] == self.rows else Past()  # the same objects are equal at once
+        new = list(itertools.takewhile(lambda row: row.state.is_finished(), found[len(past.rows) :]))
+        if not new:
+            return past
+        return Past([*past.rows, *new], [*past.params, *map(params, new)], past.extra + extra(new))
 
 
 def told(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers._tpe.sampler import _split_trials, default_gamma, default_gamma_multiobjective
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.spec.model import SweepSpec
@@ -32,26 +33,30 @@ class Streams:
     `own` is the seed of one coordinate of one trial, `joint` that of all its coordinates: for samplers that draw them
     together, whose stream must not depend on the place. The first `startup` trials are drawn by chance, beside those of
     tuned baselines, which say little of the rest of the space. `violations` are Optuna's constraints of a trial, if the
-    sweep has any.
+    sweep has any. In `shared` a sampler keeps what all coordinates and drawings of one proposal have in common.
     """
 
     joint: int
     own: int
     startup: int
     violations: Callable[[FrozenTrial], Sequence[float]] | None
+    shared: dict[Any, Any] = field(default_factory=dict)
 
 
-def build(search: Search, number: int, place: int, *again: int, constrained: bool) -> BaseSampler:
+def build(
+    search: Search, number: int, place: int, *again: int, constrained: bool, shared: dict[Any, Any] | None = None
+) -> BaseSampler:
     """A sampler for coordinate `place` of one proposal: sweep's seed, trial's number and place decide its stream.
 
     What it has learned it reads from the study, so one that is built after a crash goes on exactly.
-    `again` gives another stream of the same place.
+    `again` gives another stream of the same place, `shared` is one for all samplers of a proposal.
     """
     streams = Streams(
         joint=_seed(search.seed, number),
         own=_seed(search.seed, number, place + 1, *again),
         startup=_startup(search) + len(search.baseline_list) - len(search.baselines),
         violations=_violations if constrained else None,
+        shared={} if shared is None else shared,
     )
     sampler: BaseSampler = SAMPLERS[search.sampler].load()(search, streams)
     return sampler
@@ -64,7 +69,50 @@ def _startup(search: Search) -> int:
 
 def tpe(search: Search, streams: Streams) -> BaseSampler:
     """Each coordinate by itself."""
-    return TPESampler(seed=streams.own, n_startup_trials=streams.startup, constraints_func=streams.violations)
+    return _SharedTPE(streams)
+
+
+class _SharedTPE(TPESampler):
+    """Optuna's TPE of one coordinate, which shares what it reads and models with others of the same proposal.
+
+    Optuna's own reads and sorts all trials, and fits its densities to them, at each coordinate and each drawing.
+    """
+
+    def __init__(self, streams: Streams) -> None:
+        super().__init__(
+            seed=streams.own, n_startup_trials=streams.startup, constraints_func=streams.violations, constant_liar=True
+        )
+        self._shared = streams.shared
+
+    def _sample(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if "split" not in self._shared:
+            self._shared["split"] = self._split(study, trial)
+        below, above = self._shared["split"]
+        key = tuple(search_space.items())
+        if key not in self._shared:
+            self._shared[key] = (
+                self._build_parzen_estimator(study, search_space, below, handle_below=True),
+                self._build_parzen_estimator(study, search_space, above, handle_below=False),
+                dict[float, float](),
+            )
+        good, bad, known = self._shared[key]
+        ((name, axis),) = search_space.items()
+        samples = good.sample(self._rng.rng, self._n_ei_candidates)
+        drawn = samples[name].tolist()
+        if new := [value for value in dict.fromkeys(drawn) if value not in known]:
+            known.update(zip(new, self._compute_acquisition_func({name: np.array(new)}, good, bad), strict=True))
+        best = self._compare(samples, np.array([known[value] for value in drawn]))
+        return {name: axis.to_external_repr(best[name])}
+
+    def _split(self, study: optuna.Study, trial: FrozenTrial) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+        """The trials that ended well, and the others; those that run, too."""
+        states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING]
+        others = [row for row in study.get_trials(deepcopy=False, states=states) if row.number != trial.number]
+        ended = sum(row.state is not TrialState.RUNNING for row in others)
+        gamma = default_gamma if len(study.directions) == 1 else default_gamma_multiobjective
+        return _split_trials(study, others, gamma(ended))
 
 
 def gp(search: Search, streams: Streams) -> BaseSampler:
@@ -264,7 +312,7 @@ def _together(study: optuna.Study, spec: SweepSpec, number: int) -> Point:
 def _drawings(study: optuna.Study, spec: SweepSpec, number: int) -> Iterator[Point]:
     """Proposal `number`, drawn again and again, each time from a stream of its own."""
     search, places, row = spec.search, list(spec.space.axes), create_trial(state=TrialState.RUNNING)
-    row.number = number
+    row.number, shared = number, dict[Any, Any]()
 
     def point(drawing: int) -> Point:
         again = (drawing,) if drawing else ()
@@ -272,7 +320,7 @@ def _drawings(study: optuna.Study, spec: SweepSpec, number: int) -> Iterator[Poi
         def drawn(label: str, axis: Dimension) -> Any:
             place = places.index(label)
             if drawing < INSISTING:
-                sampler = build(search, number, place, *again, constrained=bool(spec.constraints))
+                sampler = build(search, number, place, *again, constrained=bool(spec.constraints), shared=shared)
             else:
                 sampler = RandomSampler(_seed(search.seed, number, place + 1, *again))
             return sampler.sample_independent(study, row, label, _distribution(axis))

@@ -6,11 +6,11 @@ what Optuna has no field for: `proposal` (params, baseline) and `outcome` (metri
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import optuna
@@ -28,7 +28,7 @@ from sweeper.spec.space import Dimension, Fixed
 from sweeper.state import allotment, database, migrations, rows, samplers
 from sweeper.state.asking import hearing, next_point
 from sweeper.state.asking.inbox import Inbox
-from sweeper.state.asking.next_point import Warm
+from sweeper.state.asking.next_point import Proposal, Warm
 from sweeper.trial import Trial, mean_and_spread
 from trainables.undefined import to_null
 
@@ -37,24 +37,6 @@ _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
 class NoSuchSweep(UserError):
     """The database knows no study of that name."""
-
-
-def forget_study(url: str, name: str) -> None:
-    """Delete the study `name`, for good. Nothing where there is none."""
-    storage = optuna.storages.RDBStorage(url, engine_kwargs=database.options(url))
-    with contextlib.suppress(KeyError):
-        optuna.delete_study(study_name=name, storage=storage)
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A configuration to be tried, under its trial's number, with these `seeds`; `told` of them were told already."""
-
-    number: int
-    params: Mapping[str, Any]
-    seeds: tuple[int, ...]
-    baseline: str | None = None
-    told: int = 0
 
 
 class Study:
@@ -84,6 +66,8 @@ class Study:
         self._given: set[int | tuple[int, int]] = set()  # open trials, and with so many seeds, that whoever asks knows
         self._frontier = Frontier(spec.objectives)
         self._ended: dict[int, tuple[Trial, Any]] = {}  # and what it got after its end
+        self._past = rows.Past()
+        self._first: tuple[list[FrozenTrial], list[Trial]] = [], []  # rows and trials of the past; none got more seeds
         self._uneven = False  # trials have different numbers of seeds
         self._flat = SAMPLERS[spec.search.sampler].flat
         self._points = next_point.grid(spec)
@@ -187,12 +171,16 @@ class Study:
         """
         self.guard()
         asked = self._study.get_trials(deepcopy=False)
-        living = [row for n, row in enumerate(asked) if n not in self._ended]
+        self._past = past = self._past.upto(asked)
+        living = asked[len(past.rows) :]
+        extra = past.extra + rows.extra(living)
         for row in living:
             if row.state is TrialState.RUNNING and row.number not in self._given:
                 return self._take_up(row)  # it was asked for, and the database's reply was lost
         number = next((row.number for row in living if row.state is TrialState.WAITING), len(asked))
         fixed = number < len(asked) or hearing.hear(self._study, self._spec, self._inbox, self.warm, asked)
+        now = self._spec if fixed else self._current()
+        exhausted = not fixed and next_point.exhausted(self._spec, now, self._points, asked)
         if self._spec.search.open_ended:
             trials = self.trials()
             if (owed := next(self._owed(trials), None)) is not None:
@@ -200,7 +188,7 @@ class Study:
         if not fixed and self._spec.search.open_ended:
             if self.over:
                 return None
-            step = allotment.next_step(trials, self._spec, left, exhausted=self._exhausted(asked))
+            step = allotment.next_step(trials, self._spec, left, exhausted=exhausted)
             if step.race is not None:
                 self.give(step.race, trials[step.race].seeds + 1, "race")
                 return next(self._owed(self.trials()))
@@ -208,12 +196,13 @@ class Study:
                 if all(trial.settled for trial in trials):
                     rows.close(self._study, self._spec)
                 return None
-        elif not fixed and (len(asked) - rows.extra(asked) >= self.budget or self._exhausted(asked)):
-            if self._exhausted(asked) and all(trial.settled for trial in self.trials()):
+        elif not fixed:
+            if exhausted and all(trial.settled for trial in self.trials()):
                 rows.close(self._study, self._spec)
-            return None
+            if exhausted or len(asked) - extra >= self.budget:
+                return None
         if not fixed:
-            self._enqueue(number, asked)
+            self._enqueue(number, asked, now)
         self._study.sampler = self._sampler(number)
         return self._fill(self._study.ask())
 
@@ -226,10 +215,6 @@ class Study:
     def _current(self) -> SweepSpec:
         """The spec with its space as it is now."""
         return hearing.current_spec(self._spec, self.narrowings)
-
-    def _exhausted(self, asked: Sequence[FrozenTrial]) -> bool:
-        """Whether the space was narrowed to points that were all tried."""
-        return next_point.exhausted(self._spec, self._current(), self._points, asked)
 
     @database.patient
     def open_proposals(self) -> list[Proposal]:
@@ -267,11 +252,11 @@ class Study:
         seeds = tuple(kept.get("seeds", self._spec.search.seed_list))
         return Proposal(row.number, kept["params"], seeds, kept["baseline"])
 
-    def _enqueue(self, number: int, asked: Sequence[FrozenTrial]) -> None:
+    def _enqueue(self, number: int, asked: Sequence[FrozenTrial], now: SweepSpec) -> None:
         """Fix trial `number` beforehand, if it is not left to the sampler; `asked` are all trials before it."""
-        now = self._current()
         how = self._study, self._spec, now, self._points, self.warm
-        given = next_point.following(*how, number, asked, self.trials)
+        known = [*self._past.params, *map(rows.params, asked[len(self._past.rows) :])]
+        given = next_point.following(*how, number, asked, known, self.trials)
         if given.point is not None:
             # More may be told before it is taken up, so what was drawn is kept with it.
             kept = {"point": given.point} | ({} if given.asked is None else {"asked": given.asked})
@@ -285,29 +270,30 @@ class Study:
         self._uneven = self._uneven or count is not None
         seeds = search.seed_list if count is None else search.first_seeds(count)
         why = {"asked": trial.user_attrs.get("asked"), "seeds": None if count is None else list(seeds)}
-        axes = self._spec.space.axes
+        axes, draw = self._spec.space.axes, functools.partial(self._draw, trial, {})
         if fixed is not None:
             for name in samplers.anchors(self._spec, fixed):
-                self._draw(trial, name, axes[name])
+                draw(name, axes[name])
             params = fixed
         elif self._flat:
             # These samplers model one box: every dimension is drawn, and what the method lacks is dropped.
-            drawn = {name: self._draw(trial, name, dim) for name, dim in axes.items() if not isinstance(dim, Fixed)}
+            drawn = {name: draw(name, dim) for name, dim in axes.items() if not isinstance(dim, Fixed)}
             params = self._spec.space.walk(lambda name, _: drawn[name])
         else:
-            params = self._spec.space.walk(lambda name, dim: self._draw(trial, name, dim))
+            params = self._spec.space.walk(draw)
         trial.set_user_attr("proposal", rows.proposed(trial.number, trial.params, params, given.baseline, **why))
         self._given.add(trial.number)
         return Proposal(trial.number, params, seeds, given.baseline)
 
-    def _draw(self, trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
+    def _draw(self, trial: optuna.Trial, shared: dict[Any, Any], name: str, dimension: Dimension) -> Any:
         """One coordinate, from a random stream of its own: what a crash has left undrawn is drawn the same later."""
         place = list(self._spec.space.axes).index(name)
-        self._study.sampler = self._sampler(trial.number, place)
+        self._study.sampler = self._sampler(trial.number, place, shared)
         return samplers.draw(trial, name, dimension)
 
-    def _sampler(self, number: int, place: int = 0) -> BaseSampler:
-        return samplers.build(self._spec.search, number, place, constrained=bool(self._spec.constraints))
+    def _sampler(self, number: int, place: int = 0, shared: dict[Any, Any] | None = None) -> BaseSampler:
+        bounded = bool(self._spec.constraints)
+        return samplers.build(self._spec.search, number, place, constrained=bounded, shared=shared)
 
     # --- tell
 
@@ -374,10 +360,18 @@ class Study:
     @database.patient
     def _read(self) -> list[Trial]:
         found, later = self._study.get_trials(deepcopy=False), rows.later(self._study)
-        if [row.number for row in found] != list(range(len(found))):
+        (known, first), past = self._first, self._past.upto(found)
+        if later or found[: len(known)] != known:
+            known, first = [], []
+        if [row.number for row in found[len(known) :]] != list(range(len(known), len(found))):
             raise ValueError("rows of trials are missing")
-        trials = [self._view(row, later.get(row.number)) for row in found if "proposal" in row.user_attrs]
-        self._uneven = any(trial.seed_list != self._spec.search.seed_list for trial in trials)
+        ended, begun = (
+            [self._view(row, later.get(row.number)) for row in some if "proposal" in row.user_attrs]
+            for some in (found[len(known) : len(past.rows)], found[len(past.rows) :])
+        )
+        trials, self._past = [*first, *ended, *begun], past
+        self._uneven = any(trial.seed_list != self._spec.search.seed_list for trial in trials[len(first) :])
+        self._first = ([], []) if later or self._uneven else (past.rows, [*first, *ended])
         return allotment.comparable(trials, self._spec) if self._uneven else trials
 
     def _view(self, row: FrozenTrial, later: dict[str, Any] | None) -> Trial:

@@ -11,7 +11,8 @@ import pytest
 
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
-from sweeper.state.study import Proposal, Study
+from sweeper.state.asking.next_point import Proposal
+from sweeper.state.study import Study
 from sweeper.trial import State
 
 RACE = "name: race\nsearch: {trials: 6, seeds: {start: 1, most: 3}, baselines: [lora]}\n"

@@ -141,7 +141,7 @@ def test_a_sweep_with_tuned_baselines_that_was_closed_goes_on_as_if_it_had_not(
     broken = play(study(tmp_path / "broken", own(sampler)), most=at)
     crashed = study(tmp_path / "broken", own(sampler), create=False)
     asked = crashed._study.get_trials()
-    crashed._enqueue(at, asked)  # the process dies here, and once more with the row taken up
+    crashed._enqueue(at, asked, crashed._spec)  # the process dies here, and once more with the row taken up
     crashed._study.ask()
     again = study(tmp_path / "broken", own(sampler), create=False)
     (open_proposal,) = again.open_proposals()
@@ -152,7 +152,7 @@ def test_a_sweep_with_tuned_baselines_that_was_closed_goes_on_as_if_it_had_not(
 def test_what_was_drawn_for_a_baseline_stays_though_more_is_told_before_it_is_taken_up(tmp_path: Path) -> None:
     memory = study(tmp_path, own("tpe", baselines="{lora: 8}"))
     first = [memory.propose() for _ in range(6)]
-    memory._enqueue(6, memory._study.get_trials())  # the process dies here
+    memory._enqueue(6, memory._study.get_trials(), memory._spec)  # the process dies here
     kept = memory._study.get_trials()[6].user_attrs["point"]
     again = study(tmp_path, own("tpe", baselines="{lora: 8}"), create=False)
     for proposal in again.open_proposals():
@@ -333,7 +333,7 @@ def test_a_crash_between_two_parameters_leaves_the_others_what_they_would_have_b
     play(crashed, most=6)
     crashed._study.sampler = crashed._sampler(6)
     trial = crashed._study.ask()
-    crashed._draw(trial, "lambda", asked.space.dimensions["lambda"])  # the process dies here
+    crashed._draw(trial, {}, "lambda", asked.space.dimensions["lambda"])  # the process dies here
     (found,) = study(tmp_path / "crashed", asked, create=False).open_proposals()
     assert dict(found.params) == expected
 

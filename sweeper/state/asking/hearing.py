@@ -32,8 +32,11 @@ def hear(study: optuna.Study, spec: SweepSpec, inbox: Inbox | None, warm: Warm, 
     first = len(spec.search.baseline_list) + len(next_point.first_of_all(spec, warm))
     if inbox is None or len(asked) < min(first, spec.budget):
         return False
+    requests = inbox.waiting()
+    if not requests:
+        return False
     known = {row.user_attrs[rows.REQUEST]["id"] for row in asked if rows.REQUEST in row.user_attrs}
-    for request in inbox.waiting():
+    for request in requests:
         point = None
         if request.body.get("kind") == "narrow":
             _narrow(study, spec, request, len(asked))

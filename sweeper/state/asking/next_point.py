@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,6 +45,17 @@ class Warm:
                   feasible=each["feasible"])
             for place, each in enumerate(self.told)
         ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration to be tried, under its trial's number, with these `seeds`; `told` of them were told already."""
+
+    number: int
+    params: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    baseline: str | None = None
+    told: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,14 +113,14 @@ def following(
     warm: Warm,
     number: int,
     asked: Sequence[FrozenTrial],
+    known: Sequence[Point],
     trials: Callable[[], Sequence[Trial]],
 ) -> Given:
-    """What trial `number` is; `asked` are all rows before it, and `trials` reads what they came to.
+    """What trial `number` is; `asked` are all rows before it, `known` their params; `trials` reads what they came to.
 
     `now` is the spec with its space as it is now; it differs where that was narrowed.
     """
     given, first = fixed(spec, of_grid, warm, number), len(spec.search.baseline_list)
-    known = [rows.params(row) for row in asked]
     if of_grid is not None and given.baseline is None:
         return replace(given, point=next(_left(now, of_grid, asked)))
     if given.point is not None:
