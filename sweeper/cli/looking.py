@@ -76,6 +76,10 @@ def status(asked: argparse.Namespace) -> int:
         with watched(sweep_folder) as look:
             results = live.follow(look)
     print(json.dumps(results.to_json(), indent=2) if asked.json else headline(results))
+    if not asked.json and results.spec.resources.pack == "auto":
+        from sweeper.engine.packs.gain import Gain
+
+        print(*filter(None, [Gain.kept(sweep_folder)]))
     return 0
 
 

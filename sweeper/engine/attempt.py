@@ -143,7 +143,8 @@ class Attempt:
         if results.finished and self._projector.whole:
             owed.note(results)
         braked = self._queue.too_many_failures is not None
-        return Outcome(results, self._exit_code(results, short=bool(notes)), notes, braked)
+        exit_code = self._exit_code(results, short=bool(notes))
+        return Outcome(results, exit_code, [*self._queue.packing.notes, *notes], braked)
 
     def _shortfalls(self, results: Results) -> list[str]:
         """What a person expects of a finished sweep and did not get."""
@@ -244,6 +245,8 @@ class Confirming:
         self._interrupts.then(self._queue.stop)
         execute(self._queue, self._folder)
         self._study.guard()
+        for note in self._queue.packing.notes:
+            self._heard(note)
         if self._interrupts.number is not None or self._queue.to_mend:
             notes = [f"paused: {self._queue.to_mend}"] if self._queue.to_mend else []
             return Confirmed(self._results, self._planned, _exit_code(self._queue, self._interrupts, True), notes)

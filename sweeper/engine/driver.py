@@ -17,7 +17,7 @@ from typing import Any
 
 from sweeper.engine import lost_work, machines
 from sweeper.engine.attempt import Attempt, Confirmed, Confirming, Execute, Listener, Outcome, idle
-from sweeper.engine.queue import unmeasured
+from sweeper.engine.queueing.memory import unmeasured
 from sweeper.engine.signals import Interrupts
 from sweeper.engine.telling import notify
 from sweeper.engine.watchdog import BEAT_S

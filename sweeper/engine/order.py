@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sweeper.state.sweep_folder import SweepFolder
 
-Kind = Literal["fit", "held-out"]
+Kind = Literal["fit", "held-out", "gain"]
 SHARED = {  # of a fit's provenance: what all fits of a sweep have in common, or they could not be compared
     "split_hash": "who of the data is in which split",
     "data_digest": "the bytes of the data's files",
@@ -32,6 +32,8 @@ def unlike(same: Mapping[str, str], provenance: Mapping[str, Any]) -> list[str]:
 @dataclass(frozen=True)
 class Order:
     """One piece of work for an actor: train a fit, or measure a trained one on the held-out split.
+
+    Or measure what training several fits like this one at once gains.
 
     `same` says of `SHARED` what it is in the sweep's other fits, as far as that is known.
     The fit reports after each epoch in `rungs`, where it is compared with others.

@@ -11,11 +11,14 @@ import heapq
 import math
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sweeper.engine.planning import epochs_a_fit
-from sweeper.engine.queue import FitQueue, Out, unmeasured
+from sweeper.engine.queue import FitQueue
+from sweeper.engine.queueing.memory import unmeasured
+from sweeper.engine.queueing.out import Out
 from sweeper.errors import UserError
 from sweeper.results.progress import Progress, RunningFit
 from sweeper.spec.model import SweepSpec
@@ -34,7 +37,7 @@ MOST = 500  # fits that are laid out one by one; of more than that the bulk is d
 
 
 class Pace:
-    """Slot-seconds an epoch, from what is `noted` again and again. Times are seconds on any one clock."""
+    """Slot-seconds an epoch of one fit, from what is `noted` again and again. Times are seconds on any one clock."""
 
     def __init__(self) -> None:
         self._began_s: float | None = None
@@ -130,16 +133,21 @@ class Stock:
         fits = [self._fit(each, note, now_s) for each, note in zip(out, notes, strict=True)]
         self._seen = {key: seen for key, seen in self._seen.items() if key in {(f.number, f.seed) for f in fits}}
         begun = [fit for fit in fits if fit.begun]
-        parts = {(fit.number, fit.seed): self._part(fit, now_s) for fit in begun}
+        at_once = {(each.order.number, each.order.seed): len(each.bundle) for each in out}
+        parts = {(fit.number, fit.seed): self._part(fit, now_s, at_once) for fit in begun}
         trained = sum(queue.trained.values()) + sum(parts.values())
         trained += sum(fit.epoch - each.begun_with for fit, each in zip(fits, out, strict=True))
-        self._warm = max(self._warm, min(len(begun), queue.slots))
+        training = round(sum(1 / at_once[fit.number, fit.seed] for fit in begun))
+        self._warm = max(self._warm, min(training, queue.slots))
         if begun:
-            self._pace.note(now_s, trained, min(self._warm, len(out)))
+            self._pace.note(now_s, trained, min(self._warm, len({each.bundle for each in out})))
         measuring = [order for order in queue.waiting if order.kind == "held-out"]
         to_come = self._measures(trials, front, ended)
         measures = len(measuring) + len(every) - len(out) if over else to_come
-        running = [fit.epochs - fit.epoch - parts.get((fit.number, fit.seed), 0.0) for fit in fits]
+        running: dict[object, float] = defaultdict(float)  # by slot: what shares one takes its time together
+        for fit, each in zip(fits, out, strict=True):
+            running[each.bundle] += fit.epochs - fit.epoch - parts.get((fit.number, fit.seed), 0.0)
+        timed = [self._timed(fit, parts, at_once) for fit in fits]
         own = sum(not trial.by_hand for trial in trials)
         more: float = max(self._spec.budget - own, 0) * len(self._spec.search.seed_list)
         hours, gpu_hours = self._spent(now_s)
@@ -154,8 +162,8 @@ class Stock:
             "running",
             running_fits=len(every),
             elapsed_s=now_s - self._began_s,
-            eta_s=self._pace.left_s(running, waiting, queue.slots),
-            fits=tuple(sorted((self._timed(fit, parts) for fit in fits), key=lambda fit: (fit.number, fit.seed))),
+            eta_s=self._pace.left_s([*running.values()], waiting, queue.slots),
+            fits=tuple(sorted(timed, key=lambda fit: (fit.number, fit.seed))),
             fits_ended=told + queue.gathered,
             fits_total=sum(len(trial.seed_list) for trial in trials) + to_begin,
             measured=max(0, to_come - measures),
@@ -191,7 +199,9 @@ class Stock:
             return 0.0 if left_s <= 0 else math.inf
         fit_s = epoch_s * self._prior
         running_s = sum(int(out.order.params["epochs"]) - out.epoch for out in self._queue.out) * epoch_s
-        return 0.0 if fit_s > left_s else max(1.0, (left_s * self._queue.slots - running_s) / fit_s)
+        if fit_s * self._queue.packing.most > left_s:  # fits that share a slot take its time together
+            return 0.0
+        return max(1.0, (left_s * self._queue.slots - running_s) / fit_s)
 
     def _fit(self, out: Out, note: Mapping[str, float] | None, now_s: float) -> RunningFit:
         order = out.order
@@ -202,15 +212,20 @@ class Stock:
             self._seen[key] = _Seen(epoch, now_s)
         return RunningFit(*key, epoch, int(order.params["epochs"]), begun, to_nan(out.values))
 
-    def _part(self, fit: RunningFit, now_s: float) -> float:
+    def _part(self, fit: RunningFit, now_s: float, at_once: Mapping[tuple[int, int], int]) -> float:
         """Of the epoch that it is in, by the time that an epoch takes; most of it at most."""
-        epoch_s = self._pace.epoch_s
-        elapsed_s = now_s - self._seen[fit.number, fit.seed].since_s
+        key = fit.number, fit.seed
+        epoch_s = at_once[key] * (self._pace.epoch_s or 0.0)
+        elapsed_s = now_s - self._seen[key].since_s
         return min(0.9, elapsed_s / epoch_s) if epoch_s and fit.epoch < fit.epochs else 0.0
 
-    def _timed(self, fit: RunningFit, parts: Mapping[tuple[int, int], float]) -> RunningFit:
-        epoch_s, part = self._pace.epoch_s, parts.get((fit.number, fit.seed))
-        return fit if epoch_s is None or part is None else replace(fit, left_s=(1 - part) * epoch_s)
+    def _timed(
+        self, fit: RunningFit, parts: Mapping[tuple[int, int], float], at_once: Mapping[tuple[int, int], int]
+    ) -> RunningFit:
+        key, epoch_s = (fit.number, fit.seed), self._pace.epoch_s
+        if epoch_s is None or key not in parts:
+            return fit
+        return replace(fit, left_s=(1 - parts[key]) * epoch_s * at_once[key])
 
     def _waiting(self, trials: Sequence[Trial], more: int) -> list[float]:
         """Epochs of each fit that is ordered or will be. The `more` that are not proposed yet are like what was."""

@@ -7,11 +7,13 @@ import statistics
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeper.engine import machines
+from sweeper.engine.packs import gain
+from sweeper.engine.packs.packing import kind_of
 from sweeper.results.summary import duration
 from sweeper.spec.dimensions import Choice, Fixed, Range
 from sweeper.spec.model import SweepSpec
@@ -42,6 +44,8 @@ class Plan:
     gpus: float = 0.0  # of each fit
     budget: Budget | None = None
     asked: int = 0  # of the trials, in search.points
+    at_once: int = 1  # fits that one worker trains together
+    faster: float = 1.0  # than one by one, measured
 
     @property
     def fits(self) -> int:
@@ -59,19 +63,20 @@ class Plan:
     @property
     def waves(self) -> int:
         """How often all slots are filled."""
-        return math.ceil(self.fits / self.slots)
+        return math.ceil(self.fits / (self.slots * self.at_once))
 
     @property
     def fit_s(self) -> float:
-        """Seconds of a fit: beside the baselines the methods that are searched come equally often."""
+        """Seconds of a worker for a fit: beside the baselines the methods that are searched come equally often."""
         searched = (self.trials - sum(self.baselines.values())) / len(self.methods)
         shares = {name: searched * (name in self.methods) + self.baselines.get(name, 0) for name in self.epoch_s}
-        return self.epochs * sum(share * self.epoch_s[name] for name, share in shares.items()) / self.trials
+        epoch_s = sum(share * self.epoch_s[name] for name, share in shares.items()) / self.trials
+        return self.epochs * epoch_s / self.faster
 
     @property
     def total_s(self) -> float:
         """Of the whole sweep, estimated; nothing is stopped early."""
-        return self.waves * self.fit_s + self.prepare_s
+        return self.waves * self.at_once * self.fit_s + self.prepare_s
 
     @property
     def gpu_hours(self) -> float:
@@ -93,7 +98,7 @@ class Plan:
         first = "; ".join(given)
         lines = (
             f"{self.name}: {self.trials} trials{f' ({first})' if first else ''} x {each} "
-            f"{self.fits} fits, {self.slots} at once on {self.device}: {self.waves} waves\n"
+            f"{self.fits} fits, {self.slots * self.at_once} at once on {self.device}: {self.waves} waves\n"
             f"one epoch, measured here: {epochs}; about {self.epochs:g} epochs a fit\n"
             f"{bound} {duration(self.total_s)} in all, and {self.prepare_s:.0f} s to prepare each worker once"
             + (f"; {self.gpu_hours:.3g} GPU-hours{self._price}" if self.gpus else "")
@@ -130,8 +135,11 @@ def plan(spec: SweepSpec) -> Plan:
     tuning.prepare()
     prepare_s = time.perf_counter() - began
     methods = dict.fromkeys([*spec.space.methods, *spec.search.baselines])
+    at_once, faster, packed = _packs(tuning, spec, methods)
     told = warm.gathered(spec, spec.identity() | {"split_hash": tuning.dataset.split_hash})
     frozen: dict[str, str] = {}
+    epoch_s = {method: _epoch_s(tuning, spec, method, frozen) for method in methods}
+    notes = [spec.search.auto_note, *told.notes, leak_note(tuning.dataset), *tuning.notes, *frozen.values(), packed]
     return Plan(
         name=spec.name,
         trials=spec.budget,
@@ -141,20 +149,28 @@ def plan(spec: SweepSpec) -> Plan:
         slots=slots.count,
         device=slots.device,
         epochs=epochs_a_fit(spec),
-        epoch_s={method: _epoch_s(tuning, spec, method, frozen) for method in methods},
+        epoch_s=epoch_s,
         prepare_s=prepare_s,
         stops_early=spec.search.stopping is not None or spec.search.open_ended,
         most_fits=_most_fits(spec) if spec.search.open_ended else None,
         gpus=slots.gpus,
         budget=spec.search.budget,
         asked=len(spec.search.points) + len(told.points),
-        notes=tuple(
-            filter(
-                None,
-                [spec.search.auto_note, *told.notes, leak_note(tuning.dataset), *tuning.notes, *frozen.values()],
-            )
-        ),
+        at_once=at_once,
+        faster=faster,
+        notes=tuple(filter(None, notes)),
     )
+
+
+def _packs(tuning: FineTuning, spec: SweepSpec, methods: Iterable[str]) -> tuple[int, float, str]:
+    """How many fits a worker trains at once, how many times as fast that is, and what to say of it."""
+    pack, each = spec.resources.pack, [spec.space.baseline(method) for method in methods]
+    packable = [params for params in each if kind_of(params)]
+    if pack == "off" or not packable:
+        return 1, 1.0, ""
+    found = gain.measured(tuning, Params.from_flat(packable[0]), gain.TRIED if pack == "auto" else (pack,))
+    most = found.most if pack == "auto" else max(found.ratios, default=1)
+    return most, found.ratios.get(most, 1.0), found.told(most)
 
 
 def epochs_a_fit(spec: SweepSpec) -> float:

@@ -11,56 +11,29 @@ Three words for an end:
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
-from sweeper.engine.order import SHARED, Kind, Order, unlike
+from sweeper.engine.order import Kind, Order, unlike
+from sweeper.engine.packs.packing import Packing, by_member
+from sweeper.engine.queueing.brake import Brake
+from sweeper.engine.queueing.memory import Memory, known, shared, unmeasured
+from sweeper.engine.queueing.out import Out
+from sweeper.engine.queueing.retries import Retries
 from sweeper.errors import Corrupt
-from sweeper.front import recommend
 from sweeper.front.stopping import StoppingRule
 from sweeper.spec.search import Search
 from sweeper.spec.sections import Resources
 from sweeper.state.asking.next_point import Proposal
 from sweeper.state.fit_folder import metrics
 from sweeper.state.sweep_folder import SweepFolder
-from sweeper.trial import State, Trial
+from sweeper.trial import Trial
 
 log = logging.getLogger(__name__)
-
-EMPTY_RETRIES = 2  # of an order that comes back without a result although its worker lives
-ENOUGH_TO_JUDGE = 10  # ended trials: with fewer, the share of failures says little
-
-
-class Memory(Protocol):
-    """Where a queue's trials come from, and what hears of their end; `Study` says what each method gives."""
-
-    @property
-    def objectives(self) -> Mapping[str, str]: ...
-    @property
-    def identity(self) -> Mapping[str, Any]: ...
-    def open_proposals(self) -> list[Proposal]: ...
-    def propose(self, left: float = ...) -> Proposal | None: ...
-    def complete(self, number: int, by_seed: Sequence[Mapping[str, float | None]]) -> Trial: ...
-    def fail(self, number: int, reason: str) -> Trial: ...
-    def prune(self, number: int, where: str) -> Trial: ...
-    def trials(self) -> list[Trial]: ...
-    def look(self) -> tuple[list[Trial], list[int]]: ...
-
-
-@dataclass
-class Out:
-    """An order that is out: how many epochs its fit had when it was given out, and has by the newest report."""
-
-    order: Order
-    begun_with: int
-    epoch: int
-    reported: bool = False
-    values: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -94,17 +67,17 @@ class FitQueue:
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._study, self._folder, self._stopping = study, folder, stopping
-        self._search, self._max_retries, self._left = search, resources.max_retries, left
+        self._search, self._left = search, left
         self._on_trial, self._on_stop = on_trial, on_stop
         self._open: dict[int, _Open] = {}
         self._orders: deque[Order] = deque()
         self._out: dict[tuple[Kind, int, int], Out] = {}
         self._pruned: set[tuple[Kind, int, int]] = set()
-        self._retries: Counter[tuple[Kind, int, int, bool]] = Counter()  # the bool: its worker died
+        self._retries = Retries(resources.max_retries)
+        self.packing = Packing(resources.pack, folder)
         self._held_out_ordered = False
-        self._same = _shared(same or {})
-        # Trials of this attempt only: whoever resumes has seen the earlier failures.
-        self._failures_in_a_row = self._failures = self._ended = 0
+        self._same = shared(same or {})
+        self._brake = Brake(search)
         self.slots, self.gpus = 1, 0.0  # how many orders are carried out at once, each on what; the executor says it
         self.trained: Counter[int] = Counter()  # epochs of this attempt's fits that have ended, by trial
         self.notes: list[str] = []
@@ -115,7 +88,7 @@ class FitQueue:
 
     def begin(self) -> None:
         """Take up the trials that earlier attempts left open. One whose fits all have results ends here."""
-        self._same = self._known() | self._same
+        self._same = known(self._study, self._folder) | self._same
         for proposal in self._study.open_proposals():
             self._take_up(proposal)
 
@@ -126,12 +99,58 @@ class FitQueue:
         while not self.stopped:
             if not self._orders and not self._refill():
                 return None
-            order = replace(self._orders.popleft(), same=dict(self._same))
-            if not self._was_to_be_pruned(order):
-                epoch = len(self._folder.fit(order.number, order.seed).history()) if order.kind == "fit" else 0
-                self._out[order.key] = Out(order, epoch, epoch)
+            if (order := self._give_out(self._orders.popleft())) is not None:
                 return order
         return None
+
+    def next_bundle(self) -> tuple[Order, ...]:
+        """The next order, and those that its actor trains at once; empty when there is none now (see `empty`)."""
+        first = self.next()
+        if first is None:
+            return ()
+        if (measuring := self.packing.to_measure(first)) is not None:
+            del self._out[first.key]
+            self._orders.appendleft(first)
+            self._out[measuring.key] = Out(measuring, 0, 0, (measuring.key,))
+            return (measuring,)
+        bundle = [first]
+        while len(bundle) < self.packing.room(first) and (mate := self._mate(first)) is not None:
+            bundle.append(mate)
+        for order in bundle:
+            self._out[order.key] = replace(self._out[order.key], bundle=tuple(each.key for each in bundle))
+        return tuple(bundle)
+
+    def _mate(self, first: Order) -> Order | None:
+        """An order that goes together with `first`. Where none waits, one more trial is proposed."""
+        proposed = False
+        while not self.stopped:
+            mate = next((order for order in self._orders if self.packing.together(first, order)), None)
+            if mate is not None:
+                self._orders.remove(mate)
+                if (given := self._give_out(mate)) is not None:
+                    return given
+            elif proposed or not self._propose():
+                return None
+            else:
+                proposed = True
+        return None
+
+    def _give_out(self, order: Order) -> Order | None:
+        """The order as it goes out; None where its fit was to be pruned."""
+        if self._was_to_be_pruned(order := replace(order, same=dict(self._same))):
+            return None
+        epoch = len(self._folder.fit(order.number, order.seed).history()) if order.kind == "fit" else 0
+        self._out[order.key] = Out(order, epoch, epoch, (order.key,))
+        return order
+
+    def reports(self, orders: Sequence[Order], rows: Sequence[Mapping[str, Any]]) -> bool:
+        """What an actor says of its bundle; whether one of the fits is not trained further. Then the bundle ends."""
+        ends = False
+        for order, row in zip(orders, rows, strict=False):  # none, where an actor says nothing of them
+            if values := metrics(row):
+                self.reported(order, row["epoch"], values)
+                ends |= self.prunes(order, row["epoch"], values)
+        return ends
 
     def reported(self, order: Order, epoch: int, values: Mapping[str, float | None]) -> None:
         """The fit of `order` has ended its epoch `epoch`, with these metrics of the objectives or more."""
@@ -156,30 +175,51 @@ class FitQueue:
         self._pruned.add(order.key)
         return True
 
-    def done(self, order: Order, *, died: bool = False, to_mend: str | None = None) -> None:
-        """The executor has finished with `order`. `died`: its process or machine died before the order's end.
+    def done(
+        self, *orders: Order, died: bool = False, to_mend: str | None = None, told: Mapping[str, Any] | None = None
+    ) -> None:
+        """The executor has finished with `orders`, a bundle. `died`: its process or machine died before their end.
 
-        An order whose worker died is given out again, up to `max_retries` times. `to_mend` says what a person must
-        mend before any order can be carried out. What has no result after a stop is ordered by the next attempt.
+        An order whose worker died is given out again, up to `max_retries` times. Of several orders the first end is
+        the bundle's: the others go on in other bundles, and no retry of theirs is counted. `told` is what the actor
+        said last. `to_mend` says what a person must mend before any order can be carried out. What has no result
+        after a stop is ordered by the next attempt.
         """
-        out = self._out.pop(order.key, None)
-        fetch = self._folder.fetch if order.kind == "fit" else self._folder.fetch_held_out
-        fetch(order.number, order.seed)
         if to_mend is not None:
             self.pause(to_mend)
+        told = told or {}
+        for order, row in zip(orders, by_member(told), strict=False) if "members" in told else ():
+            self.reported(order, row["epoch"], metrics(row))
+        if orders[0].kind == "gain":
+            self.packing.measured(told)
+        left = [order for order in orders if not self._ended(order, died)]
+        excused = len(orders) > 1 and (self.packing.back(orders, told, died=died) or len(left) < len(orders))
+        for order in reversed(left):
+            if order.kind == "held-out" or order.number in self._open:
+                self._order_again(order, died, excused)
+            else:
+                self._leave(order)
+
+    def _ended(self, order: Order, died: bool) -> bool:
+        """Whether nothing is left to do of an order that is back; its result is gathered."""
+        out = self._out.pop(order.key, None)
+        if order.kind == "gain":
+            return True
+        fetch = self._folder.fetch if order.kind == "fit" else self._folder.fetch_held_out
+        fetch(order.number, order.seed)
         if order.kind == "held-out":
-            if died and not self._folder.held_out(order.number, order.seed).exists():
-                self._order_again(order, died)
-        elif order.key in self._pruned or order.number in self._open:
-            result = self._result(order)
-            if result is None and order.key in self._pruned:
-                result = self._prune(order)
-            if out is not None:
-                self.trained[order.number] += (len(result["history"]) if result else out.epoch) - out.begun_with
-            if result is None:
-                self._order_again(order, died)
-            elif order.number in self._open:
-                self._gather(self._open[order.number], order.seed, result)
+            return not died or self._folder.held_out(order.number, order.seed).exists()
+        if order.key not in self._pruned and order.number not in self._open:
+            self._leave(order)
+            return True
+        result = self._result(order)
+        if result is None and order.key in self._pruned:
+            result = self._prune(order)
+        if out is not None:
+            self.trained[order.number] += (len(result["history"]) if result else out.epoch) - out.begun_with
+        if result is not None and order.number in self._open:
+            self._gather(self._open[order.number], order.seed, result)
+        return result is not None
 
     def stop(self) -> None:
         """Give out no more orders. Those that are out may end with the epoch they are in."""
@@ -227,14 +267,20 @@ class FitQueue:
 
     def _refill(self) -> bool:
         """Take up proposals until there is an order; False if there is none now."""
-        while not self._orders and (proposal := self._study.propose(self._left())) is not None:
-            self._held_out_ordered = False  # it was asked for while others were measured
-            self._take_up(proposal)
+        while not self._orders and self._propose():
             if self.stopped:
                 return False
         if not self._orders and not self._open and not self._held_out_ordered:
             self._order_held_out()
         return bool(self._orders)
+
+    def _propose(self) -> bool:
+        """Take up a proposal; False if there is none now."""
+        if (proposal := self._study.propose(self._left())) is None:
+            return False
+        self._held_out_ordered = False  # it was asked for while others were measured
+        self._take_up(proposal)
+        return True
 
     def _take_up(self, proposal: Proposal) -> None:
         """Open a trial: gather the results that are there, then order the fits that it still needs."""
@@ -251,21 +297,20 @@ class FitQueue:
                     self._orders.append(order)
                     self.notes += self._folder.fit(order.number, order.seed).passed_over()
 
-    def _order_again(self, order: Order, died: bool) -> None:
-        """An order came back without a result: its worker died, or its storage is at fault. Too often is a failure."""
+    def _order_again(self, order: Order, died: bool, excused: bool) -> None:
+        """An order came back without a result: its worker died, or its storage is at fault. Too often is a failure.
+
+        `excused`: it was one of several, and is given out again whatever came before.
+        """
         if self.stopped:
             return
-        allowed = self._max_retries if died else EMPTY_RETRIES
-        self._retries[*order.key, died] += 1
-        times = self._retries[*order.key, died]
-        if times <= allowed:
+        if excused:
             self._orders.appendleft(order)
-            if died:
-                log.warning("%s: its worker died; another one goes on (%d of %d)", order, times, allowed)
+            return
+        if (failure := self._retries.failure(order, died)) is None:
+            self._orders.appendleft(order)
         elif order.kind == "fit":
-            deaths = f"its worker died more often than resources.max_retries allows ({allowed})"
-            why = deaths if died else f"ended {times} times without a result"
-            self._close(self._open[order.number], failed=f"seed {order.seed}: {why}")
+            self._close(self._open[order.number], failed=f"seed {order.seed}: {failure}")
 
     def _order_held_out(self) -> None:
         """Order test numbers. Nothing is chosen after this."""
@@ -296,7 +341,7 @@ class FitQueue:
             )
             self.stop()
             return
-        self._same = {**_shared(made), **self._same}
+        self._same = {**shared(made), **self._same}
         trial.results[seed] = result
         trial.missing.discard(seed)
         if error := result.get("error"):
@@ -321,25 +366,10 @@ class FitQueue:
         del self._open[number]
         if self._stopping is not None:
             self._stopping.told(ended)
-        self._judge(ended)
+        if failures := self._brake.pulled_by(ended):
+            self.too_many_failures = failures
+            self.stop()
         self._on_trial(ended)
-
-    def _judge(self, trial: Trial) -> None:
-        """Stop the queue if trials fail too often."""
-        self._ended += 1
-        self._failures += trial.reason is not None
-        self._failures_in_a_row = 0 if trial.reason is None else self._failures_in_a_row + 1
-        share = self._search.max_failed_share
-        if self._failures_in_a_row >= self._search.max_failures:
-            failures = f"{self._failures_in_a_row} trials failed in a row"
-        elif self._ended >= ENOUGH_TO_JUDGE and self._failures > share * self._ended:
-            failures = (
-                f"{self._failures} of {self._ended} trials failed, and search.max_failed_share allows {share:.0%}"
-            )
-        else:
-            return
-        self.too_many_failures = f"{failures}; the last: {trial.reason}"
-        self.stop()
 
     # --- fits that others are ahead of
 
@@ -351,44 +381,12 @@ class FitQueue:
         self._gather(self._open[order.number], order.seed, self._prune(order))
         return True
 
+    def _leave(self, order: Order) -> None:
+        """Seal a fit as it is, if it has begun: its trial has ended with another of its fits."""
+        if self._result(order) is None and self._folder.fit(order.number, order.seed).history():
+            self._prune(order)
+
     def _prune(self, order: Order) -> dict[str, Any]:
         result = self._folder.fit(order.number, order.seed).stop(order.params)
         self._folder.share(order.number, order.seed)
         return result
-
-    # --- what all fits share
-
-    def _known(self) -> dict[str, str]:
-        """As the study began, and as the sweep's complete trials were trained."""
-        same = _shared(self._study.identity)
-        same.pop("split_hash", None)  # the study's is of all records, the fits' of those whose image can be read
-        for trial in self._study.trials():
-            if trial.state is State.COMPLETE:
-                with contextlib.suppress(Corrupt):  # the next trial has it too
-                    result = self._folder.fit(trial.number, trial.seed_list[0]).result()
-                    same = {**_shared((result or {}).get("provenance", {})), **same}
-            if same.keys() == SHARED.keys():
-                break
-        return same
-
-
-def unmeasured(
-    trials: Sequence[Trial],
-    front: Sequence[int],
-    objectives: Mapping[str, str],
-    folder: SweepFolder,
-) -> list[tuple[Trial, int]]:
-    """Fits that lack their test numbers: of the front, the baselines, and each method's points."""
-    of_methods = recommend.measured_per_method(trials, objectives)
-    of_baselines = recommend.measured_per_baseline(trials, objectives)
-    found = []
-    for trial in trials:
-        # An attempt that ended before methods' points were measured has dropped the weights of dominated trials.
-        kept = trial.number in of_methods and folder.fit(trial.number, trial.seed_list[0]).weights.is_dir()
-        if trial.number in front or trial.number in of_baselines or kept:
-            found += [(trial, seed) for seed in trial.seed_list if not folder.held_out(trial.number, seed).exists()]
-    return found
-
-
-def _shared(made: Mapping[str, Any]) -> dict[str, str]:
-    return {key: str(made[key]) for key in SHARED if made.get(key) is not None}

@@ -27,12 +27,12 @@ from ray.tune.search import Searcher
 from sweeper.engine import actor, order, ray_watch
 from sweeper.engine.machines import Slots
 from sweeper.engine.order import Node, Order
+from sweeper.engine.packs.packing import by_member
 from sweeper.engine.queue import FitQueue
 from sweeper.engine.telling import telemetry
 from sweeper.errors import Paused
 from sweeper.results import provenance
 from sweeper.running_code import RunningCode, shown
-from sweeper.state.fit_folder import metrics
 from sweeper.state.sweep_folder import SweepFolder
 
 OWN_EVERY_S, JOINED_EVERY_S = 0.5, 5.0  # between two looks at a Ray of our own, at a cluster's
@@ -84,54 +84,51 @@ def _end(folder: SweepFolder, said: str) -> None:
 
 
 class FitSearcher(Searcher):
-    """Hands orders to Tune as trial configs: at most `limit` that run, and `ahead` that wait.
+    """Hands bundles of orders to Tune as trial configs: at most `limit` that run, and `ahead` that wait.
 
-    If an order waits, Tune gives it to an actor that has finished, instead of ending that actor and paying for its
+    If one waits, Tune gives it to an actor that has finished, instead of ending that actor and paying for its
     imports again. With a single slot none waits, so that each proposal knows the outcome of the one before.
     """
 
     def __init__(self, queue: FitQueue, node: Node, code: RunningCode, *, limit: int, ahead: int) -> None:
         super().__init__(metric=None, mode=None)
         self._queue, self._node, self._code, self._most = queue, node, code, limit + ahead
-        self._orders: dict[str, Order] = {}  # by Tune's name for the trial
+        self._bundles: dict[str, tuple[Order, ...]] = {}  # by Tune's name for the trial
         self._deaths: dict[str, str] = {}
         self.fault: Exception | None = None  # kept here, because Tune would swallow it and wait without end
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """The next order as a config, None for 'not now', FINISHED for 'no more'."""
+        """The next bundle as a config, None for 'not now', FINISHED for 'no more'."""
         if self._queue.empty:
             return Searcher.FINISHED
-        if self._queue.running >= self._most:
+        if len(self._bundles) >= self._most:
             return None
         try:
-            next_order = self._queue.next()
+            bundle = self._queue.next_bundle()
         except Exception as fault:
             self._fail(fault)
             return Searcher.FINISHED
-        if next_order is None:
+        if not bundle:
             return Searcher.FINISHED if self._queue.empty else None
-        self._orders[trial_id] = next_order
-        return order.config(self._node, next_order)
+        self._bundles[trial_id] = bundle
+        return order.config(self._node, *bundle)
 
     def prunes(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Whether the fit that reports is not trained further."""
-        reporting, values = self._orders.get(trial_id), metrics(result)
-        if reporting is None or not values:
-            return False
+        """Whether a fit that reports is not trained further: then its bundle ends."""
         try:
-            self._queue.reported(reporting, result["epoch"], values)
-            return self._queue.prunes(reporting, result["epoch"], values)
+            return self._queue.reports(self._bundles.get(trial_id, ()), by_member(result))
         except Exception as fault:
             self._fail(fault)
             return True
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tune has finished with an order. `error`: its actor died, in training or before it began."""
-        returned = self._orders.pop(trial_id, None)
-        if returned is None:
+        """Tune has finished with a bundle. `error`: its actor died, in training or before it began."""
+        bundle = self._bundles.pop(trial_id, None)
+        if bundle is None:
             return
+        told = result or {}
         try:
-            self._queue.done(returned, died=error, to_mend=self._to_mend(trial_id, result or {}))
+            self._queue.done(*bundle, died=error, to_mend=self._to_mend(trial_id, told), told=told)
         except Exception as fault:
             self._fail(fault)
 

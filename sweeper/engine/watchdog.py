@@ -33,18 +33,23 @@ class Watchdog:
 
     def __init__(self, limit_s: float | None, *, beat: Callable[[float], None], hangs: Callable[[str], object]) -> None:
         self._limit_s, self._beat, self._hangs = limit_s, beat, hangs
+        self._allowed_s = limit_s  # of the work at hand
         self._began: float | None = None
         self._worker = 0  # the id of the working thread
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     @contextlib.contextmanager
-    def watching(self, stuck: Path) -> Iterator[None]:
-        """Watch the work inside. `stuck` is where the second line writes the stack."""
+    def watching(self, stuck: Path, *, times: int = 1) -> Iterator[None]:
+        """Watch the work inside, which may take so many `times` the limit.
+
+        `stuck` is where the second line writes the stack.
+        """
+        limit_s = self._allowed_s = None if self._limit_s is None else times * self._limit_s
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
             self._thread.start()
-        with self._second_line(stuck):
+        with self._second_line(stuck, limit_s):
             self._worker, self._began = threading.get_ident(), time.monotonic()
             try:
                 yield
@@ -53,13 +58,13 @@ class Watchdog:
                     self._began = None
 
     @contextlib.contextmanager
-    def _second_line(self, stuck: Path) -> Iterator[None]:
-        if self._limit_s is None:
+    def _second_line(self, stuck: Path, limit_s: float | None) -> Iterator[None]:
+        if limit_s is None:
             yield
             return
         stuck.parent.mkdir(parents=True, exist_ok=True)
         with stuck.open("w") as file:
-            faulthandler.dump_traceback_later(self._limit_s + min(self._limit_s, _GRACE_S), exit=True, file=file)
+            faulthandler.dump_traceback_later(limit_s + min(limit_s, _GRACE_S), exit=True, file=file)
             try:
                 yield
             finally:
@@ -76,7 +81,7 @@ class Watchdog:
                     continue
                 elapsed_s = time.monotonic() - self._began
                 self._beat(elapsed_s)
-                if self._limit_s is not None and elapsed_s > self._limit_s:
+                if self._allowed_s is not None and elapsed_s > self._allowed_s:
                     try:
                         self._hangs("".join(traceback.format_stack(sys._current_frames().get(self._worker))))
                     finally:

@@ -105,13 +105,13 @@ class SweepSpec(Part):
         name, why = "tpe", None
         with contextlib.suppress(ValueError):  # told when the sections are read
             space, known = Space.parse(written.get("space") or {}), Search.model_validate(search | {"sampler": name})
-            at_once = (written.get("resources") or {}).get("max_concurrent")
+            at_once, pack = ((written.get("resources") or {}).get(name) for name in ("max_concurrent", "pack"))
             name, why = samplers.chosen(
                 trials=known.likely - len(known.baseline_list),
                 points=space.size(),
                 axes=sum(not isinstance(axis, Fixed) for axis in space.axes.values()),
                 seeds=len(known.most_seeds),
-                at_once=at_once if isinstance(at_once, int) else None,
+                at_once=at_once * (pack if isinstance(pack, int) else 1) if isinstance(at_once, int) else None,
             )
         return written | {"search": search | {"sampler": name, "auto": why}}
 

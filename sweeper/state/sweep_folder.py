@@ -15,6 +15,7 @@
 <root>/<name>/attempts/<token>/            scratch of one run or resume; never read back
     progress.json                          how far it is, for those who watch
 <root>/<name>/spent.json                   hours that all attempts took
+<root>/<name>/packing.json                 how many fits are trained at once, as measured (`engine.packs.gain`)
 <root>/<name>/stopped.txt                  why it is paused, for `status`
 <root>/<name>/fence                        the newest lease token; older writers are refused
 
@@ -110,6 +111,11 @@ class SweepFolder:
         path = self.confirmations / f"{point:05d}-{baseline:05d}.json"
         write_json(path, body, permit=self.check)
         self._mirror.put(path)
+
+    @property
+    def packing(self) -> Path:
+        """Where it is kept what training several fits at once gains."""
+        return self.path / "packing.json"
 
     @property
     def attempt(self) -> Path:

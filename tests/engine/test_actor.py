@@ -133,6 +133,31 @@ def test_the_stop_file_ends_a_fit_after_its_epoch_without_a_result(sweep: SweepF
     assert sweep.fit(0, 0).newest_checkpoint() is not None
 
 
+def test_fits_that_are_trained_at_once_end_as_they_would_alone_and_go_on_from_their_own_checkpoints(
+    sweep: SweepFolder,
+) -> None:
+    """Two trials of other ranks and lengths, the second of which an actor dies; rounding alone may differ."""
+    finish(FitActor(order(sweep, FAIR, number=0)))
+    finish(FitActor(order(sweep, PLAIN, number=1)))
+    both = config(tiny.node(sweep), Order(2, 0, FAIR), Order(3, 0, PLAIN))
+    dying = FitActor(both)
+    assert [each["epoch"] for each in json.loads(dying.step()["members"])] == [1, 1]
+    packed = FitActor(both)
+    report = packed.step()
+    assert (report["done"], [each["epoch"] for each in json.loads(report["members"])]) == (True, [2, 2])
+    assert sweep.fit(2, 0).result() is None, "its bundle has ended with the other fit"
+    packed.reset_config(order(sweep, FAIR, number=2))
+    finish(packed)
+    assert sweep.fit(2, 0).result()["provenance"]["packed"] == [{"epochs": [1, 2], "with": ["3/0"]}]
+    for number in (0, 1):
+        alone, together = sweep.fit(number, 0).result(), sweep.fit(number + 2, 0).result()
+        assert together["weights"].keys() == alone["weights"].keys()
+        for one, other in zip(alone["history"], together["history"], strict=True):
+            assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
+            assert other["val_loss"] == pytest.approx(one["val_loss"], rel=1e-3)
+            assert other["val_accuracy"] == pytest.approx(one["val_accuracy"], abs=0.02)
+
+
 def test_an_actor_of_an_older_attempt_is_refused_and_leaves_nothing(sweep: SweepFolder) -> None:
     ghost = FitActor(order(sweep, FAIR))
     SweepFolder(sweep.path, token=2).raise_fence()

@@ -103,6 +103,24 @@ def test_epochs_are_known_from_what_fits_note_in_their_folders_and_from_reports(
     assert stock.take(*study.look()).fits[0].left_s == pytest.approx(2, rel=0.5)
 
 
+def test_fits_that_share_an_actor_take_its_time_together(folder: SweepFolder, clock: Clock) -> None:
+    spec, study, queue = begun(folder)
+    queue.packing.most = queue.slots = 2
+    stock = Stock(spec, folder, queue, clock)
+    bundle = queue.next_bundle()
+    for order in bundle:
+        folder.fit(order.number, order.seed).mark(1, 0.0, cpus=1, gpus=0)
+    stock.take(*study.look())
+    clock.now_s = 4.0
+    for order in bundle:
+        queue.reported(order, 1, {})
+    seen = stock.take(*study.look())
+    # One slot, 4 s, an epoch of two fits: 2 slot-seconds an epoch, and 4 until the next one of either ends.
+    assert [fit.left_s for fit in seen.fits] == [pytest.approx(4)] * 2
+    # Of 2 slots one has 2 epochs left; four fits of 2 epochs come: 2 and 2 there, 2 and 2 in the other.
+    assert seen.eta_s == pytest.approx(2 * (2 + 2 + 2))
+
+
 def test_a_fit_that_goes_on_counts_only_what_this_attempt_trains(folder: SweepFolder, clock: Clock) -> None:
     spec, _study, queue = begun(folder)
     order = queue.next()

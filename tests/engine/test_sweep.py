@@ -229,6 +229,29 @@ def test_a_killed_driver_loses_nothing_and_the_resumed_sweep_equals_the_unbroken
     assert sorted(runs(root, "killed")) == [(str(n), "FINISHED") for n in range(4)]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("pack", ["3", "auto"])
+def test_a_sweep_of_packs_ends_with_the_numbers_of_one_whose_fits_are_trained_one_by_one(root: Path, pack: str) -> None:
+    for name, more in (("alone", "off"), ("packed", pack)):
+        spec = root / f"{name}-{pack}.yaml"
+        text = SPEC.format(name=f"{name}-{pack}", epochs=2, slots="1").replace("sampler: tpe", "sampler: random")
+        spec.write_text(text.replace("max_concurrent: 1", f"max_concurrent: 1, pack: {more}"))
+        code, _, err = sweeper("run", str(spec), root=root)
+        assert code == 0, err
+    alone, packed = trials(root, f"alone-{pack}"), trials(root, f"packed-{pack}")
+    assert [row["rank"] for row in packed] == [row["rank"] for row in alone]
+    for one, other in zip(alone, packed, strict=True):
+        assert float(other["accuracy"]) == pytest.approx(float(one["accuracy"]), abs=0.03)
+    folder = SweepFolder(root / f"packed-{pack}")
+    kept = [folder.fit(number, seed).result()["provenance"].get("packed") for number in range(4) for seed in (0, 1)]
+    said = sweeper("status", f"packed-{pack}", root=root)[1]
+    if pack == "auto":
+        assert "packing: " in said
+        assert all(kept) is ("fits at once" in said)
+    else:
+        assert all(each["epochs"] == [1, 2] for (each,) in kept)
+
+
 EARLY = """
 name: early
 objectives: {accuracy: max, min_f1: max}

@@ -46,6 +46,13 @@ def test_a_hang_that_lets_no_thread_run_leaves_its_place_in_a_file(tmp_path: Pat
     assert "hang_here" in stuck.read_text()
 
 
+def test_work_on_several_fits_may_take_as_many_times_the_limit(tmp_path: Path) -> None:
+    program = PROGRAM.replace("watching(Path({stuck!r}))", "watching(Path({stuck!r}), times=4)")
+    for hang, code in (("time.sleep(0.8)", 0), ("time.sleep(600)", watchdog.EXIT)):
+        filled = program.format(told=str(tmp_path / "told"), stuck=str(tmp_path / "stuck"), hang=hang)
+        assert subprocess.run([sys.executable, "-c", filled], timeout=60, check=False).returncode == code
+
+
 def test_what_ends_in_time_is_left_alone_and_its_seconds_are_counted(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(watchdog, "BEAT_S", 0.02)
     beats: list[float] = []

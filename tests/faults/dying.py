@@ -45,10 +45,10 @@ class Dying(FitActor):
         _once("reset", new_config)
         return super().reset_config(new_config)
 
-    def _one_epoch(self) -> None:
+    def _one_epoch(self, trains: Any) -> None:
         for whom in ("actor", "raylet", "gcs_server"):
             _once(whom, self.config)
-        super()._one_epoch()
+        super()._one_epoch(trains)
 
 
 def _once(moment: str, config: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from sweeper.engine import attempt, driver
 from sweeper.engine.actor import FitActor
 from sweeper.engine.attempt import Execute
 from sweeper.engine.order import Node, config
+from sweeper.engine.packs.packing import by_member
 from sweeper.engine.queue import FitQueue
 from sweeper.record import pictures
 from sweeper.record.background import Projector
@@ -30,7 +31,6 @@ from sweeper.results import provenance
 from sweeper.spec import loading
 from sweeper.spec.model import SweepSpec
 from sweeper.spec.sections import Resources
-from sweeper.state.fit_folder import metrics
 from sweeper.state.sweep_folder import SweepFolder
 from trainables import finetuning
 from trainables.errors import UserError
@@ -61,6 +61,10 @@ class Tiny:
 
     def prepare(self) -> None:
         """Nothing to read."""
+
+    def another(self) -> Tiny:
+        """One more fit, of its own."""
+        return type(self)(None, device="none", threads=1)
 
     def aim(self, params: Params, seed: int, *, trains: bool = True) -> None:
         """Begin at nought."""
@@ -158,17 +162,18 @@ def work_off(queue: FitQueue, folder: SweepFolder, *, at: Path | None = None) ->
     `at` is the sweep's folder on the actors' node, where that has a disk of its own.
     """
     actor = None
-    while (order := queue.next()) is not None:
+    while bundle := queue.next_bundle():
         report: dict[str, Any] = {"done": False}
+        died = False
         try:
-            actor = _aimed(actor, config(node(folder, at=at), order))
+            actor = _aimed(actor, config(node(folder, at=at), *bundle))
             while not report["done"]:
                 report = actor.step()
-                if not report["done"] and queue.prunes(order, report["epoch"], metrics(report)):
+                if not report["done"] and queue.reports(bundle, by_member(report)):
                     break
         except Exception:
-            actor = None
-        queue.done(order, died=not report["done"], to_mend=report.get("to_mend"))
+            actor, died = None, True
+        queue.done(*bundle, died=died, to_mend=report.get("to_mend"), told=report)
 
 
 def node(folder: SweepFolder, *, at: Path | None = None) -> Node:

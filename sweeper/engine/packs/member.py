@@ -42,7 +42,8 @@ class Member:
     def __init__(self, node: Node, order: Order, bundle: Bundle) -> None:
         self.order = order
         self.over = False
-        self._mates = [str(other) for other in bundle if other is not order]
+        self._mates = [f"{other.number}/{other.seed}" for other in bundle if other is not order]
+        self._packed: list[dict[str, Any]] = []  # which of its epochs were trained together with which fits
         self._node, self._sweep = node, node.sweep()
         self.fit = self._sweep.fit(order.number, order.seed)
         self.history: list[dict[str, Any]] = []
@@ -93,6 +94,7 @@ class Member:
                 migrations.check(meta.get("schema", 1), f"a checkpoint in {self.fit.path}")
                 tuning.load_state(tensors, meta["state"])
                 self.history, self._seconds = meta["history"], meta["seconds"]
+                self._packed = meta.get("packed", [])
             except (KeyError, ValueError, UserError) as fault:
                 raise Corrupt(
                     f"a checkpoint in {self.fit.path} has a valid checksum and cannot be read ({fault}). It was "
@@ -112,6 +114,8 @@ class Member:
         """
         tuning, began = self.tuning, time.perf_counter()
         row: dict[str, Any] = {"epoch": tuning.epoch, **logs}
+        if self._mates:
+            self._note_mates(tuning.epoch)
         self._evaluation = tuning.evaluate("val")
         row["evaluate_s"] = time.perf_counter() - began
         row |= {f"val_{name}": value for name, value in self._evaluation.values.items()}
@@ -136,7 +140,14 @@ class Member:
 
         tensors, state = self.tuning.state()
         meta = {"state": state, "history": self.history, "seconds": seconds, "schema": migrations.SCHEMA}
+        meta |= {"packed": self._packed} if self._packed else {}
         self.fit.save_checkpoint(self.tuning.epoch, checkpoint.pack(tensors, meta), step=state.get("step", 0))
+
+    def _note_mates(self, epoch: int) -> None:
+        if self._packed and self._packed[-1]["with"] == self._mates and self._packed[-1]["epochs"][1] == epoch - 1:
+            self._packed[-1]["epochs"][1] = epoch
+        else:
+            self._packed.append({"epochs": [epoch, epoch], "with": self._mates})
 
     def seal(self, code: RunningCode, prepared_s: float) -> None:
         """Write the weights first, then the result, which holds their checksums."""
@@ -150,7 +161,9 @@ class Member:
                 "params": dict(self.order.params),
                 "history": self.history,
                 "weights": self.fit.digests(),
-                "provenance": self.tuning.provenance() | {"code": code.digest, "prepared_s": prepared_s},
+                "provenance": self.tuning.provenance()
+                | {"code": code.digest, "prepared_s": prepared_s}
+                | ({"packed": self._packed} if self._packed else {}),
                 "code": code.to_json(),
                 "seconds": self._seconds,
                 "error": None,
@@ -200,7 +213,7 @@ class Member:
 
     def hang(self, stack: str) -> None:
         """An epoch took longer than it may: the fit fails and is not retried, because it would hang again."""
-        if self.fit.result() is None:
+        if self.order.kind == "fit" and self.fit.result() is None:
             message = (
                 f"epoch {len(self.history) + 1} took longer than resources.epoch_timeout_s allows. The trace shows "
                 "where it was. If it was only slow, give later trials a larger limit: sweeper resume NAME --with FILE."
