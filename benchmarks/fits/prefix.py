@@ -34,6 +34,7 @@ from torch import nn
 from trainables.backbones import BackboneConfig
 from trainables.data import DataConfig
 from trainables.finetuning import FineTuning
+from trainables.methods import METHODS
 from trainables.params import Params
 from trainables.task import Task, TrainConfig
 
@@ -78,7 +79,7 @@ def _row(auto: FineTuning, off: FineTuning, blocks: int, batch: int, rounds: int
     began = time.perf_counter()
     off.aim(params, seed=0)
     before_s = first_s - (time.perf_counter() - began)
-    arms: dict[str, Epoch] = {"once": _ours(auto), "each": _ours(off), "bare": _bare(off, params)}
+    arms: dict[str, Epoch] = {"once": _ours(auto), "each": _ours(off), "bare": bare(off, params)}
     seconds: dict[str, list[float]] = {arm: [] for arm in arms}
     for done in range(rounds + 1):
         for arm in list(arms)[:: 1 if done % 2 else -1]:
@@ -94,7 +95,7 @@ def _row(auto: FineTuning, off: FineTuning, blocks: int, batch: int, rounds: int
     kept = bool(auto.frozen.nbytes)
     paid = f"{before_s:.2f} | {before_s / saved_s:.1f} epochs" if kept and saved_s > 0 else f"{before_s:.2f} | never"
     name = f"{blocks}" if blocks else "none (probe)"
-    cells = [_spread(once, ".3f"), *(_spread(ratios[arm], ".2f") for arm in ("each", "bare"))]
+    cells = [spread(once, ".3f"), *(spread(ratios[arm], ".2f") for arm in ("each", "bare"))]
     return f"| {name} | {' | '.join(cells)} | {paid if kept else '- | nothing is frozen'} |"
 
 
@@ -102,13 +103,15 @@ def _ours(tuning: FineTuning) -> Epoch:
     return lambda: tuning.train_epoch()["seconds"]
 
 
-def _bare(tuning: FineTuning, params: Params) -> Epoch:
+def bare(tuning: FineTuning, params: Params) -> Epoch:
     """A loop by hand, over the images that ours has, from weights of its own."""
     model, samples = copy.deepcopy(tuning.backbone.model), tuning._split("train")
-    if params.method == "lora":
-        blocks = range(len(model.blocks) - params.blocks, len(model.blocks))
+    if METHODS[params.method].adapter == "lora":
+        blocks = range(len(model.blocks) - (params.blocks or len(model.blocks)), len(model.blocks))
         layers = [f"blocks.{block}.attn.qkv" for block in blocks]
-        config = peft.LoraConfig(r=8, lora_alpha=16, target_modules=layers, modules_to_save=["head"])
+        config = peft.LoraConfig(
+            r=params.rank, lora_alpha=params.alpha_value, target_modules=layers, modules_to_save=["head"]
+        )
         model = peft.get_peft_model(model, config)
     else:
         model.requires_grad_(False).head.requires_grad_(True)
@@ -139,7 +142,8 @@ def _bare(tuning: FineTuning, params: Params) -> Epoch:
     return epoch
 
 
-def _spread(values: list[float], form: str) -> str:
+def spread(values: list[float], form: str) -> str:
+    """Median (least to most)."""
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.backbones import language
 from tests.contracts.models import MODELS, register_clip
+from trainables.backbones import BackboneConfig
 from trainables.contracts.bench import drawn
+from trainables.data import DataConfig
 from trainables.data.base import Dataset
 from trainables.errors import FitError
 from trainables.finetuning import FineTuning
 from trainables.packing import Pack, Unpackable, gain
+from trainables.packing.chance import Streams, state
+from trainables.packing.together import Adapted, Together
 from trainables.params import Params
 from trainables.task import Task, TrainConfig
 from trainables.training.samples import Samples
+from trainables.training.texts import Texts
 
 FLIP = TrainConfig(flip=True, clip_norm=0.5)
 Members = Sequence[Mapping[str, Any]]
@@ -252,6 +260,47 @@ def test_a_saved_adapter_is_plain_peft(data: Dataset, tmp_path: Path) -> None:
         assert torch.equal(model(tuning.examples), members[0].model.eval()(tuning.examples))
 
 
+TEXTS: dict[str, Any] = {"layers": "qkv", "batch_size": 20, "method": "fairlora"}
+
+
+@pytest.mark.parametrize(
+    ("write", "members", "dropout"),
+    [
+        (language.bert, ({"dropout": 0.3, **TEXTS}, {"rank": 2, **TEXTS}, TEXTS), 0.1),
+        (language.bert, ({"method": "probe"}, {"method": "probe"}), 0.1),
+        (language.llama, ({"dropout": 0.3, **TEXTS}, {"dropout": 0.1, **TEXTS}), 0.0),
+    ],
+)
+def test_texts_of_other_lengths_beside_its_own_change_nothing_for_a_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Any, members: Members, dropout: float
+) -> None:
+    """The model's own dropout, of hidden states and of attention, draws for each as far as its texts reach."""
+    backbone = BackboneConfig(name=f"transformers:{write(tmp_path / 'model')}", length=24)
+    tuning = FineTuning(Task(data=DataConfig(name="docstrings"), backbone=backbone), device="cpu", threads=1)
+    tuning.prepare()
+    packed, alone = aimed(tuning, members, batch_size=20), aimed(tuning, members, batch_size=20)
+    pack = Pack(packed)
+    odds = {part.p for part in tuning.backbone.model.modules() if isinstance(part, nn.Dropout)} - {0.0}
+    assert odds == ({dropout} if dropout else set())
+    in_float64([*packed, *alone], monkeypatch)
+    widths = set()
+    take = Texts.take
+    monkeypatch.setattr(Texts, "take", lambda *told: widths.add((found := take(*told)).shape[1]) or found)
+    monkeypatch.setattr(Samples, "augmented", lambda self, index_B, *_: self.take(index_B))
+
+    def after_four(steps: list[int]) -> None:
+        steps.append(1)
+        if len(steps) == 4:
+            raise Halt
+
+    for epoch in (pack.train_epoch, *map(_own_epoch, alone)):
+        with pytest.raises(Halt):
+            epoch(functools.partial(after_four, []))
+    assert len(widths) > 2
+    for member, each in zip(packed, alone, strict=True):
+        assert distance(weights(member), weights(each)) < 1e-9
+
+
 UNLIKE = "their adapters are on other layers"
 
 
@@ -360,3 +409,36 @@ def test_memory_that_runs_out_is_told_as_such_and_every_member_can_go_on(
     for member, each in zip(members, alone, strict=True):
         log = timeless(member.train_epoch())
         assert log == pytest.approx(timeless(each.train_epoch()), rel=1e-3, nan_ok=True)
+
+
+def test_ranks_that_are_filled_up_with_zeros_give_what_each_gives_by_itself(data: Dataset) -> None:
+    """As on a GPU, where few large products are quicker than many small ones."""
+    models = [each.model.double() for each in aimed(prepared(data), ({"rank": 2}, {"rank": 8, "dropout": 0.5}, {}))]
+    chance = torch.Generator().manual_seed(0)
+    for p in (p for model in models for p in model.parameters() if p.requires_grad):
+        p.data = torch.randn(p.shape, generator=chance, dtype=torch.float64)
+    streams = Streams(3, torch.device("cpu"), parts=False)
+    layer = next(forward for _, forward in Together(models, ["head"], streams).forwards if isinstance(forward, Adapted))
+    rows_SLI = torch.randn(6, 17, 64, generator=chance, dtype=torch.float64)
+    answers = []
+    for way in (layer._batched, layer._one_by_one):
+        streams.states = [state(torch.device("cpu"))] * 3
+        answers.append(way(rows_SLI, layer._base(rows_SLI)))
+    torch.testing.assert_close(*answers, rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(answers[0], layer._base(rows_SLI))
+
+
+@pytest.mark.parametrize("members", [EQUAL, DROPPING])
+def test_in_bfloat16_a_member_learns_what_it_learns_alone_within_its_noise(data: Dataset, members: Members) -> None:
+    tuning = prepared(data, train=TrainConfig(precision="bf16"))
+    packed, alone = aimed(tuning, members), aimed(tuning, members)
+    for log, each in zip(Pack(packed).train_epoch(), alone, strict=True):
+        assert log["train_loss"] == pytest.approx(each.train_epoch()["train_loss"], rel=0.05)
+    assert {p.dtype for each in packed for p in each.fit.weights.values()} == {torch.float32}
+
+
+def test_seconds_are_a_members_share(data: Dataset) -> None:
+    members = aimed(prepared(data), MIXED)
+    began = time.perf_counter()
+    spent = [log["seconds"] for log in Pack(members).train_epoch()]
+    assert 0 < sum(spent) <= time.perf_counter() - began

@@ -4,7 +4,10 @@ torch draws from one state. Here there is one for each slot, as its own step has
 drawn for with its state, in the order of the forward pass. `Streams.parting` does so for whatever the model itself
 draws (dropout, dropped paths), whose calls are met one by one.
 
-Shapes: K slots of B rows each, one slot after the other: K * B rows.
+Texts of one slot may be shorter than those of another, and all are padded to the longest. Behind the end of its own
+longest text nothing is drawn for a slot: alone it would have no such places.
+
+Shapes: K slots of B rows each, one slot after the other: K * B rows; L tokens of the longest text of all slots.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from trainables.training.texts import NO_TOKEN
 
 State = tuple[Tensor, ...]  # of the CPU, and of the GPU where there is one
 _OF_ROWS: set[Any] = {
@@ -60,6 +65,16 @@ class Streams:
         self.slots, self._device, self._parts = slots, device, parts
         self.states: list[State] = []
         self.entered = False
+        self._widths: list[int] = []  # of each slot's texts, where they differ
+
+    def begin(self, states: Sequence[State], inputs: Sequence[Tensor]) -> Tensor:
+        """A step in which chance goes on from these states, one a slot; the slots' `inputs` as one batch."""
+        self.states, self._widths = list(states), []
+        if not inputs[0].is_floating_point() and len({tokens_BL.shape[1] for tokens_BL in inputs}) > 1:
+            self._widths = [tokens_BL.shape[1] for tokens_BL in inputs]
+            L = max(self._widths)
+            inputs = [F.pad(tokens_BL, (0, L - tokens_BL.shape[1]), value=NO_TOKEN) for tokens_BL in inputs]
+        return torch.cat(list(inputs))
 
     @contextmanager
     def of(self, slot: int) -> Iterator[None]:
@@ -73,6 +88,24 @@ class Streams:
             self.states[slot] = state(self._device)
             go_to(outside, self._device)
             self.entered = False
+
+    def drawn(self, slot: int, rows_B: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
+        """`draw` of the slot's rows, `[B, L, ...]` or attention's `[B, H, L, L]`, as far as its texts reach."""
+        own_B = self.narrowed(slot, rows_B)
+        if own_B is rows_B:
+            return draw(rows_B)
+        answers_B = rows_B.clone()
+        self.narrowed(slot, answers_B).copy_(draw(own_B.contiguous()))
+        return answers_B
+
+    def narrowed(self, slot: int, rows_B: Tensor) -> Tensor:
+        """What is of the slot's own texts, not of longer ones of others."""
+        if self._widths:
+            L, own = max(self._widths), self._widths[slot]
+            for axis in {3: (1,), 4: (2, 3)}.get(rows_B.ndim, ()):
+                if own < L == rows_B.shape[axis]:
+                    rows_B = rows_B.narrow(axis, 0, own)
+        return rows_B
 
     def apart(self, rows_S: Tensor, axis: int = 0) -> Sequence[Tensor]:
         """The rows of each slot, `[B, ...]`.
@@ -109,7 +142,7 @@ class _Parting(TorchFunctionMode):
             if not size or size[0] % K:
                 return func(*args, **kwargs)
             return self._each(lambda _: func((size[0] // K, *size[1:]), **kwargs))
-        first = args[0]
+        first = args[0] if args else None
         if not isinstance(first, Tensor) or first.ndim == 0 or first.shape[0] % K:
             return func(*args, **kwargs)
         B = first.shape[0] // K
@@ -121,10 +154,30 @@ class _Parting(TorchFunctionMode):
 
         def one(slot: int) -> Any:
             own = {name: part(value, slot) for name, value in kwargs.items()}
-            return func(*(part(value, slot) for value in args), **own)
+            rows_B, *more = (part(value, slot) for value in args)
+            if func is F.scaled_dot_product_attention and first.ndim == 4:
+                return self._attention(slot, (rows_B, *more), own)
+            if in_place:
+                return func(rows_B, *more, **own)
+            return self._streams.drawn(slot, rows_B, lambda rows_B: func(rows_B, *more, **own))
 
+        in_place = func.__name__.endswith("_")
         drawn = self._each(one)
-        return first if func.__name__.endswith("_") else drawn
+        return first if in_place else drawn
+
+    def _attention(self, slot: int, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
+        """Of queries, keys and values, `[B, H, L, D]`, and a mask those of the slot's own texts; zeros behind them."""
+
+        def narrowed(value: Any) -> Any:
+            return self._streams.narrowed(slot, value) if isinstance(value, Tensor) else value
+
+        attention: Any = F.scaled_dot_product_attention
+        L, width = args[0].shape[2], narrowed(args[0][..., :1]).shape[2]
+        if width == L:
+            return attention(*args, **kwargs)  # type: ignore[no-any-return]
+        first = [each[:, :, :width] for each in args[:3]]
+        own = {name: narrowed(each) for name, each in kwargs.items()}
+        return F.pad(attention(*first, *map(narrowed, args[3:]), **own), (0, 0, 0, L - width))
 
     def _each(self, one: Callable[[int], Any]) -> Tensor:
         parts = []

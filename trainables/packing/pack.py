@@ -25,7 +25,6 @@ from trainables.packing.together import Together, Unpackable, refuse_copies
 from trainables.params import Params
 from trainables.training.fit import Epoch, Fit, losses
 from trainables.training.samples import Features
-from trainables.training.texts import Texts
 
 
 class Pack:
@@ -152,12 +151,12 @@ class Step:
             labels.append(labels_B)
             groups.append(groups_B)
             chances.append(state(self._runtime.device))
-        self._streams.states = chances
+        rows_S = self._streams.begin(chances, inputs)
         found: list[tuple[Tensor, Mapping[str, Tensor]]] = []
         descended = []
         with self._together(), self._streams.parting():
             with self._runtime.autocast():
-                logits_SC = self._forward(torch.cat(inputs))
+                logits_SC = self._forward(rows_S)
             for slot, (fit, logits_BC) in enumerate(zip(self._fits, self._streams.apart(logits_SC), strict=True)):
                 with self._streams.of(slot):
                     loss_B = losses(logits_BC, labels[slot])
@@ -215,8 +214,6 @@ def _refuse(tunings: Sequence[FineTuning]) -> None:
         raise Unpackable("train.micro_batch trains a batch in parts")
     if len({(len(each.inputs), type(each.inputs)) for each in tunings}) > 1:
         raise Unpackable("they are trained on other numbers of examples")
-    if isinstance(first.inputs, Texts):
-        raise Unpackable("texts differ in length, and batches of them in width")
     if any(p.dtype.itemsize < 4 for p in first.fit.model.parameters()):
         raise Unpackable("frozen weights of fewer than 32 bits leave no room for the proof in 64")
 

@@ -20,7 +20,6 @@ from trainables.packing.together import Together, Unpackable, trained_modules
 from trainables.training import prefix
 from trainables.training.fit import Fit
 from trainables.training.runtime import Runtime
-from trainables.training.texts import NO_TOKEN
 
 SLOTS, EXAMPLES = 3, 3  # at most; numbers that the axes of a model seldom have
 EXACT = 1e-10  # of the largest number
@@ -46,6 +45,8 @@ def prove(fits: Sequence[Fit], heads: Sequence[str], examples_N: Tensor, runtime
         if examples_N.is_floating_point():  # tokens are not
             examples_N = examples_N.double()
         inputs = [examples_N.roll(slot, 0) for slot in range(len(models))]
+        if not examples_N.is_floating_point():  # texts of one fit may be shorter than those of another
+            inputs = [tokens_BL[:, : max(1, tokens_BL.shape[1] - slot)] for slot, tokens_BL in enumerate(inputs)]
         alone = [
             _alone(model, rows, slot, runtime) for slot, (model, rows) in enumerate(zip(models, inputs, strict=True))
         ]
@@ -89,15 +90,12 @@ def _alone(model: nn.Module, inputs_B: Tensor, slot: int, runtime: Runtime) -> t
 def _packed(
     models: Sequence[nn.Module], heads: Sequence[str], inputs: Sequence[Tensor], streams: Streams
 ) -> list[_Answer]:
-    outside = state(inputs[0].device)
+    outside, states = state(inputs[0].device), []
     for slot in range(len(models)):
         torch.manual_seed(slot)
-        streams.states.append(state(inputs[0].device))
+        states.append(state(inputs[0].device))
     go_to(outside, inputs[0].device)
-    together = Together(models, heads, streams)
-    rows_S = torch.cat(list(inputs))
-    if not rows_S.is_floating_point():  # texts of one fit may be shorter than those of another
-        rows_S = F.pad(rows_S, (0, 2), value=NO_TOKEN)
+    together, rows_S = Together(models, heads, streams), streams.begin(states, inputs)
     try:
         with together(), streams.parting():
             return _answers(models, models[0](rows_S))

@@ -41,7 +41,7 @@ class Together:
         Raises:
             Unpackable: something trains that is neither a plain adapter nor a head.
         """
-        self._forwards: list[tuple[nn.Module, Callable[..., Tensor]]] = []
+        self.forwards: list[tuple[nn.Module, Callable[..., Tensor]]] = []
         trained = [trained_modules(model, heads) for model in models]
         layers = [_adapted(model) for model in models]
         _refuse_strangers(models, trained, layers)
@@ -49,20 +49,20 @@ class Together:
             own = [each[name] for each in layers]
             fused = isinstance(own[0], MultiheadAttention)  # its adapter adds to the weights, so that each has its own
             axis = 0 if fused and own[0].get_base_layer().batch_first else 1
-            self._forwards.append((own[0], _Apart(own, streams, axis) if fused else _Adapted(own, streams)))
+            self.forwards.append((own[0], _Apart(own, streams, axis) if fused else Adapted(own, streams)))
         for name in trained[0]:
-            self._forwards.append((trained[0][name], _Apart([each[name] for each in trained], streams)))
+            self.forwards.append((trained[0][name], _Apart([each[name] for each in trained], streams)))
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """In here the first model, or its tail, takes `[K * B, ...]` and answers `[K * B, C]`."""
-        kept = [vars(module).get("forward") for module, _ in self._forwards]
+        kept = [vars(module).get("forward") for module, _ in self.forwards]
         try:
-            for module, forward in self._forwards:
+            for module, forward in self.forwards:
                 module.forward = forward
             yield
         finally:
-            for (module, _), before in zip(self._forwards, kept, strict=True):
+            for (module, _), before in zip(self.forwards, kept, strict=True):
                 vars(module).pop("forward", None)
                 if before is not None:
                     module.forward = before
@@ -109,7 +109,7 @@ class _Slot:
     scaling: float
 
 
-class _Adapted:
+class Adapted:
     """A frozen layer, and for each slot an adapter beside it."""
 
     def __init__(self, layers: Sequence[Any], streams: Streams) -> None:
@@ -161,7 +161,7 @@ class _Adapted:
                 parts.append(rows_B)
                 continue
             with self._streams.of(slot):
-                parts.append(dropout(rows_B))
+                parts.append(self._streams.drawn(slot, rows_B, dropout))
         return parts
 
 

@@ -195,7 +195,7 @@ class Fit:
 
     def batch(self, epoch: Epoch) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs, labels and groups of the next step, `[B, ...]`, with its rate and its chance set."""
-        torch.manual_seed(derived(self.seed, self.epoch, "dropout", self.step))
+        self._runtime.seed(derived(self.seed, self.epoch, "dropout", self.step))
         # Of the step alone: a scheduler would have a state to save.
         peak, total = self.params.learning_rate, epoch.steps * self.params.epochs
         rate = one_cycle(self.epoch * epoch.steps + self.step, total, peak, self._train.warmup)
@@ -273,7 +273,7 @@ class Fit:
 
         def losses() -> Iterator[tuple[int, Tensor]]:
             for start in range(0, len(labels_B), size):
-                torch.manual_seed(derived(self.seed, self.epoch, "dropout", self.step, start))
+                self._runtime.seed(derived(self.seed, self.epoch, "dropout", self.step, start))
                 rows = slice(start, start + size)
                 yield start, self._losses_of(forward, inputs_B[rows], labels_B[rows])
 

@@ -60,6 +60,12 @@ class Runtime:
             torch.manual_seed(seed)
             yield
 
+    def seed(self, seed: int) -> None:
+        """As torch.manual_seed, for this device and the CPU: 1 us, where that one looks for every kind, in 130 us."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed_all(seed)
+
     @contextmanager
     def memory(self, doing: str) -> Iterator[None]:
         """Running out of memory while `doing` something ends a fit for good: another try would end the same way.
