@@ -258,9 +258,27 @@ def test_packs_have_half_as_many_fits_where_memory_runs_out(tmp_path: Path, monk
     assert told(outcome) == told(swept(tmp_path / "alone", "off"))
     assert set(TinyPack.sizes) == {2}
     assert outcome.notes == [
-        "packing: 8 fits at once need too much memory (CUDA out of memory); 4 at once from now on.",
-        "packing: 4 fits at once need too much memory (CUDA out of memory); 2 at once from now on.",
+        "packing: memory does not hold (CUDA out of memory) 8 fits at once; 4 at once from now on.",
+        "packing: memory does not hold (CUDA out of memory) 4 fits at once; 2 at once from now on.",
     ]
+
+
+def test_two_packs_in_a_row_whose_actors_die_halve_the_next(tmp_path: Path) -> None:
+    bench = QueueBench(tmp_path)
+    queue = packed_queue(bench, 4)
+    for _ in range(2):
+        bundle = queue.next_bundle()
+        assert len(bundle) == 4
+        queue.done(*bundle, died=True)
+        for _ in bundle:  # each by itself now, and no retry was counted
+            (order,) = queue.next_bundle()
+            bench.work(order)
+            queue.done(order)
+    assert queue.packing.most == 2
+    assert queue.packing.notes == [
+        "packing: 2 actors died one after the other, the last with 4 fits at once; 2 at once from now on."
+    ]
+    assert [trial.state for trial in bench.study.trials()] == [State.COMPLETE] * 4
 
 
 def test_fits_that_cannot_be_packed_are_trained_one_by_one_and_that_is_said_once(
@@ -379,3 +397,10 @@ def test_where_packs_gain_nothing_or_cannot_be_measured_each_fit_is_by_itself(
 def test_what_is_no_number_of_fits_is_refused(tmp_path: Path, pack: object) -> None:
     with pytest.raises(Faults, match=r"resources\.pack is .*Use 'off', 'auto', or how many fits"):
         asked(tmp_path, pack)
+
+
+def test_the_sampler_that_auto_chooses_goes_by_how_many_fits_packs_hold_at_once(tmp_path: Path) -> None:
+    for pack, sampler in (("off", "tpe"), (8, "random")):
+        text = tiny.SPEC.format(root=tmp_path, trials=30, search="").replace("sampler: tpe", "sampler: auto")
+        spec = loading.parse(text + f"resources: {{max_concurrent: 2, pack: {pack}}}\n")
+        assert spec.search.sampler == sampler

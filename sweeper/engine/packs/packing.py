@@ -3,7 +3,8 @@
 Three words for what keeps a fit out of a pack, each until the attempt ends:
     alone        it was in a pack whose actor died: who is at fault is found by training each by itself.
     unpackable   fits of its kind cannot be trained together, as the training said.
-    halved       memory ran out: packs have half as many fits from then on.
+    halved       memory ran out, or two actors with packs died in a row, as where the machine's memory runs out: packs
+                 have half as many fits from then on.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from trainables.methods import METHODS
 
 log = logging.getLogger(__name__)
 
+DEATHS = 2  # of packs in a row: one may be chance, or a fit's fault
 ALIKE = ("batch_size", "layers", "blocks")  # parameters in which fits that go together are alike
 
 
@@ -45,6 +47,7 @@ class Packing:
         self.most = found.most if found else wanted if isinstance(wanted, int) else 1
         if found:
             self.notes.append(str(found))
+        self._deaths = 0  # of packs, one after the other
         self._alone: set[tuple[Kind, int, int]] = set()
         self._unpackable: set[tuple[Any, ...]] = set()
 
@@ -78,19 +81,26 @@ class Packing:
 
     def back(self, orders: Sequence[Order], told: Mapping[str, Any], *, died: bool) -> bool:
         """Orders that went together are back; whether what came of it is the pack's fault, and not a fit's."""
+        self._deaths = self._deaths + 1 if died else 0
         if died:
             self._alone |= {order.key for order in orders}
             log.warning("an actor died with %d fits: %s; each is trained alone now", len(orders), _named(orders))
+            if self._deaths == DEATHS:
+                self._deaths = 0
+                self._halve(orders, f"{DEATHS} actors died one after the other, the last with")
         elif "too_many" in told:
-            self.most = min(self.most, max(1, len(orders) // 2))
-            left = f"{self.most} at once from now on" if self.most > 1 else "each is trained by itself from now on"
-            self._note(f"packing: {len(orders)} fits at once need too much memory ({told['too_many']}); {left}.")
+            self._halve(orders, f"memory does not hold ({told['too_many']})")
         elif "unpackable" in told:
             self._unpackable |= {kind for order in orders if (kind := kind_of(order.params))}
             self._note(f"packing: such fits are trained one by one, since {told['unpackable']}.")
         else:
             return False
         return True
+
+    def _halve(self, orders: Sequence[Order], why: str) -> None:
+        self.most = min(self.most, max(1, len(orders) // 2))
+        left = f"{self.most} at once from now on" if self.most > 1 else "each is trained by itself from now on"
+        self._note(f"packing: {why} {len(orders)} fits at once; {left}.")
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
