@@ -169,10 +169,13 @@ def _own_epoch(tuning: FineTuning) -> Any:
     return epoch
 
 
-def test_a_member_whose_weights_are_no_numbers_fails_alone_and_moves_no_bit_of_the_others(data: Dataset) -> None:
+@pytest.mark.parametrize("own", [DROPPING, [{"rank": 4, "lambda": 1.0}] * 3], ids=["mixed", "equal"])
+def test_a_member_whose_weights_are_no_numbers_fails_alone_and_moves_no_bit_of_the_others(
+    data: Dataset, own: Members
+) -> None:
     tuning, ends = prepared(data), []
     for broken in (False, True):
-        members = aimed(tuning, DROPPING)
+        members = aimed(tuning, own)
         if broken:
             with torch.no_grad():
                 next(iter(members[1].fit.weights.values())).fill_(math.nan)
