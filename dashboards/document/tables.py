@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from dashboards.document.document import DataTable
 from dashboards.ink.wording import decimal, heading, percent
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def method_table(rows: pd.DataFrame, metrics: Mapping[str, str], caption: str = "") -> DataTable:
@@ -64,6 +65,8 @@ def to_csv(table: pd.DataFrame) -> str:
 
     A text that a spreadsheet would take for a formula gets an apostrophe before it (OWASP, "CSV Injection").
     """
+    import pandas as pd
+
     words = [str(name) for name in table if table[name].dtype == object or pd.api.types.is_string_dtype(table[name])]
     safe = {name: pd.Series(list(map(_cell, table[name])), table.index, dtype=object) for name in words}
     return table.assign(**safe).rename(columns=_cell).to_csv(index=False)

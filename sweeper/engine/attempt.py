@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from dashboards.document.tables import to_csv
 from sweeper.engine.pace import Stock, told_to_watchers
 from sweeper.engine.queue import FitQueue
 from sweeper.engine.signals import Interrupts
@@ -23,7 +22,6 @@ from sweeper.front.halving import Halving
 from sweeper.front.stopping import StoppingRule
 from sweeper.record import owed
 from sweeper.record.background import Projector
-from sweeper.record.record import open_record
 from sweeper.results import confirmation, held_out
 from sweeper.results.confirmation import Confirmation, FreshSeeds
 from sweeper.results.results import Results
@@ -33,10 +31,14 @@ from sweeper.state.study import Study
 from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial
 
+if TYPE_CHECKING:
+    from sweeper.record.record import Record
+
 Execute = Callable[[FitQueue, SweepFolder], None]  # carry out the queue's orders until there are no more
 
 EXIT_GOOD, EXIT_SOME_FAILED, EXIT_BY_SIGNAL = 0, 1, 128  # 130 by INT, 143 by TERM, 129 by HUP
 EXIT_PAUSED = Paused.exit_code
+RECORD_AFTER_S = 10.0  # unless a trial ends: until then Ray's workers need the cores
 RECORD_PATIENCE_S = 60.0
 BRIEF_S = 10.0
 _RECORD_LATER = "it is written at the next resume. Of a damaged store: move it away, then sweeper rebuild-record."
@@ -81,8 +83,7 @@ class Attempt:
         self._spec, self._folder, self._study, self._listener = spec, folder, study, listener
         self._interrupts = interrupts
         self._projector = Projector(
-            # In its thread: to import MLflow takes seconds.
-            lambda: open_record(spec, folder, study.uuid, self._projector.permit),
+            lambda: _record(spec, folder, study, self._projector),
             self.results,
             study.guard,  # a driver that was taken over must not write the record either
         )
@@ -102,7 +103,7 @@ class Attempt:
     def run(self, execute: Execute, described: Mapping[str, Any]) -> Outcome:
         """Execute what is left, record it, say what came of it. `described` is the data's `provenance.describe`."""
         self._queue.begin()
-        self._projector.start()
+        self._projector.start(RECORD_AFTER_S)
         self._listener.begun(self.results, [*described["notes"], *self._queue.notes])
         self._interrupts.then(self._queue.stop)
         try:
@@ -126,6 +127,8 @@ class Attempt:
         self._listener.told(trial)
 
     def _finish(self) -> Outcome:
+        from dashboards.document.tables import to_csv
+
         results = self.results()
         notes = self._shortfalls(results)
         if results.state == "paused":
@@ -286,13 +289,18 @@ class Confirming:
 
     def _record(self) -> list[str]:
         spec, study = self._results.spec, self._study
-        projector = Projector(
-            lambda: open_record(spec, self._folder, study.uuid, projector.permit), lambda: self._results, study.guard
-        )
+        projector = Projector(lambda: _record(spec, self._folder, study, projector), lambda: self._results, study.guard)
         projector.start()
         if projector.finish(RECORD_PATIENCE_S):
             return []
         return [f"record: MLflow could not take everything{projector.last}; {_RECORD_LATER}"]
+
+
+def _record(spec: SweepSpec, folder: SweepFolder, study: Study, projector: Projector) -> Record:
+    """In the projector's thread: to import MLflow and what draws takes seconds."""
+    from sweeper.record.record import open_record
+
+    return open_record(spec, folder, study.uuid, projector.permit)
 
 
 def idle(results: Results, notes: Sequence[str]) -> Outcome:

@@ -8,7 +8,6 @@ there count.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import re
@@ -47,6 +46,7 @@ _SETTINGS = {
 SOON_S = 8.0  # for a machine that is there; whoever waits longer is told
 FIRST_WORKER_S = 900.0  # as long as Ray's launcher waits for a machine; on a busy one each try of a start takes 30 s
 JOIN_S = 5.0
+_PRESTART = "--num_prestart_python_workers="
 STARTS = 3  # of a Ray of our own
 _ADDRESS = re.compile(r"(ray://)?(?P<host>\[[^\]]+\]|[^\[\]:/]+):(?P<port>\d+)")
 _MEND_ADDRESS = "See that it runs, or unset RAY_ADDRESS to use this machine; then resume."
@@ -142,7 +142,7 @@ def start() -> bool:
         if not os.environ["RAY_ADDRESS"].startswith("ray://"):  # there nothing of this machine is on the path
             options["job_config"] = _own_path()
     try:
-        with _signals_kept(), _in_a_group_of_its_own():
+        with _signals_kept(), _in_a_group_of_its_own(), _without_helpers():
             _begin(options, tries=STARTS if own else 1)
     except SystemExit:  # what Ray makes of a TERM while it starts
         ray.shutdown()
@@ -249,12 +249,46 @@ def _in_a_group_of_its_own() -> Iterator[None]:
     """
     from ray._private import services
 
-    names, plain = vars(services), services.ConsolePopen
-    names["ConsolePopen"] = functools.partial(plain, process_group=0)
+    plain = services.ConsolePopen
+
+    def begin(command: Sequence[str], *how: Any, **more: Any) -> Any:
+        # A worker for each core, made beforehand: Tune's actors take none of them, and each is half a second of a core.
+        none = ["--num_prestart_python_workers=0" if part.startswith(_PRESTART) else part for part in command]
+        return plain(none, *how, process_group=0, **more)
+
+    with _put(services, "ConsolePopen", begin):
+        yield
+
+
+@contextlib.contextmanager
+def _without_helpers() -> Iterator[None]:
+    """A Ray of ours starts no dashboard, no autoscaler and no collector of logs: nobody asks them anything.
+
+    Each is a process that takes a second of a core, and the start waits for the first. `include_dashboard=False` alone
+    leaves all three.
+    """
+    from ray._private import services
+    from ray._private.node import Node
+
+    nothing: Any = lambda *how, **more: None  # noqa: E731
+    no_dashboard: Any = lambda *how, **more: ("", None)  # noqa: E731
+    with (
+        _put(services, "start_api_server", no_dashboard),
+        _put(Node, "start_monitor", nothing),
+        _put(Node, "start_log_monitor", nothing),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _put(owner: Any, name: str, other: Any) -> Iterator[None]:
+    """Inside, `owner` has something else under this name."""
+    plain = getattr(owner, name)
+    setattr(owner, name, other)
     try:
         yield
     finally:
-        names["ConsolePopen"] = plain
+        setattr(owner, name, plain)
 
 
 def slots(resources: Resources) -> Slots:

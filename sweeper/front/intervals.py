@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtr, stdtrit
 
 from trainables.arrays import Floats
 
@@ -117,6 +116,8 @@ def t_quantile(parts: Sequence[Part]) -> float:
     88 %), Cochran's mean of the parts' quantiles too much (up to 98 %); the mean of these two keeps 93 to 97 %.
     Source: Satterthwaite 1946; Cochran 1964.
     """
+    from scipy.special import stdtrit  # a third of a second, which whoever asks for no interval need not wait for
+
     total = sum(variance for variance, _ in parts)
     if total == 0:
         return float(stdtrit(min(df for _, df in parts), _TAIL))
@@ -135,6 +136,8 @@ def luck(lead: float, parts: Sequence[Part]) -> float:
 
     Without any variance a lead is no luck.
     """
+    from scipy.special import stdtr
+
     total = sum(variance for variance, _ in parts)
     if total == 0:
         return 0.0 if lead > 0 else 1.0

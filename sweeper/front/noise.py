@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import digamma, polygamma
 
 from sweeper.front import pareto
 from sweeper.front.front import Senses, signs
@@ -225,6 +224,8 @@ def moderated(variance_T: Floats, df: Floats | float) -> tuple[Floats, float]:
     Where `df` is 0 nothing is known of a variance, and it gets the common value. The degrees are those of the
     variances that have fewest of their own.
     """
+    from scipy.special import digamma, polygamma  # a third of a second, which not everybody need wait for
+
     df_T = np.broadcast_to(np.asarray(df, dtype=np.float64), variance_T.shape)
     known, all_df = df_T > 0, float(df_T.sum())
     pooled = float((df_T * variance_T).sum()) / all_df if all_df else math.nan
@@ -245,6 +246,8 @@ def moderated(variance_T: Floats, df: Floats | float) -> tuple[Floats, float]:
 
 def _inverse_trigamma(value: float) -> float:
     """Newton's steps on 1 / trigamma, which is nearly straight (Smyth 2004, appendix)."""
+    from scipy.special import polygamma
+
     x = 0.5 + 1 / value
     for _ in range(20):
         at = float(polygamma(1, x))

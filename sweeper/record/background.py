@@ -11,10 +11,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sweeper.patience import growing
-from sweeper.record.record import Record
 from sweeper.results.results import Results
+
+if TYPE_CHECKING:  # it draws: whoever has nothing to record need not import all that
+    from sweeper.record.record import Record
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +49,15 @@ class Projector:
         self._record: Record | None = None
         self._poked, self._ending, self._abandoned = threading.Event(), threading.Event(), threading.Event()
         self._written = self._illustrated = False
+        self._after_s = 0.0
         self._thread = threading.Thread(target=self._work, name="record", daemon=True)
         self.faults: Counter[str] = Counter()  # failed passes by kind of error
         self.last = ""  # why the latest pass failed, as an aside for a sentence
         self._moved = time.monotonic()  # when it last got on: a request, while they succeed, or a stage
 
-    def start(self) -> None:
-        """Begin with a pass at once."""
+    def start(self, after_s: float = 0.0) -> None:
+        """Begin with a pass, at the first `poke` or `after_s` from now."""
+        self._after_s = after_s
         self._thread.start()
 
     def poke(self) -> None:
@@ -97,6 +102,7 @@ class Projector:
 
     def _work(self) -> None:
         failures = 0
+        self._poked.wait(self._after_s)
         while not self._abandoned.is_set():
             ending = self._ending.is_set()
             self._poked.clear()

@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper.state.fit_folder import FitFolder
 from trainables.metrics import Answers, under_both_names
 from trainables.undefined import to_nan
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -81,3 +84,10 @@ def flat(body: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         key = f"{prefix}.{name}"
         leaves |= flat(value, key) if isinstance(value, Mapping) else {key: value}
     return leaves
+
+
+def table_of(rows: Any, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """A table of `rows`; where there is none, with these `columns`."""
+    import pandas as pd
+
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(columns))

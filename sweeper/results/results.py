@@ -14,10 +14,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from sweeper.errors import UserError, unknown
 from sweeper.front import dominance, noise, pareto, recommend, stability
@@ -25,7 +24,7 @@ from sweeper.front.front import points, signs
 from sweeper.front.noise import Sample, TrialFits
 from sweeper.front.recommend import Recommendation, Rule
 from sweeper.results import by_hand, provenance
-from sweeper.results.fit import FitResult, flat
+from sweeper.results.fit import FitResult, flat, table_of
 from sweeper.results.progress import Progress
 from sweeper.spec.asking.narrowing import Narrowing
 from sweeper.spec.model import SweepSpec
@@ -39,6 +38,9 @@ from sweeper.state.sweep_folder import SweepFolder
 from sweeper.trial import State, Trial
 from trainables.arrays import Floats
 from trainables.undefined import to_null
+
+if TYPE_CHECKING:  # half a second, and not everybody reads a table
+    import pandas as pd
 
 UNCONVERGED = "the refit of the last layer did not converge: a larger l1 converges sooner"
 
@@ -259,10 +261,10 @@ class Results:
             rows.append(row | {"on_front": trial.number in members, "reason": trial.why})
         fixed = ["number", "state", "label", "method", "lambda", "rank", *self.spec.objectives]
         if not rows:
-            return pd.DataFrame(columns=[*fixed, "on_front"]).astype({"on_front": bool})
+            return table_of([], [*fixed, "on_front"]).astype({"on_front": bool})
         # The last trial's columns come before those that only others have.
         names = dict.fromkeys([*fixed, *rows[-1], *(name for row in rows for name in row)])
-        return pd.DataFrame(rows).reindex(columns=list(names))
+        return table_of(rows).reindex(columns=list(names))
 
     @cached_property
     def trials_table(self) -> pd.DataFrame:
@@ -282,9 +284,8 @@ class Results:
             n[fit.number] = fit.n
         more["n"] = [n[t.number] for t in self.trials]
         more["seconds"] = [seconds[t.number] for t in self.trials]
-        more["started_ms"] = [t.started_ms for t in self.trials]
-        more["ended_ms"] = [t.ended_ms for t in self.trials]
-        table = self.summary_table.join(pd.DataFrame(more))
+        more |= {"started_ms": [t.started_ms for t in self.trials], "ended_ms": [t.ended_ms for t in self.trials]}
+        table = self.summary_table.join(table_of(more))
         table.loc[table["number"].isin(self.unconverged), "reason"] = UNCONVERGED
         return table
 
@@ -307,7 +308,7 @@ class Results:
             }
             for fit in self.fits
         ]
-        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["number", "seed"])
+        return table_of(rows, ["number", "seed"])
 
     @cached_property
     def groups_table(self) -> pd.DataFrame:
@@ -320,7 +321,7 @@ class Results:
         columns = ["number", "seed", "kind", "name", "n", "accuracy", "loss", "recall", "f1"]
         columns += ["tpr", "fpr", "equalized_odds"]
         columns += ["rest_accuracy"] * any("rest_accuracy" in row for row in rows)
-        return pd.DataFrame(rows).reindex(columns=columns) if rows else pd.DataFrame(columns=columns)
+        return table_of(rows, columns).reindex(columns=columns)
 
     @cached_property
     def calibration_table(self) -> pd.DataFrame:
@@ -331,13 +332,13 @@ class Results:
             for row in fit.calibration
         ]
         columns = ["number", "seed", "of", "kind", "name", "bins", "bin", "n", "hits", "confidence"]
-        return pd.DataFrame(rows, columns=columns)
+        return table_of(rows, columns).reindex(columns=columns)
 
     @cached_property
     def epochs_table(self) -> pd.DataFrame:
         """One row per fit and epoch, with everything that was logged."""
         rows = [{"number": fit.number, "seed": fit.seed, **row} for fit in self.fits for row in fit.history]
-        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["number", "seed", "epoch"])
+        return table_of(rows, ["number", "seed", "epoch"])
 
     # --- the choice
 

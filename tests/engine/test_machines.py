@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -184,3 +185,21 @@ def test_a_term_while_ray_starts_is_a_pause_and_the_handlers_are_ours_again(monk
         machines.start()
     assert ended.value.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_ray_of_our_own_is_a_head_and_a_raylet_and_nothing_else() -> None:
+    program = (
+        "from ray._private import worker\n"
+        "from sweeper.engine import machines\n"
+        "from sweeper.spec.sections import Resources\n"
+        "with machines.ready(Resources()):\n"
+        "    node = worker._global_node\n"
+        "    print(*sorted(node.all_processes))\n"
+        "    print([part for part in node.all_processes['raylet'][0].process.args if 'prestart' in part])\n"
+    )
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_A")}  # address, authentication
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, env=own)
+    assert done.returncode == 0, done.stderr
+    processes, workers = done.stdout.splitlines()
+    assert set(processes.split()) <= {"gcs_server", "raylet", "reaper"}
+    assert workers == "['--num_prestart_python_workers=0']"

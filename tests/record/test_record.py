@@ -708,6 +708,19 @@ class Slow:
         self.did.append("drawn")
 
 
+@pytest.mark.parametrize("wakes", ["poke", "finish"])
+def test_a_record_that_begins_later_begins_at_the_first_trial_or_the_end(sweep: Sweep, wakes: str) -> None:
+    record, made = Slow(), threading.Event()
+    record.freed.set()
+    projector = Projector(lambda: made.set() or record, sweep.results)
+    projector.start(after_s=600)
+    assert not made.wait(0.3), "MLflow is imported while the cores are needed for the first fit"
+    if wakes == "poke":
+        projector.poke()
+        assert made.wait(20)
+    assert projector.finish(20)
+
+
 def test_whoever_gets_on_is_waited_for_however_long_it_takes(sweep: Sweep, projectors: Any) -> None:
     record = Slow()
     record.requests = 30
