@@ -227,6 +227,41 @@ def test_a_compiled_fit_learns_what_a_plain_one_learns() -> None:
     for name in other:
         torch.testing.assert_close(mine[name], other[name], rtol=1e-2, atol=1e-3)
     assert compiled.evaluate("val").values["loss"] == pytest.approx(plain.evaluate("val").values["loss"], abs=1e-3)
+    graphs = []
+    for rank in (6, 12, 5):  # from the second one on the sizes of weights are inputs of the graph
+        trained(compiled, params("fairlora", epochs=1, dropout=0.0, rank=rank))
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[1] == graphs[2] > 0
+
+
+def test_a_fit_whose_memory_ended_goes_on_with_as_few_examples_at_once_and_says_so() -> None:
+    def short(model: torch.nn.Module, given: tuple[Tensor]) -> None:
+        if len(given[0]) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def stop() -> None:
+        if tuning.fit.step == 3:
+            raise KeyboardInterrupt
+
+    auto, aim = Task(groups="cell", train=TrainConfig(micro_batch="auto")), params("fairlora", epochs=1)
+    ends = []
+    for resumed in (False, True):
+        tuning = prepared(auto)
+        tuning.aim(aim, seed=0)
+        tuning.model.register_forward_pre_hook(short)
+        if resumed:
+            tuning.between_steps = stop
+            with pytest.raises(KeyboardInterrupt):
+                tuning.train_epoch()
+            state = tuning.state()
+            tuning = prepared(auto)  # where there is room
+            tuning.aim(aim, seed=0)
+            assert "at_once" not in tuning.provenance()
+            tuning.load_state(*state)
+        tuning.train_epoch()
+        assert tuning.provenance()["at_once"] == 8
+        ends.append(tuning.state()[0])
+    assert same(*ends)
 
 
 def test_evaluating_between_epochs_does_not_disturb_the_training(tuning: FineTuning) -> None:

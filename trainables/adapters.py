@@ -150,8 +150,7 @@ def check_effect(model: nn.Module, examples_N: Tensor) -> None:
     if not isinstance(model, PeftModel):
         return
     twin = _twin(model)
-    if examples_N.is_floating_point():  # tokens are not
-        examples_N = examples_N.double()
+    examples_N = examples_N.double() if examples_N.is_floating_point() else examples_N  # tokens are not
     layers = adapted_layers(twin)
     called: set[str] = set()
     for name, layer in layers.items():
@@ -367,7 +366,8 @@ class _Attention(MultiheadAttention):
 
 def _twin(model: PeftModel) -> PeftModel:
     """A float64 copy in evaluation mode, in which nothing is hidden."""
-    twin = copy.deepcopy(model).double().eval()
+    wide: dict[int, Any] = {id(p): nn.Parameter(p.to(torch.float64, copy=True)) for p in model.parameters()}
+    twin = copy.deepcopy(model, wide).double().eval()  # of each weight one copy, not two
     weights.reveal(twin)
     return twin
 

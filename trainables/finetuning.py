@@ -242,7 +242,7 @@ class FineTuning:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that is needed to go on: tensors on the CPU (weights, AdamW's moments, the method's own) and JSON."""
         spent = {"step": self.fit.step, "spent_s": self._clock.spent_s} if self.fit.step else {}
-        return self.fit.state(), {"epoch": self.fit.epoch, **spent, **self._identity}
+        return self.fit.state(), {"epoch": self.fit.epoch, **spent, **self._parts, **self._identity}
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Go on from `state()`, in this or another process; aim at the same params and seed first.
@@ -254,6 +254,7 @@ class FineTuning:
         if wrong:
             raise ValueError(f"the state is of another fit ({', '.join(wrong)} differ). Aim at the one that saved it.")
         self.fit.load_state(tensors, int(meta["epoch"]), int(meta.get("step", 0)))
+        self.fit.at_once = meta.get("at_once", self.fit.at_once)
         self._clock = Clock(float(meta.get("spent_s", 0.0)))
 
     def save(self, folder: Path) -> None:
@@ -287,6 +288,7 @@ class FineTuning:
             "total_parameters": total,
             "adapted_attention_blocks": f"{adapted} of {blocks}",
             "validation_examples": len(self._measured("val")),
+            **self._parts,
             **({"frozen": self._start.told} if self._start.told else {}),
             **({"notes": self.notes} if self.notes else {}),
             **{name: bool(value) for name, value in self._refit.items() if name == "refit_converged"},
@@ -316,6 +318,12 @@ class FineTuning:
             return copy.deepcopy(model)
         frozen = [p for name, p in model.named_parameters() if not within(name, self._backbone.heads)]
         return copy.deepcopy(model, {id(p): p for p in frozen})
+
+    @property
+    def _parts(self) -> dict[str, int]:
+        """The examples that are computed at once since memory ended with more."""
+        at_once = self.fit.at_once
+        return {"at_once": at_once} if self.task.train.micro_batch == "auto" and at_once else {}
 
     @property
     def _identity(self) -> dict[str, Any]:

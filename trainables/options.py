@@ -13,6 +13,8 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     TypeAdapter,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     create_model,
     model_validator,
 )
@@ -21,6 +23,18 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 from trainables.table import Table
 
 ELSEWHERE = "option_elsewhere"  # the type of the error of an option that belongs to another line
+
+
+def says(mending: str) -> WrapValidator:
+    """One sentence for whatever is wrong with a field, in place of pydantic's one per member of a union."""
+
+    def check(value: object, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(mending) from None
+
+    return WrapValidator(check)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trainables.backbones import BackboneConfig
 from trainables.data import DataConfig
+from trainables.options import says
 
 GroupKind = Literal["class", "attribute", "cell"]
 
@@ -34,12 +35,14 @@ class TrainConfig(_Part):
         Field(gt=0, le=1, description="random resized crop of training images: least share of the area kept, e.g. 0.7"),
     ] = None
     micro_batch: Annotated[
-        int | None,
-        Field(ge=1, description="examples whose activations are held at a time; same gradient, a second forward pass"),
+        Annotated[int, Field(ge=1)] | Literal["auto"] | None,
+        says("Use 'auto', or a whole number, 1 or more"),
+        Field(
+            description="examples whose activations are held at a time: same gradient, a second forward pass; auto: "
+            "the whole batch, and half as many each time that memory ends"
+        ),
     ] = None
-    compile: Annotated[bool, Field(description="torch.compile the training step's model: slow start, fast steps")] = (
-        False
-    )
+    compile: Annotated[bool, Field(description="torch.compile the model's blocks: slow start, fast steps")] = False
 
 
 class MetricsConfig(_Part):

@@ -23,7 +23,7 @@ from sweeper.spec.dimensions import Fixed, Range, most, no_points, place
 from sweeper.spec.faults import Fault, Faults, dotted
 from sweeper.spec.samplers import SAMPLERS
 from sweeper.spec.search import SWEEP, Search, Stopping
-from sweeper.spec.sections import Bound, MetricName, Notify, Part, Resources, Storage, says, true_directions
+from sweeper.spec.sections import Bound, MetricName, Notify, Part, Resources, Storage, true_directions
 from sweeper.spec.space import Space
 from trainables.backbones import BACKBONES, BackboneConfig
 from trainables.data import DATASETS, DataConfig
@@ -31,6 +31,7 @@ from trainables.data.base import KINDS, OVERLAPPING
 from trainables.errors import hint, nearest
 from trainables.methods import METHODS
 from trainables.metrics import ALIASES
+from trainables.options import says
 from trainables.table import Table
 from trainables.task import MetricsConfig, Task, TrainConfig
 

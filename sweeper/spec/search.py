@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from sweeper.spec.samplers import SAMPLERS, Sampler
-from sweeper.spec.sections import Baselines, Count, MetricName, Natural, Part, SamplerName, says
-from trainables.options import Chosen
+from sweeper.spec.sections import Baselines, Count, MetricName, Natural, Part, SamplerName
+from trainables.options import Chosen, says
 from trainables.table import Table
 
 MOST_SEEDS = 1000

@@ -17,9 +17,6 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     Tag,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -30,6 +27,7 @@ from sweeper.spec.faults import Fault, Faults
 from sweeper.spec.samplers import SAMPLERS
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
+from trainables.options import says
 from trainables.table import Table
 
 _BOUND = re.compile(r"^\s*(>=|<=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*$")
@@ -41,18 +39,6 @@ class Part(BaseModel):
     """A section: frozen, and a key that it does not know is a slip."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def says(mending: str) -> WrapValidator:
-    """One sentence for whatever is wrong with a field, in place of pydantic's one per member of a union."""
-
-    def check(value: object, handler: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return handler(value)
-        except ValidationError:
-            raise ValueError(mending) from None
-
-    return WrapValidator(check)
 
 
 def a_name_of(table: Table[Any]) -> AfterValidator:

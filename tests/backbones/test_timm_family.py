@@ -17,7 +17,8 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from trainables import adapters
-from trainables.backbones import BACKBONES, Backbone, BackboneConfig, load
+from trainables.backbones import BACKBONES, Backbone, BackboneConfig, checkpoint, load
+from trainables.backbones.blocks import transformer_blocks
 from trainables.backbones.timm_family import call_linears
 from trainables.errors import FitError, UserError
 from trainables.params import Params
@@ -328,3 +329,29 @@ def test_the_saved_readme_rebuilds_the_model_in_a_fresh_process_without_our_code
     with torch.no_grad():
         expected = model.eval()(images_NCHW)
     torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [TINY, *(pytest.param(n, marks=pytest.mark.slow) for n in ("swinv2_tiny_window8_256", "open_clip:ViT-B-32"))],
+)
+def test_activations_that_are_computed_again_give_the_same_gradients_bit_for_bit(name: str) -> None:
+    gradients, calls = [], []
+    for again in (False, True):
+        backbone = load(BackboneConfig(name=name, weights="none", size=64, checkpointing=again), classes=2)
+        torch.manual_seed(0)
+        model = adapters.wrap(backbone.model, backbone, Params(method="lora", rank=4, dropout=0.0)).train()
+        block = model.get_submodule(transformer_blocks(model)[-1])
+        seen: list[int] = []
+        block.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
+        torch.manual_seed(1)  # some of them drop whole paths
+        model(torch.linspace(-1, 1, 2 * 3 * 64 * 64).view(2, 3, 64, 64)).square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
+        calls.append(len(seen))
+    assert calls == [1, 2]
+    assert all(torch.equal(gradient, gradients[0][name]) for name, gradient in gradients[1].items())
+
+
+def test_a_model_that_cannot_compute_activations_again_is_refused() -> None:
+    with pytest.raises(UserError, match=r"checkpointing is true, and timm:NAME cannot .* train\.micro_batch"):
+        checkpoint(BackboneConfig(name="timm:NAME", checkpointing=True), torch.nn.Linear(1, 1))

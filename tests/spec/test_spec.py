@@ -214,6 +214,8 @@ def test_all_slips_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> Non
          "constraints.accuracy is '> 0.8'. Use '>= 0.8', '<= 0.2' or {min: 0.8, max: 0.9}."),
         ("constraints: {accuracy: {min: 1, max: 0}}",
          "constraints.accuracy is {'min': 1, 'max': 0}. No value is at least min and at most max: exchange them."),
+        ("train: {micro_batch: soon}", "train.micro_batch is 'soon'. Use 'auto', or a whole number, 1 or more."),
+        ("train: {micro_batch: 0}", "train.micro_batch is 0. Use 'auto', or a whole number, 1 or more."),
         ("storage: {study: foo}", "storage.study is 'foo'. "
          "Use sqlite:///study.db or postgresql://host/name."),
         ("space: {lambda: {points: 3}}",

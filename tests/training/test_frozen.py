@@ -156,7 +156,7 @@ def test_another_process_of_the_machine_computes_nothing(data: Dataset, monkeypa
     ("train", "why"),
     [
         (TrainConfig(crop=0.7), "random crops give other images in every epoch"),
-        (TrainConfig(compile=True), "the whole model is compiled"),
+        (TrainConfig(compile=True), "compiled blocks round otherwise"),
     ],
 )
 def test_where_each_step_sees_other_images_nothing_is_kept(

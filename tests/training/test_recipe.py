@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from trainables.data.base import Groups
 from trainables.data.splitting import half_of_each_cell
+from trainables.errors import FitError
 from trainables.methods import METHODS, dfr
 from trainables.methods.base import GroupInfo
 from trainables.params import Params
@@ -169,6 +170,49 @@ def test_micro_batches_see_the_same_dropout_twice_and_another_in_each_step() -> 
     assert first.any()
     assert torch.equal(first, again)
     assert not torch.equal(first, later)
+
+
+class Small:
+    """A machine whose memory ends with more than so many examples at a time; with `behind`, in the backward pass."""
+
+    def __init__(self, made: Fit, most: int, *, behind: bool = False) -> None:
+        self.most, self.behind, self.refused = most, behind, 0
+        made.model[5].register_forward_hook(self._look)
+
+    def _look(self, _: nn.Module, __: object, logits_BC: Tensor) -> None:
+        if not self.behind:
+            self._end(logits_BC)
+        elif logits_BC.requires_grad:
+            logits_BC.register_hook(self._end)
+
+    def _end(self, of_B: Tensor) -> None:
+        if len(of_B) > self.most:
+            self.refused += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("method", ["fairfft", "fft-groupdro"])
+def test_where_memory_ends_a_step_is_done_again_in_halves_as_if_it_had_begun_so(method: str, behind: bool) -> None:
+    halved, asked = fit(method, micro_batch="auto"), fit(method, micro_batch=1)
+    machine = Small(halved, 1, behind=behind)
+    logs = [[each.train_epoch(samples()) for _ in range(2)] for each in (halved, asked)]
+    assert logs[0] == logs[1]
+    assert all(torch.equal(tensor, asked.state()[name]) for name, tensor in halved.state().items())
+    assert (halved.at_once, machine.refused) == (1, 2)  # four examples, two, and from then on one
+
+
+def test_a_batch_for_which_there_is_room_is_not_cut() -> None:
+    assert fit(micro_batch="auto").train_epoch(samples()) == fit().train_epoch(samples())
+
+
+def test_memory_that_ends_with_one_example_ends_the_fit_and_so_does_one_that_may_not_be_cut() -> None:
+    for most, micro_batch in ((0, "auto"), (1, None), (1, 2)):
+        made = fit(micro_batch=micro_batch)
+        machine = Small(made, most)
+        with pytest.raises(FitError, match="ran out of memory training"):
+            made.train_epoch(samples())
+        assert machine.refused == (3 if micro_batch == "auto" else 1)
 
 
 def test_what_is_frozen_stays_as_it_was_though_weights_decay() -> None:

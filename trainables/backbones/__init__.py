@@ -121,13 +121,17 @@ class Backbone:
 _SMALL = "trainables.backbones.small:load"
 _TIMM = "trainables.backbones.timm_family:load"
 _CLIP = "trainables.backbones.open_clip_family:load"
-_SIZE = (
+_CHECKPOINTING = Option(
+    "checkpointing", bool, False, "compute activations again in the backward pass: less memory, more time"
+)
+_IMAGE = (
     Option(
         "size",
         Annotated[int, Field(ge=16)] | None,
         None,
         "side of the images in pixels, where the architecture can have another than its own (none: its own)",
     ),
+    _CHECKPOINTING,
 )
 _TEXT = (
     Option("length", Annotated[int, Field(ge=2, le=8192)], 256, "most tokens of a text; what is behind is cut off"),
@@ -137,7 +141,7 @@ _TEXT = (
         "fp32",
         "how frozen weights are kept, under LoRA and probe; 4-bit needs a GPU and bitsandbytes",
     ),
-    Option("checkpointing", bool, False, "compute activations again in the backward pass: less memory, more time"),
+    _CHECKPOINTING,
 )
 _EDITION = (
     Option(
@@ -148,7 +152,9 @@ _EDITION = (
         before=1,
     ),
 )
-_TIMM_FAMILY = BackboneEntry(_TIMM, "timm:NAME, or NAME alone: any transformer of timm", "Wightman 2019", options=_SIZE)
+_TIMM_FAMILY = BackboneEntry(
+    _TIMM, "timm:NAME, or NAME alone: any transformer of timm", "Wightman 2019", options=_IMAGE
+)
 _TRANSFORMERS = "trainables.backbones.transformers_family:load"
 BACKBONES = Table(
     "backbones",
@@ -157,21 +163,21 @@ BACKBONES = Table(
         "small-vit": BackboneEntry(
             _SMALL, "a ViT of 164,000 weights, pre-trained on digits and shipped; offline", "timm", options=_EDITION
         ),
-        "vit_base_patch16_224.dino": BackboneEntry(_TIMM, "DINO-b16 of FairLoRA", "Caron et al. 2021", options=_SIZE),
+        "vit_base_patch16_224.dino": BackboneEntry(_TIMM, "DINO-b16 of FairLoRA", "Caron et al. 2021", options=_IMAGE),
         "vit_base_patch16_224.augreg2_in21k_ft_in1k": BackboneEntry(
-            _TIMM, "ViT-b16 of FairLoRA", "Steiner et al. 2021", options=_SIZE
+            _TIMM, "ViT-b16 of FairLoRA", "Steiner et al. 2021", options=_IMAGE
         ),
         "vit_base_patch16_224.orig_in21k": BackboneEntry(
-            _TIMM, "ViT-Base of On Fairness of LoRA", "Dosovitskiy et al. 2021", options=_SIZE
+            _TIMM, "ViT-Base of On Fairness of LoRA", "Dosovitskiy et al. 2021", options=_IMAGE
         ),
         "vit_base_patch32_clip_224.laion2b": BackboneEntry(
-            _TIMM, "CLIP-b32 of FairLoRA, in timm", "Cherti et al. 2023", options=_SIZE
+            _TIMM, "CLIP-b32 of FairLoRA, in timm", "Cherti et al. 2023", options=_IMAGE
         ),
         "swinv2_large_window12_192.ms_in22k": BackboneEntry(
-            _TIMM, "Swin-v2-Large of On Fairness of LoRA", "Liu et al. 2022", options=_SIZE
+            _TIMM, "Swin-v2-Large of On Fairness of LoRA", "Liu et al. 2022", options=_IMAGE
         ),
         "open_clip:ViT-B-32/laion2b_s34b_b79k": BackboneEntry(
-            _CLIP, "CLIP-b32 of FairLoRA, with its text tower", "Cherti et al. 2023", zero_shot=True, options=_SIZE
+            _CLIP, "CLIP-b32 of FairLoRA, with its text tower", "Cherti et al. 2023", zero_shot=True, options=_IMAGE
         ),
         "transformers:meta-llama/Llama-2-7b-hf": BackboneEntry(
             _TRANSFORMERS, "Llama-2 7B of On Fairness of LoRA", "Touvron et al. 2023", texts=True, options=_TEXT
@@ -184,7 +190,7 @@ BACKBONES = Table(
     families={
         "timm": _TIMM_FAMILY,
         "open_clip": BackboneEntry(
-            _CLIP, "open_clip:MODEL/TAG: any image tower", "Ilharco et al. 2021", zero_shot=True, options=_SIZE
+            _CLIP, "open_clip:MODEL/TAG: any image tower", "Ilharco et al. 2021", zero_shot=True, options=_IMAGE
         ),
         "transformers": BackboneEntry(
             _TRANSFORMERS,
@@ -233,6 +239,23 @@ def size_of(config: BackboneConfig) -> int | None:
     """The side of the images that `config` asks for; None for the model's own."""
     size: int | None = getattr(config, "size", None)  # a bare name of timm's has no line that would declare it
     return size
+
+
+def checkpoint(config: BackboneConfig, model: Any) -> None:
+    """Let a model of images compute its activations again in the backward pass, block by block, where `config` says so.
+
+    Raises:
+        UserError: timm or open_clip cannot do so for this model.
+    """
+    if not getattr(config, "checkpointing", False):
+        return
+    try:
+        model.set_grad_checkpointing(True)
+    except (AssertionError, AttributeError, NotImplementedError, TypeError) as fault:
+        raise UserError(
+            f"backbone.checkpointing is true, and {config.name} cannot compute its activations again. Remove it; "
+            "train.micro_batch needs less memory too."
+        ) from fault
 
 
 def load(config: BackboneConfig, *, classes: int, class_names: Sequence[str] = ()) -> Backbone:

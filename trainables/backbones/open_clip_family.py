@@ -15,7 +15,7 @@ import open_clip
 import torch
 from torch import nn
 
-from trainables.backbones import Backbone, BackboneConfig, size_of
+from trainables.backbones import Backbone, BackboneConfig, checkpoint, size_of
 from trainables.backbones.timm_family import CALL_LINEARS, call_linears, linear_targets
 from trainables.backbones.weights import UNREADABLE, fixed_draw, locate, origin
 from trainables.errors import UserError, unknown
@@ -43,6 +43,7 @@ def load(config: BackboneConfig, *, classes: int, class_names: Sequence[str] = (
             head = _zero_shot(clip, name, classes, class_names)
         else:
             head = {"head": nn.Linear(open_clip.get_model_config(name)["embed_dim"], classes)}
+    checkpoint(config, clip.visual)
     images = clip.visual.preprocess_cfg
     return Backbone(
         name=config.name,

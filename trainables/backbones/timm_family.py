@@ -13,7 +13,7 @@ import timm
 from timm.data.config import resolve_model_data_config
 from torch import nn
 
-from trainables.backbones import BACKBONES, Backbone, BackboneConfig, ending, size_of, within
+from trainables.backbones import BACKBONES, Backbone, BackboneConfig, checkpoint, ending, size_of, within
 from trainables.backbones.weights import fill, fixed_draw, locate, origin, read
 from trainables.errors import UserError, unknown
 
@@ -57,6 +57,7 @@ def load(config: BackboneConfig, *, classes: int) -> Backbone:
         called = model.pretrained_cfg["architecture"] + (f" at backbone.size {size}" if size else "")
         fill(model, adapt(state, model) if adapt else state, path, heads, name=called)
     call_linears(model)
+    checkpoint(config, model)
     images: dict[str, Any] = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
     return Backbone(
         name=config.name,

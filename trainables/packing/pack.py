@@ -210,7 +210,7 @@ def _refuse(tunings: Sequence[FineTuning]) -> None:
         raise Unpackable("DoRA scales the frozen weights, to each fit its own")
     if train.compile:
         raise Unpackable("train.compile compiles the model of one fit")
-    if train.micro_batch and train.micro_batch < params[0].batch_size:
+    if any(each.fit.at_once and each.fit.at_once < params[0].batch_size for each in tunings):
         raise Unpackable("train.micro_batch trains a batch in parts")
     if len({(len(each.inputs), type(each.inputs)) for each in tunings}) > 1:
         raise Unpackable("they are trained on other numbers of examples")

@@ -25,10 +25,10 @@ from trainables.methods import METHODS
 from trainables.methods.base import Objective
 from trainables.params import Params
 from trainables.task import TrainConfig
-from trainables.training import prefix
+from trainables.training import compiled, prefix
 from trainables.training.augment import Augmentation
 from trainables.training.batches import BATCH_SAMPLERS, derived, epoch_log, shuffle
-from trainables.training.runtime import Runtime
+from trainables.training.runtime import Runtime, out_of_memory
 from trainables.training.samples import Features, Samples
 
 EVALUATION_PIXELS = {"cpu": 2**17, "cuda": 2**24}  # in one batch without gradients; measured: more is slower on a CPU
@@ -79,11 +79,9 @@ class Fit:
         self._train = train
         self._runtime = runtime
         self._sampler = BATCH_SAMPLERS[METHODS[params.method].sampler or train.sampler]
-        self._forward: Callable[..., Any] = model
         if train.compile:
-            # After eight versions of one function, one for each rank, torch would stop compiling it.
-            torch.compiler.reset()
-            self._forward = torch.compile(model)
+            compiled.compile_blocks(model)
+        self.at_once = train.micro_batch if isinstance(train.micro_batch, int) else None
         self._proven = False
 
     @property
@@ -123,7 +121,7 @@ class Fit:
         net = self.tail if self.tail and isinstance(samples, Features) else self.model
         size = evaluation_batch(self._runtime.device, samples)
         parts = []
-        with self._runtime.memory(f"evaluating {self.name}"):
+        with self._runtime.memory(f"evaluating {self.name}"), compiled.uncompiled(self._train):
             for start in range(0, len(samples), size):
                 with self._runtime.autocast():
                     logits_BC = net(samples.take(slice(start, start + size)))
@@ -246,16 +244,31 @@ class Fit:
     def _step(
         self, inputs_B: Tensor, labels_B: Tensor, groups_B: Tensor, through: Callable[..., Any] | None = None
     ) -> None:
-        """Forward, backward, update. Nothing here may wait for the device."""
-        forward = through or self._forward
-        size = self._train.micro_batch or len(labels_B)
-        if size < len(labels_B):
-            loss_B, logs = self._in_parts(forward, inputs_B, labels_B, groups_B, size)
-        else:
-            loss_B = self._losses_of(forward, inputs_B, labels_B)
-            loss, logs = self.objective(loss_B, groups_B)
-            torch.autograd.backward(loss)
-        self.update(loss_B, logs)
+        """Forward, backward, update. Nothing here may wait for the device, but where memory ends."""
+        self.update(*self._gradients(through or self.model, inputs_B, labels_B, groups_B))
+
+    def _gradients(
+        self, forward: Callable[..., Any], inputs_B: Tensor, labels_B: Tensor, groups_B: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Those of the whole batch, `at_once` examples at a time; half as many from then on, where memory ends."""
+        while True:
+            size = min(self.at_once or len(labels_B), len(labels_B))
+            before = {name: tensor.clone() for name, tensor in self.objective.state().items()}
+            try:
+                if size < len(labels_B):
+                    return self._in_parts(forward, inputs_B, labels_B, groups_B, size)
+                loss_B = self._losses_of(forward, inputs_B, labels_B)
+                loss, logs = self.objective(loss_B, groups_B)
+                torch.autograd.backward(loss)
+                return loss_B, logs
+            except RuntimeError as error:
+                if self._train.micro_batch != "auto" or size == 1 or not out_of_memory(error):
+                    raise
+            # Behind the handler, which would keep what the step has made so far.
+            self.at_once = -(-size // 2)
+            self.objective.load_state(before)
+            self._optimizer.zero_grad(set_to_none=True)
+            self._runtime.give_back()
 
     def _losses_of(self, forward: Callable[..., Any], inputs_B: Tensor, labels_B: Tensor) -> Tensor:
         with self._runtime.autocast():

@@ -130,7 +130,7 @@ class Frozen:
         if self._train.crop is not None:
             return "random crops give other images in every epoch"
         if self._train.compile:
-            return "the whole model is compiled"
+            return "compiled blocks round otherwise"
         return "" if whole else "the fit sees rows of its own"
 
     @property
@@ -177,7 +177,8 @@ class Frozen:
             found[name] = Features(samples, hidden.read(compute, f"{self._backbone.name}, {name}"), like_B.dtype)
             at_once = evaluation_batch(self._runtime.device, samples)
             if name == "train":
-                sizes = _sizes(len(samples), batch_size, self._train.micro_batch or batch_size)
+                micro = self._train.micro_batch
+                sizes = _sizes(len(samples), batch_size, micro if isinstance(micro, int) else batch_size)
             else:
                 sizes = _sizes(len(samples), at_once, at_once)
             for size in sizes:

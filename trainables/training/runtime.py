@@ -76,13 +76,18 @@ class Runtime:
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            if out_of_memory(error):
                 where = "GPU" if self.device.type == "cuda" else "machine"
                 first = str(error).splitlines()[0]
                 raise FitError(
                     "out-of-memory", f"the {where} ran out of memory {doing}. Try a smaller batch or rank. ({first})"
                 ) from error
             raise
+
+    def give_back(self) -> None:
+        """Memory that nothing uses goes from torch to the device."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def provenance(self) -> dict[str, Any]:
         """Device, precision, threads and versions, ready for JSON."""
@@ -95,3 +100,8 @@ class Runtime:
             "python": platform.python_version(),
             "versions": {name: metadata.version(name) for name in LIBRARIES} | {"torch": str(torch.__version__)},
         }
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether the device, or the machine, had not the memory that was asked for."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
