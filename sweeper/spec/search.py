@@ -175,8 +175,10 @@ class Search(Chosen):
     def _as_many_as_fit_in(cls, written: object) -> object:
         if not isinstance(written, dict) or "trials" in written or not isinstance(written.get("budget"), dict):
             return written
-        fits, seeds = written["budget"].get("fits", MOST_TRIALS), written.get("seeds", 1)
+        fits, seeds = written["budget"].get("fits"), written.get("seeds", 1)
         first = seeds.get("start", 1) if isinstance(seeds, dict) else len(seeds) if isinstance(seeds, list) else seeds
+        if fits is None:
+            return written | {"trials": MOST_TRIALS}
         if not all(isinstance(count, int) and count > 0 for count in (fits, first)):
             return written
         return written | {"trials": max(1, fits // first)}
@@ -206,8 +208,10 @@ class Search(Chosen):
     @property
     def counted(self) -> bool:
         """Whether a number of trials is to be reached; not where they are as many as a budget buys."""
-        fits = None if self.budget is None else self.budget.fits or MOST_TRIALS
-        return fits is None or self.trials not in (fits, max(1, fits // len(self.seed_list)))
+        if self.budget is None:
+            return True
+        fits = self.budget.fits
+        return self.trials not in ((MOST_TRIALS,) if fits is None else (fits, max(1, fits // len(self.seed_list))))
 
     @property
     def likely(self) -> int:

@@ -193,7 +193,7 @@ def _aimed(actor: FitActor | None, aim: dict[str, Any]) -> FitActor:
 class Prompt(Projector):
     """The record, written at once and in the caller's thread, so that writes come in one order."""
 
-    def start(self) -> None:
+    def start(self, after_s: float = 0.0) -> None:
         """A pass at once."""
         self._pass(ending=False)
 
