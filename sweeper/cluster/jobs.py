@@ -12,7 +12,9 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
+import re
 import shlex
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -31,8 +33,11 @@ STOPPED_GENTLY = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "
 SWEEP = "sweep"
 LONGEST = 100_000
 AGENT_S = 120.0  # a head that has just started takes no jobs yet
+READY_S = 60.0  # libraries, data and Ray, on a busy head; and for a job that was refused to end
 SETTLE_S = 5.0
 EXIT_BAD_INPUT = 2
+# What is said by who will not be refused any more: of the data, of what waits for a worker, of what was asked for.
+_ON_ITS_WAY = re.compile(r", split hash |no worker has come|fits, of trials|drives the sweep")
 _HEADER = "Running entrypoint for job "
 Say = Callable[[str], None]
 
@@ -81,6 +86,7 @@ class Cluster:
     def first_words(self, job_id: str, say: Say) -> int:
         """Tell what a job says until it is on its way, or has ended; the exit code of one that has ended."""
         until(lambda: self._ended(job_id) or self.log(job_id), every_s=1.0)
+        until(lambda: self._ended(job_id) or _ON_ITS_WAY.search(self.log(job_id)), READY_S, every_s=1.0)
         ended = until(lambda: self._ended(job_id), SETTLE_S)  # what is refused says so and ends at once
         say(self.log(job_id))
         return self.exit_code(job_id) if ended else 0
@@ -103,17 +109,17 @@ class Cluster:
     # --- what a job says
 
     def newest(self, name: str) -> str:
-        """The job that drives a sweep, or drove it last.
+        """The job that drives a sweep, or drove it last: one that only asked its driver for something ended sooner.
 
         Raises:
             UserError: this cluster has none.
         """
-        jobs = self.of(name)
-        if not jobs or jobs[0].submission_id is None:
+        jobs = sorted(self.of(name), key=lambda job: job.end_time or math.inf)
+        if not jobs or jobs[-1].submission_id is None:
             raise UserError(
                 f"this cluster has no job of a sweep '{name}' (jobs do not outlive its head; sweeps do: sweeper list)."
             )
-        return str(jobs[0].submission_id)
+        return str(jobs[-1].submission_id)
 
     def log(self, job_id: str) -> str:
         """What a job has said so far."""

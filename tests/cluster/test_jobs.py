@@ -6,20 +6,23 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from sweeper.cli import main
-from sweeper.cluster.jobs import _fed
+from sweeper.cluster import jobs
+from sweeper.cluster.jobs import Cluster, _fed
 from sweeper.errors import UserError
 from tests.cluster.local_head import LocalHead, local_head
 
 SPEC = """
 name: {name}
 groups: cell
-space: {{method: [lora, fairlora], rank: [4, 8], learning_rate: 2e-3, epochs: {epochs}}}
+space: {{method: [lora, fairlora], rank: [4, 8], lambda: {{low: 0.1, high: 10}}, learning_rate: 2e-3, epochs: {epochs}}}
 search: {{sampler: random, trials: {trials}, baselines: [lora]}}
 """
 
@@ -65,6 +68,59 @@ def test_what_is_too_long_for_a_job_is_not_called_a_spec() -> None:
         _fed("x" * 100_001, "sweeper")
 
 
+class Slow(Cluster):
+    """A cluster whose job says a line more each other time that somebody looks, and has ended long after the last."""
+
+    def __init__(self, *lines: str) -> None:
+        self._lines, self._looks = lines, 0
+
+    def log(self, job_id: str) -> str:
+        return "".join(self._lines[: self._looks // 2])
+
+    def _ended(self, job_id: str) -> bool:
+        self._looks += 1
+        return self._looks // 2 > len(self._lines) + 9  # and takes its time
+
+    def exit_code(self, job_id: str) -> int:
+        return 2
+
+
+def test_what_is_refused_when_all_is_ready_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(good: Callable[[], object], times: float = 100.0, **every: float) -> object:
+        return next(filter(None, (good() for _ in range(int(times)))), False)
+
+    monkeypatch.setattr(jobs, "until", asked)
+    lines = [
+        "a: starting\n",
+        "libraries: ready after 9 s\n",
+        "a: data ... 30 s, Ray ... 30 s\n",
+        "Ray: ready after 9 s\n",
+    ]
+    said: list[str] = []
+    assert Slow(*lines, "a fit asks for 4 GPUs\n").first_words("job", said.append) == 2
+    assert said[0].endswith("a fit asks for 4 GPUs\n")
+    assert Slow(*lines, *["digits: 2 classes, split hash 9\n"] * 9).first_words("job", said.append) == 0
+
+
+class Kept(Cluster):
+    """A cluster that knows these jobs of one sweep, each with its beginning and its end."""
+
+    def __init__(self, **times: tuple[int, int | None]) -> None:
+        self._times = times
+
+    def of(self, name: str) -> list[Any]:
+        listed = sorted(self._times.items(), key=lambda item: -item[1][0])
+        return [SimpleNamespace(submission_id=job, start_time=begun, end_time=end) for job, (begun, end) in listed]
+
+
+def test_logs_are_those_of_who_drives_a_sweep_not_of_who_asked_for_something_meanwhile() -> None:
+    assert Kept(run=(1, None), tries=(5, 6)).newest("a") == "run"
+    assert Kept(run=(1, 9), tries=(5, 6)).newest("a") == "run"
+    assert Kept(run=(1, 4), resume=(5, 6)).newest("a") == "resume"
+    with pytest.raises(UserError, match="no job of a sweep 'a'"):
+        Kept().newest("a")
+
+
 # --- with one
 
 
@@ -78,6 +134,13 @@ def status(head: LocalHead, name: str) -> dict:
     done = head.sweeper("status", name, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def until(good: Callable[[], object], patience_s: float = 240.0) -> None:
+    end = time.monotonic() + patience_s
+    while not good():
+        assert time.monotonic() < end
+        time.sleep(0.2)
 
 
 def until_state(head: LocalHead, name: str, state: str, patience_s: float = 240.0) -> dict:
@@ -167,10 +230,7 @@ def test_logs_are_followed_live_and_a_head_that_dies_meanwhile_is_one_sentence(h
 @pytest.mark.slow
 def test_a_stop_is_graceful_and_a_resume_goes_on(head: LocalHead, tmp_path: Path) -> None:
     assert head.sweeper("submit", write(tmp_path, "paused", epochs=40, trials=3)).returncode == 0
-    end = time.monotonic() + 240
-    while not list((head.root / "paused").rglob("checkpoint-*.safetensors")):
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    until(lambda: list((head.root / "paused").rglob("checkpoint-*.safetensors")))
     stopped = head.sweeper("stop", "paused")
     assert "asked process" in stopped.stdout, stopped.stderr
     until_state(head, "paused", "paused")
@@ -182,6 +242,31 @@ def test_a_stop_is_graceful_and_a_resume_goes_on(head: LocalHead, tmp_path: Path
     for fit in before:
         result = json.loads(json.loads((head.root / fit / "result.json").read_text())["body"])
         assert [row["epoch"] for row in result["history"]] == list(range(1, 41))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_sweep_there_is_asked_for_points_less_space_and_more_seeds(head: LocalHead, tmp_path: Path) -> None:
+    assert head.sweeper("submit", write(tmp_path, "asked", epochs=40, trials=3)).returncode == 0
+    until(lambda: list((head.root / "asked").rglob("checkpoint-*.safetensors")))
+    tried = head.sweeper("try", "asked", "method=fairlora", "--seeds", "2")
+    assert (tried.returncode, "drives the sweep, and takes it up" in tried.stdout) == (0, True), tried
+    refused = head.sweeper("try", "asked", "rank=5")
+    assert (refused.returncode, "rank is 5, outside 4, 8" in refused.stdout) == (2, True), refused
+    less = head.sweeper("narrow", "asked", "rank=4")
+    assert (less.returncode, "from the next trial on: rank 4" in less.stdout) == (0, True), less
+    followed = head.sweeper("logs", "asked", "-f", patience_s=600)  # not those of who only asked
+    assert "asked: finished, 4/4 trials" in followed.stdout
+    told = status(head, "asked")
+    assert told["counts"]["complete"] == 4
+    assert "rank 4 (before: 4, 8)" in told["changes"][0]
+    assert "was asked for by hand" in told["changes"][1]
+    assert head.sweeper("more", "asked@0", "--seeds", "2").returncode == 0
+    until(lambda: (head.root / "asked" / "trials" / "00000" / "1" / "result.json").exists(), 600)
+    until_state(head, "asked", "finished", 600)
+    assert head.sweeper("try", "asked", "rank=4", "method=lora").returncode == 0  # nobody drives it: it goes on
+    until_state(head, "asked", "finished", 600)
+    assert "asked: finished, 5/5 trials" in head.sweeper("logs", "asked").stdout
 
 
 @pytest.mark.slow

@@ -27,10 +27,11 @@ pytestmark = [
 ]
 
 TRIALS, EPOCHS = 4, 300  # a fit of a minute or two: long enough to be struck while it runs
+ALL = TRIALS + 1  # with the one that is asked for by hand
 SPEC = f"""
 name: storm
 groups: cell
-space: {{method: [lora, fairlora], rank: [4, 8], learning_rate: 2e-3, epochs: {EPOCHS}}}
+space: {{method: [lora, fairlora], rank: [4, 8], lambda: {{low: 0.1, high: 10}}, learning_rate: 2e-3, epochs: {EPOCHS}}}
 search: {{sampler: random, trials: {TRIALS}, baselines: [lora]}}
 """
 
@@ -158,7 +159,10 @@ def test_a_sweep_on_hosts_that_fail_ends_as_if_nothing_had_happened(desk: Desk) 
     desk.up()
     assert desk.status()["state"] == "paused"
     assert desk.sweeper("resume", "storm").returncode == 0
-    while len(results(desk)) < TRIALS:  # however slow the machine is; and to ask a head all the time would slow it
+    epochs_go_on(desk)
+    assert "drives the sweep, and takes it up" in desk.sweeper("try", "storm", "method=fairlora").stdout
+    assert "from the next trial on: rank 8" in desk.sweeper("narrow", "storm", "rank=8").stdout
+    while len(results(desk)) < ALL:  # however slow the machine is; and to ask a head all the time would slow it
         try:
             epochs_go_on(desk)
         except AssertionError:
@@ -167,13 +171,14 @@ def test_a_sweep_on_hosts_that_fail_ends_as_if_nothing_had_happened(desk: Desk) 
     until(lambda: desk.status()["state"] == "finished", "the end")
 
     told = desk.status()
-    assert (told["counts"]["complete"], told["counts"]["running"]) == (TRIALS, 0)
+    assert (told["counts"]["complete"], told["counts"]["running"]) == (ALL, 0)
+    assert ["rank 8 (before: 4, 8)" in told["changes"][0], "asked for by hand" in told["changes"][1]] == [True, True]
     _nothing_lost_nothing_twice(desk)
     _one_finished_run_per_trial(desk)
 
 
 def _nothing_lost_nothing_twice(desk: Desk) -> None:
-    assert len(results(desk)) == TRIALS
+    assert len(results(desk)) == ALL
     for path in results(desk):
         result = json.loads(json.loads(path.read_text())["body"])
         assert [row["epoch"] for row in result["history"]] == list(range(1, EPOCHS + 1))
@@ -186,7 +191,7 @@ def _one_finished_run_per_trial(desk: Desk) -> None:
     ask = f'psql -h ~/.sweeper/head/socket -P pager=off -XtAc "{sql}" mlflow'
     ask = "$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)/" + ask
     said = desk.type(ray(), "exec", str(desk.file), ask).stdout
-    assert re.findall(r"^(\d+)\|(\w+)", said, re.MULTILINE) == [(str(n), "FINISHED") for n in range(TRIALS)]
+    assert re.findall(r"^(\d+)\|(\w+)", said, re.MULTILINE) == [(str(n), "FINISHED") for n in range(ALL)]
 
 
 RAYS_OWN = {"gcs_server", "raylet", "ray::DashboardA", "ray::RuntimeEnv"}  # with the token

@@ -21,6 +21,7 @@ from sweeper.cli import main
 from sweeper.cluster import ray_cli, ssh
 from sweeper.cluster.errand import Errand
 from sweeper.errors import UserError
+from sweeper.state.asking.inbox import Inbox
 from sweeper.state.lease import Lease
 from tests import finished
 from tests.cluster import sshd
@@ -81,6 +82,19 @@ def test_the_second_command_goes_over_the_connection_of_the_first(
     assert "no sweep" in capsys.readouterr().err
     assert head.logins == before + 1
     assert (sockets.stat().st_mode & 0o777, len(list(sockets.glob("*.address")))) == (0o700, 1)
+
+
+def test_a_sweep_that_lives_there_is_asked_to_search_less(
+    head: SshHead, sockets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = head.file(tmp_path / "cluster.yaml")
+    with driven(head, "asked") as folder:
+        assert main.main(["narrow", "asked", "lambda=0.5..5", "rank=8", "--cluster", file]) == 0
+        assert "from the next trial on: lambda 0.5 to 5 (before: " in capsys.readouterr().out
+        [request] = Inbox(folder).waiting()
+        assert request.body["axes"] == {"lambda": {"low": 0.5, "high": 5}, "rank": [8]}
+        assert main.main(["narrow", "asked", "lambda=0.5..5000", "--cluster", file]) == 2
+        assert "what the sweep began with" in capsys.readouterr().err
 
 
 def test_a_tunnel_goes_through_it_and_ends_with_its_command(head: SshHead, sockets: Path, tmp_path: Path) -> None:
