@@ -47,6 +47,9 @@ def narrow(results: Results, words: Sequence[str]) -> str:
     space = narrowing.narrowed(results.spec.space, results.space, written)
     if space == results.space:
         raise UserError("the space is that already. 'sweeper status --json' shows what was changed.")
+    waiting = [request.body["axes"] for request in Inbox(results.folder.path).waiting() if "axes" in request.body]
+    if waiting[-1:] == [written]:
+        raise UserError("that is asked for already, and waits for the sweep's driver.")
     Inbox(results.folder.path).put({"kind": "narrow", "axes": written})
     axes, before = space.axes, results.space.axes
     parts = [f"{label} {points.extent(axes[label])} (before: {points.extent(before[label])})" for label in written]

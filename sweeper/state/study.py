@@ -282,6 +282,7 @@ class Study:
         else:
             params = self._spec.space.walk(draw)
         trial.set_user_attr("proposal", rows.proposed(trial.number, trial.params, params, given.baseline, **why))
+        hearing.heard(self._inbox, trial.user_attrs)
         self._given.add(trial.number)
         return Proposal(trial.number, params, seeds, given.baseline)
 

@@ -110,6 +110,9 @@ def test_a_narrower_space_is_taken_up_by_the_next_attempt_and_told_everywhere(
     said = "from the next trial on: lambda 0.1 to 10 (before: 0.01 to 100), rank 8"
     assert said in capsys.readouterr().out
     assert Results.open(folder).state == "finished"
+    with pytest.raises(UserError, match="asked for already, and waits"):
+        asking.narrow(Results.open(folder), ["lambda=0.1..10", "rank=8"])
+    Inbox(folder.path).put({"kind": "narrow", "axes": {"rank": [8]}})  # by somebody who asked at the same moment
     results = tiny.go_on(folder.path.parent, trials=7).results
     assert all(0.1 <= trial.params["lambda"] <= 10 and trial.params["rank"] == 8 for trial in results.trials[3:])
     results = Results.open(folder)

@@ -9,7 +9,6 @@ threads and has paid all imports.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import gc
 import json
@@ -25,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import alembic.script.base
-import torch
 
 from sweeper.record import store
 from sweeper.state import lease as leases
@@ -33,12 +31,11 @@ from sweeper.state.sweep_folder import SweepFolder
 from tests.faults import tiny
 from tests.faults.audit import audit, trained, watch
 from tests.faults.crashes import EXIT, Points, install
-from tests.faults.portraits import differences, portrait
-from trainables.errors import FitError
+from tests.faults.lives import HANGS, LIVES, TRIALS, hanging, run, steps_again
+from tests.faults.portraits import asked, differences, portrait
 
-TRIALS, MORE, SEED = 3, 4, 7
+SEED = 7
 SAMPLES = 12  # of cases with a second death
-LIMIT_S = 0.5  # of an epoch, where one hangs
 LEASE_S = 2.0  # of a driver that is frozen
 
 
@@ -63,129 +60,10 @@ class Verdict:
     counts: dict[str, float] = field(default_factory=dict)
 
 
-def run(root: Path) -> int:
-    """A sweep from its beginning."""
-    return tiny.begin(root, trials=TRIALS).exit_code
-
-
-def paused(root: Path) -> int:
-    """A sweep that is interrupted in its third epoch."""
-    epochs = iter(range(100))
-    train = tiny.Tiny.train_epoch
-
-    def interrupted(self: Any) -> dict[str, float]:
-        if next(epochs) == 2:
-            signal.raise_signal(signal.SIGINT)
-        return train(self)
-
-    tiny.Tiny.train_epoch = interrupted  # type: ignore[method-assign]
-    return tiny.begin(root, trials=TRIALS).exit_code
-
-
-def failing(root: Path) -> int:
-    """A sweep, begun or gone on with, whose trial of rank 4 diverges in its second epoch."""
-
-    def diverges(fit: Any) -> None:
-        if fit.epoch == 1:
-            raise FitError("diverged", "the loss is not finite")
-
-    return _with_one(4, diverges, root)
-
-
-def stopping(root: Path) -> int:
-    """A sweep, begun or gone on with, that stops its trial of rank 16 early: it is worse than the others."""
-
-    def falls_behind(fit: Any) -> None:
-        fit._weight_2 = fit._weight_2 + torch.tensor([5.0, 0.0])
-
-    return _with_one(16, falls_behind, root, search=", stopping: {first: 1, factor: 2}")
-
-
-def _with_one(rank: int, does: Callable[[Any], None], root: Path, **options: Any) -> int:
-    train = tiny.Tiny.train_epoch
-
-    def epoch(self: Any) -> dict[str, float]:
-        if self._params.method != "lora" and self._params.to_flat()["rank"] == rank:
-            does(self)
-        return train(self)
-
-    tiny.Tiny.train_epoch = epoch  # type: ignore[method-assign]
-    begun = SweepFolder(root / tiny.NAME).exists
-    return (tiny.go_on(root) if begun else tiny.begin(root, trials=TRIALS, **options)).exit_code
-
-
-def long(root: Path) -> int:
-    """A sweep, begun or gone on with, whose epochs are long: each step between two is kept, and noted as it begins."""
-
-    def stepped(params: Any, *place: int) -> None:
-        with (root / "steps").open("a") as file:
-            file.write(f"{params.to_flat()} {place}\n")
-
-    tiny.make_tiny(tuning=tiny.Long)
-    tiny.Long.stepped = staticmethod(stepped)
-    begun = SweepFolder(root / tiny.NAME).exists
-    return (tiny.go_on(root) if begun else tiny.begin(root, trials=TRIALS, more=tiny.EACH_STEP)).exit_code
-
-
-def steps_again(root: Path) -> int:
-    """How many steps were begun more than once."""
-    begun = (root / "steps").read_text().splitlines() if (root / "steps").exists() else []
-    return len(begun) - len(set(begun))
-
-
-def extended(root: Path) -> int:
-    """A finished sweep that is given a larger budget."""
-    return tiny.go_on(root, trials=MORE).exit_code
-
-
-@dataclass(frozen=True)
-class Life:
-    """What is lived, what came before it, what comes after a death, and what there is at its end."""
-
-    live: Callable[[Path], int]
-    trials: int = TRIALS
-    before: Callable[[Path], int] | None = None
-    after: Callable[[Path], int] | None = None  # None: resumed
-    code: int = 0
-
-
-def sleeps() -> None:
-    """A hang that other threads survive."""
-    time.sleep(600)
-
-
-def holds_the_lock() -> None:
-    """A hang that no thread of Python survives: C code that never gives the interpreter's lock back."""
-    ctypes.PyDLL(None).sleep(600)
-
-
-def hanging(hang: Callable[[], None]) -> Callable[[Path], int]:
-    """A sweep whose baseline hangs in its second epoch."""
-
-    def live(root: Path) -> int:
-        train = tiny.Tiny.train_epoch
-
-        def epoch(self: Any) -> dict[str, float]:
-            if self._params.method == "lora" and self.epoch == 1:
-                hang()
-            return train(self)
-
-        tiny.Tiny.train_epoch = epoch  # type: ignore[method-assign]
-        return tiny.begin(root, trials=TRIALS, more=f"resources: {{epoch_timeout_s: {LIMIT_S}}}\n").exit_code
-
-    return live
-
-
-HANGS = {"sleeps": sleeps, "holds the lock": holds_the_lock}
-LIVES = {
-    "run": Life(run),
-    "paused": Life(paused),
-    "extended": Life(extended, MORE, before=run, after=extended),
-    "failing": Life(failing, after=failing, code=1),
-    "stopping": Life(stopping, after=stopping),
-    "long": Life(long, after=long),
-}
 ENDS = ("result.json", "commit of study.db", "removal of checkpoint")  # between a trial's last epoch and its tell
+ASKED = ("trying", "narrowing", "tried", "tried again")
+NEAR = 5  # acts on either side of the one that ends a request: its trial is proposed
+OF_REQUEST = [("request", "after"), ("removal of request", "before")]
 OWN = {"failing": ENDS, "stopping": ENDS, "long": ("checkpoint", "removal of checkpoint")}  # the rest is as in a run
 
 
@@ -229,6 +107,9 @@ def _cases(life: str, names: list[str]) -> list[Case]:
             cases.append(Case(life, name, number, "after"))
     if life == "run":
         return cases
+    if life in ASKED:
+        own = [case for case in cases if case.number >= names.index("request")]
+        return [case for case in own if case.when == "before" or case.name.endswith("request")]  # the rest: as in a run
     if life in OWN:
         return [case for case in cases if case.name in OWN[life]]
     own = {"paused": "stop", "extended": "spec.yaml"}[life]  # the rest is as in a run
@@ -236,12 +117,25 @@ def _cases(life: str, names: list[str]) -> list[Case]:
 
 
 def _some(cases: list[Case]) -> list[Case]:
-    """Of deaths that have a kind of act, a moment and a life in common: the first, the last, of runs each eighth."""
+    """Of deaths that have a kind of act, a moment and a life in common: the first, the last, of runs each eighth.
+
+    Where something is asked of the sweep: once that is written, and each second act of its being taken up.
+    """
     alike: dict[tuple[str, str, str], list[Case]] = {}
+    ends = {case.life: case.number for case in cases if case.name == "removal of request"}
     for case in cases:
-        alike.setdefault((case.life, case.name, case.when), []).append(case)
-    chosen = [[*own[:: 8 if life == "run" else len(own)], own[-1]] for (life, *_), own in alike.items()]
+        if case.life not in ASKED or _of_request(case, ends[case.life]):
+            alike.setdefault((case.life, case.name, case.when), []).append(case)
+    steps = {"run": 8} | dict.fromkeys(ASKED, 2) | {"narrowing": 3, "tried again": 4}
+    chosen = [[*own[:: steps.get(life, len(own))], own[-1]] for (life, *_), own in alike.items()]
     return [case for own in chosen for case in dict.fromkeys(own)]
+
+
+def _of_request(case: Case, end: int) -> bool:
+    """`end` is the act that ends the request."""
+    if case.name == "commit of study.db":
+        return abs(case.number - end) <= NEAR
+    return case.life != "tried again" and (case.name, case.when) in OF_REQUEST
 
 
 def _second_deaths(cases: list[Case]) -> list[Case]:
@@ -280,7 +174,11 @@ def _unbroken(folder: Path, name: str) -> dict[str, Any]:
         assert code == 130, (folder / f"{name}.log").read_text()
         code = _live(folder, name, _resume)
     assert code == life.code, (folder / f"{name}.log").read_text()
-    return portrait(folder / name, tiny.NAME) | {"trained": trained(folder / name / "ledger.jsonl")}
+    return _seen(folder / name)
+
+
+def _seen(root: Path) -> dict[str, Any]:
+    return portrait(root, tiny.NAME) | asked(root / tiny.NAME) | {"trained": trained(root / "ledger.jsonl")}
 
 
 def _resume(root: Path) -> int:
@@ -300,8 +198,7 @@ def _try(folder: Path, name: str, case: Case, whole: Mapping[str, Any]) -> Verdi
     found = audit(
         root / tiny.NAME, root / "ledger.jsonl", budget=life.trials, seeds=tiny.SEEDS, interruptions=len(exits)
     )
-    now = portrait(root, tiny.NAME) | {"trained": trained(root / "ledger.jsonl")}
-    faults = found.faults + differences(whole, now)
+    faults = found.faults + differences(whole, _seen(root))
     if (steps := steps_again(root)) > len(exits) - 1:
         faults.append(f"{steps} steps were trained again after {len(exits) - 1} deaths")
     if exits[0] != EXIT:
@@ -349,7 +246,7 @@ def _freeze(folder: Path, whole: Mapping[str, Any]) -> Verdict:
     os.kill(child, signal.SIGCONT)
     thawed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     found = audit(root / tiny.NAME, root / "ledger.jsonl", budget=TRIALS, seeds=tiny.SEEDS, interruptions=1)
-    faults = found.faults + differences(whole, portrait(root, tiny.NAME) | {"trained": whole["trained"]})
+    faults = found.faults + differences(whole, _seen(root) | {"trained": whole["trained"]})
     return Verdict(Case("frozen", name, 0, "before"), [refused, ended, thawed], faults, found.counts())
 
 

@@ -160,4 +160,5 @@ def _hear_of_writes(points: Points) -> None:
 def _called(path: Any) -> str:
     """A file's name without what is different each time."""
     name = re.sub(r"^checkpoint-[\d.]+-[0-9a-f]+\..*", "checkpoint", os.path.basename(str(path)))
+    name = re.sub(r"^\d{20}-[0-9a-f]{32}\.json$", "request", name)
     return re.sub(r"^\d+\.json$", "held-out", name)

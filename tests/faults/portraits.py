@@ -30,6 +30,19 @@ def numbers(folder: Path) -> dict[str, Any]:
     return seen
 
 
+def asked(folder: Path) -> dict[str, Any]:
+    """What people asked of the sweep, as its own database has it, and what waits still."""
+    with sqlite3.connect(folder / "study.db") as connection:
+        rows = (
+            "select t.number, a.key, a.value_json from trials t join trial_user_attributes a on a.trial_id = t.trial_id"
+        )
+        told = [(number, json.loads(text)) for number, key, text in connection.execute(rows) if key == "proposal"]
+        every = connection.execute("select value_json from study_user_attributes where key = 'narrowed'")
+        listed = [each["narrowing"] | {"ms": 0} for (text,) in every for each in json.loads(text)["listed"]]
+    by_hand = [(number, body["params"]) for number, body in told if body.get("asked") == "asked for by hand"]
+    return {"by hand": by_hand, "narrowed": listed, "waiting": sorted(p.name for p in folder.glob("asked/[0-9]*"))}
+
+
 def _timeless(body: Any) -> Any:
     if isinstance(body, dict):
         return {key: _timeless(value) for key, value in body.items() if key not in TIMES}

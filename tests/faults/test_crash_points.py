@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
-from tests.faults.crash_run import LIVES
+from tests.faults.crash_run import ASKED
 from tests.faults.crashes import Points
+from tests.faults.lives import LIVES
 
-pytestmark = pytest.mark.timeout(900)  # the first test pays for all: a minute and a half on two cores, slow four
+pytestmark = pytest.mark.timeout(3000)  # the first test pays for all: two minutes on two cores, slow nine
 ROOT = Path(__file__).parents[2]
 MEMORY = Path("/dev/shm")  # thousands of small syncs; what a power cut takes is simulated, not left to the disk
 KINDS = {
@@ -64,7 +65,7 @@ def verdicts(share: str) -> Iterator[list[dict[str, Any]]]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         with subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **pipes) as process:
             try:
-                _, said = process.communicate(timeout=880)
+                _, said = process.communicate(timeout=2900)
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)  # its own children too
@@ -122,6 +123,14 @@ def test_a_death_around_the_end_of_a_failed_or_stopped_trial_trains_nothing_more
 def test_a_death_within_a_long_epoch_costs_a_step_and_not_the_epoch(verdicts: list[dict[str, Any]]) -> None:
     own = [v for v in verdicts if v["case"]["life"] == "long"]
     assert {v["case"]["name"] for v in own} == {"checkpoint", "removal of checkpoint"}
+    assert faults(own) == []
+
+
+@pytest.mark.parametrize("life", ASKED)
+def test_what_is_asked_of_a_sweep_is_done_once_whenever_it_dies(verdicts: list[dict[str, Any]], life: str) -> None:
+    own = [v for v in verdicts if v["case"]["life"] == life]
+    assert sum(v["case"]["name"] == "commit of study.db" for v in own) >= 2
+    assert {v["case"]["name"] for v in own} >= {"request", "removal of request"} or life == "tried again"
     assert faults(own) == []
 
 

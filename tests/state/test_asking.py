@@ -144,6 +144,25 @@ def test_what_is_asked_for_by_hand_is_tried_once_beside_the_budget(race: str, tm
         assert study.propose() is None
 
 
+def test_a_request_is_there_until_its_trial_is_proposed(tmp_path: Path) -> None:
+    """Who reads the study sees no trial before, and would take a finished sweep for finished."""
+    spec, url, inbox = asking("random", trials=4), f"sqlite:///{tmp_path / 'study.db'}", Inbox(tmp_path)
+    Study(spec, url, create=True)
+    finish(lambda: Study(spec, url), again_after=lambda step: False)
+    inbox.put({"kind": "try", "point": {"lambda": 3.0, "rank": 7}, "seeds": None})
+    study = Study(spec, url, inbox=inbox)
+    study._fill = dies  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        study.propose()
+    assert (len(Study(spec, url).trials()), len(inbox.waiting())) == (4, 1)
+    [proposal] = Study(spec, url, inbox=inbox).open_proposals()
+    assert (proposal.number, proposal.params["rank"], inbox.waiting()) == (4, 7, [])
+
+
+def dies(*what: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_search_that_has_ended_takes_up_what_is_asked_for_and_ends_again(tmp_path: Path) -> None:
     spec, url = asking("random", RACE, trials=4), f"sqlite:///{tmp_path / 'study.db'}"
     Study(spec, url, create=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -27,7 +28,8 @@ def hear(study: optuna.Study, spec: SweepSpec, inbox: Inbox | None, warm: Warm, 
     None is before baselines and the points that are tried first are begun: those are known by their numbers.
 
     What was asked for, narrowings included, says which request it is, so that whoever finds the file again knows that
-    it was taken up. `asked` are the rows of all trials.
+    it was taken up. That of a point stays until its trial is proposed (`heard`): it is nothing that is shown before.
+    `asked` are the rows of all trials.
     """
     first = len(spec.search.baseline_list) + len(next_point.first_of_all(spec, warm))
     if inbox is None or len(asked) < min(first, spec.budget):
@@ -46,10 +48,17 @@ def hear(study: optuna.Study, spec: SweepSpec, inbox: Inbox | None, warm: Warm, 
             kept = {"point": point, "asked": BY_HAND}
             kept[rows.REQUEST] = {"id": request.id, "ms": request.ms, "seeds": request.body["seeds"]}
             study.enqueue_trial(samplers.anchors(spec, point), user_attrs=kept)
-        inbox.drop(request)
-        if point is not None:
             return True
+        inbox.drop(request)
     return False
+
+
+def heard(inbox: Inbox | None, row: Mapping[str, Any]) -> None:
+    """The trial with these attributes is proposed: if a request asked for it, that has been done."""
+    if inbox is not None and rows.REQUEST in row:
+        for request in inbox.waiting():
+            if request.id == row[rows.REQUEST]["id"]:
+                inbox.drop(request)
 
 
 def _narrow(study: optuna.Study, spec: SweepSpec, request: Request, number: int) -> None:
@@ -59,7 +68,8 @@ def _narrow(study: optuna.Study, spec: SweepSpec, request: Request, number: int)
     current = current_spec(spec, [Narrowing(**body) for body in kept.values()])
     try:
         written = dict(request.body["axes"])
-        narrowed(spec.space, current.space, written)
+        if narrowed(spec.space, current.space, written) == current.space:  # two people asked for the same
+            return
         held = {label: extent(current.space.axes[label]) for label in written}
     except (UserError, KeyError, TypeError, ValueError, AttributeError) as fault:
         log.warning("%s asks for what cannot be, and is dropped: %s", request.path, fault)
