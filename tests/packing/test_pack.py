@@ -25,7 +25,7 @@ from trainables.data.base import Dataset
 from trainables.errors import FitError
 from trainables.finetuning import FineTuning
 from trainables.packing import Pack, Unpackable, gain
-from trainables.packing.chance import Streams, state
+from trainables.packing.chance import SlotStreams, state
 from trainables.packing.together import Adapted, Together
 from trainables.params import Params
 from trainables.task import Task, TrainConfig
@@ -420,7 +420,7 @@ def test_ranks_that_are_filled_up_with_zeros_give_what_each_gives_by_itself(data
     chance = torch.Generator().manual_seed(0)
     for p in (p for model in models for p in model.parameters() if p.requires_grad):
         p.data = torch.randn(p.shape, generator=chance, dtype=torch.float64)
-    streams = Streams(3, torch.device("cpu"), parts=False)
+    streams = SlotStreams(3, torch.device("cpu"), parts=False)
     layer = next(forward for _, forward in Together(models, ["head"], streams).forwards if isinstance(forward, Adapted))
     rows_SLI = torch.randn(6, 17, 64, generator=chance, dtype=torch.float64)
     answers = []

@@ -1,7 +1,7 @@
 """A stream of chance for each slot of a pack: what a fit draws is what it would draw alone.
 
 torch draws from one state. Here there is one for each slot, as its own step has seeded it, and the rows of a slot are
-drawn for with its state, in the order of the forward pass. `Streams.parting` does so for whatever the model itself
+drawn for with its state, in the order of the forward pass. `SlotStreams.parting` does so for whatever the model itself
 draws (dropout, dropped paths), whose calls are met one by one.
 
 Texts of one slot may be shorter than those of another, and all are padded to the longest. Behind the end of its own
@@ -57,7 +57,7 @@ def go_to(to: State, device: torch.device) -> None:
         torch.cuda.set_rng_state(of_gpu, device)
 
 
-class Streams:
+class SlotStreams:
     """The chance of each slot in one step."""
 
     def __init__(self, slots: int, device: torch.device, *, parts: bool) -> None:
@@ -129,7 +129,7 @@ class _Parting(TorchFunctionMode):
     was drawn from no slot's stream.
     """
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: SlotStreams) -> None:
         super().__init__()
         self._streams = streams
 

@@ -20,7 +20,7 @@ from trainables.errors import FitError
 from trainables.finetuning import FineTuning
 from trainables.methods import METHODS
 from trainables.packing import proof
-from trainables.packing.chance import Streams, state
+from trainables.packing.chance import SlotStreams, state
 from trainables.packing.together import Together, Unpackable, refuse_copies
 from trainables.params import Params
 from trainables.training.fit import Epoch, Fit, losses
@@ -105,16 +105,16 @@ class Pack:
                 self._faults[at] = fault
         return logs
 
-    def step(self, members: Sequence[int]) -> Step:
+    def step(self, members: Sequence[int]) -> JointStep:
         """What takes these members one step further, once their epochs are begun."""
         own = [self.tunings[at] for at in members]
-        return Step(own, Streams(len(own), own[0].runtime.device, parts=self._parts))
+        return JointStep(own, SlotStreams(len(own), own[0].runtime.device, parts=self._parts))
 
 
-class Step:
+class JointStep:
     """One step of several fits."""
 
-    def __init__(self, tunings: Sequence[FineTuning], streams: Streams) -> None:
+    def __init__(self, tunings: Sequence[FineTuning], streams: SlotStreams) -> None:
         first = tunings[0]
         self._fits = [each.fit for each in tunings]
         self._runtime, self._streams = first.runtime, streams

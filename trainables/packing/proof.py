@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trainables import adapters
 from trainables.backbones import weights
-from trainables.packing.chance import State, Streams, go_to, state
+from trainables.packing.chance import SlotStreams, State, go_to, state
 from trainables.packing.together import Together, Unpackable, trained_modules
 from trainables.training import prefix
 from trainables.training.fit import Fit
@@ -52,7 +52,7 @@ def prove(fits: Sequence[Fit], heads: Sequence[str], examples_N: Tensor, runtime
         ]
         ends = [end for _, end in alone]
         for parts in (False, True):
-            streams = Streams(len(models), runtime.device, parts=parts)
+            streams = SlotStreams(len(models), runtime.device, parts=parts)
             outside = state(runtime.device)
             answers = _packed(models, heads, inputs, streams)
             if _same(outside, state(runtime.device)):
@@ -88,7 +88,7 @@ def _alone(model: nn.Module, inputs_B: Tensor, slot: int, runtime: Runtime) -> t
 
 
 def _packed(
-    models: Sequence[nn.Module], heads: Sequence[str], inputs: Sequence[Tensor], streams: Streams
+    models: Sequence[nn.Module], heads: Sequence[str], inputs: Sequence[Tensor], streams: SlotStreams
 ) -> list[_Answer]:
     outside, states = state(inputs[0].device), []
     for slot in range(len(models)):

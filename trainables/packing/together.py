@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from trainables import adapters
 from trainables.backbones import within
-from trainables.packing.chance import Streams
+from trainables.packing.chance import SlotStreams
 
 _WRAP = "base_model.model."  # what peft puts before each name
 
@@ -35,7 +35,7 @@ class Unpackable(Exception):
 class Together:
     """The first of these wrapped models, as it takes the rows of all of them."""
 
-    def __init__(self, models: Sequence[nn.Module], heads: Sequence[str], streams: Streams) -> None:
+    def __init__(self, models: Sequence[nn.Module], heads: Sequence[str], streams: SlotStreams) -> None:
         """`heads` are the names of what trains whole.
 
         Raises:
@@ -71,7 +71,7 @@ class Together:
 class _Apart:
     """One module for each slot, that takes tensors whose `axis` is the rows."""
 
-    def __init__(self, modules: Sequence[nn.Module], streams: Streams, axis: int = 0) -> None:
+    def __init__(self, modules: Sequence[nn.Module], streams: SlotStreams, axis: int = 0) -> None:
         # The first module's call will lead here; its forward pass of now is its own.
         self._each: list[Callable[..., Tensor]] = [modules[0].forward, *modules[1:]]
         self._streams, self._axis = streams, axis
@@ -112,7 +112,7 @@ class _Slot:
 class Adapted:
     """A frozen layer, and for each slot an adapter beside it."""
 
-    def __init__(self, layers: Sequence[Any], streams: Streams) -> None:
+    def __init__(self, layers: Sequence[Any], streams: SlotStreams) -> None:
         self._base: nn.Module = layers[0].get_base_layer()
         self._streams = streams
         self._slots = []
