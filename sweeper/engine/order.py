@@ -31,9 +31,9 @@ def unlike(same: Mapping[str, str], provenance: Mapping[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Order:
-    """One piece of work for an actor: train a fit, or measure a trained one on the held-out split.
+    """One piece of work for an actor: train a fit, measure a trained one on the held-out split, or measure a gain.
 
-    Or measure what training several fits like this one at once gains.
+    That is what training several fits like this one at once gains.
 
     `same` says of `SHARED` what it is in the sweep's other fits, as far as that is known.
     The fit reports after each epoch in `rungs`, where it is compared with others.

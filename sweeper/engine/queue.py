@@ -304,10 +304,7 @@ class FitQueue:
         """
         if self.stopped:
             return
-        if excused:
-            self._orders.appendleft(order)
-            return
-        if (failure := self._retries.failure(order, died)) is None:
+        if excused or (failure := self._retries.failure(order, died)) is None:
             self._orders.appendleft(order)
         elif order.kind == "fit":
             self._close(self._open[order.number], failed=f"seed {order.seed}: {failure}")

@@ -24,6 +24,11 @@ def _unless_off(written: object) -> object:
     return None if isinstance(written, str) and written == "off" else written
 
 
+def _enough_for(fits: int | None, seeds: int) -> int:
+    """How many trials, each with so many seeds to begin with, a budget of `fits` is enough for."""
+    return MOST_TRIALS if fits is None else max(1, fits // seeds)
+
+
 class Stopping(Part):
     """Successive halving: fits that fall behind are not trained to their end."""
 
@@ -177,11 +182,9 @@ class Search(Chosen):
             return written
         fits, seeds = written["budget"].get("fits"), written.get("seeds", 1)
         first = seeds.get("start", 1) if isinstance(seeds, dict) else len(seeds) if isinstance(seeds, list) else seeds
-        if fits is None:
-            return written | {"trials": MOST_TRIALS}
-        if not all(isinstance(count, int) and count > 0 for count in (fits, first)):
+        if fits is not None and not all(isinstance(count, int) and count > 0 for count in (fits, first)):
             return written
-        return written | {"trials": max(1, fits // first)}
+        return written | {"trials": _enough_for(fits, first)}
 
     @classmethod
     def table(cls) -> Table[Sampler]:
@@ -210,8 +213,8 @@ class Search(Chosen):
         """Whether a number of trials is to be reached; not where they are as many as a budget buys."""
         if self.budget is None:
             return True
-        fits = self.budget.fits
-        return self.trials not in ((MOST_TRIALS,) if fits is None else (fits, max(1, fits // len(self.seed_list))))
+        fits = self.budget.fits  # older releases took as many trials as fits
+        return self.trials not in (fits, _enough_for(fits, len(self.seed_list)))
 
     @property
     def likely(self) -> int:

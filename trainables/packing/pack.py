@@ -23,7 +23,7 @@ from trainables.packing import proof
 from trainables.packing.chance import SlotStreams, state
 from trainables.packing.together import Together, Unpackable, refuse_copies
 from trainables.params import Params
-from trainables.training.fit import Epoch, Fit, losses
+from trainables.training.fit import Epoch, losses
 from trainables.training.samples import Features
 
 
@@ -124,7 +124,7 @@ class JointStep:
 
     def __call__(self, epochs: Sequence[Epoch]) -> list[FitError | None]:
         """The next step of each; a member's own fault, found before its weights move, is its entry."""
-        before = [_copied(fit) for fit in self._fits]
+        before = [fit.remembered() for fit in self._fits]
         try:
             found = self._backward(epochs)
         except BaseException:  # whoever goes on does this step again
@@ -165,10 +165,6 @@ class JointStep:
                 found.append((loss_B, logs))
             torch.autograd.backward(descended)
         return found
-
-
-def _copied(fit: Fit) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in fit.objective.state().items()}
 
 
 def _proven(tunings: Sequence[FineTuning]) -> bool:

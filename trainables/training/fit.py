@@ -253,7 +253,7 @@ class Fit:
         """Those of the whole batch, `at_once` examples at a time; half as many from then on, where memory ends."""
         while True:
             size = min(self.at_once or len(labels_B), len(labels_B))
-            before = {name: tensor.clone() for name, tensor in self.objective.state().items()}
+            before = self.remembered() if self._train.micro_batch == "auto" else {}
             try:
                 if size < len(labels_B):
                     return self._in_parts(forward, inputs_B, labels_B, groups_B, size)
@@ -270,6 +270,10 @@ class Fit:
             self._optimizer.zero_grad(set_to_none=True)
             self._runtime.give_back()
 
+    def remembered(self) -> dict[str, Tensor]:
+        """A copy of the method's own memory, for who may have to do a step again."""
+        return {name: tensor.clone() for name, tensor in self.objective.state().items()}
+
     def _losses_of(self, forward: Callable[..., Any], inputs_B: Tensor, labels_B: Tensor) -> Tensor:
         with self._runtime.autocast():
             logits_BC = forward(inputs_B)
@@ -284,17 +288,17 @@ class Fit:
         says how much each one weighs, and a second pass, with the same dropout, sends that back.
         """
 
-        def losses() -> Iterator[tuple[int, Tensor]]:
+        def parts() -> Iterator[tuple[int, Tensor]]:
             for start in range(0, len(labels_B), size):
                 self._runtime.seed(derived(self.seed, self.epoch, "dropout", self.step, start))
                 rows = slice(start, start + size)
                 yield start, self._losses_of(forward, inputs_B[rows], labels_B[rows])
 
         with torch.no_grad():
-            loss_B = torch.cat([part for _, part in losses()])
+            loss_B = torch.cat([part for _, part in parts()])
         loss, logs = self.objective(loss_B.requires_grad_(), groups_B)
         (weight_B,) = torch.autograd.grad(loss, loss_B)
-        for start, part in losses():
+        for start, part in parts():
             torch.autograd.backward(part, weight_B[start : start + size])
         return loss_B, logs
 
