@@ -19,6 +19,7 @@ from trainables.data.images.cache import Images
 from trainables.data.images.transform import Transform
 from trainables.data.texts.tokens import Tokenised, Tokens
 from trainables.errors import UserError
+from trainables.frozen.start import Frozen, Start
 from trainables.methods import METHODS
 from trainables.methods.base import GroupInfo
 from trainables.metrics import Evaluation, evaluate
@@ -29,7 +30,6 @@ from trainables.training import small_bodies
 from trainables.training.batches import derived
 from trainables.training.clock import Clock
 from trainables.training.fit import Fit
-from trainables.training.frozen import Frozen, Start
 from trainables.training.refit import refit_head
 from trainables.training.runtime import Runtime
 from trainables.training.samples import Samples

@@ -17,8 +17,7 @@ from trainables import adapters
 from trainables.backbones import weights
 from trainables.packing.chance import SlotStreams, State, go_to, state
 from trainables.packing.together import Together, Unpackable, trained_modules
-from trainables.training import prefix
-from trainables.training.fit import Fit
+from trainables.training.fit import Fit, keep_still
 from trainables.training.runtime import Runtime
 
 SLOTS, EXAMPLES = 3, 3  # at most; numbers that the axes of a model seldom have
@@ -40,7 +39,7 @@ def prove(fits: Sequence[Fit], heads: Sequence[str], examples_N: Tensor, runtime
         for slot, (model, still) in enumerate(zip(models, stills, strict=True)):
             _make_ready(model, heads, slot)
             adapters.train(model)
-            prefix.still(still)
+            keep_still(still)
         examples_N = examples_N[:EXAMPLES]
         if examples_N.is_floating_point():  # tokens are not
             examples_N = examples_N.double()

@@ -9,7 +9,7 @@ Shapes: N examples, B of a batch, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from trainables.methods import METHODS
 from trainables.methods.base import Objective
 from trainables.params import Params
 from trainables.task import TrainConfig
-from trainables.training import compiled, prefix
+from trainables.training import compiled
 from trainables.training.augment import Augmentation
 from trainables.training.batches import BATCH_SAMPLERS, derived, epoch_log, shuffle
 from trainables.training.runtime import Runtime, out_of_memory
@@ -169,7 +169,7 @@ class Fit:
         """Draw the epoch, of which `step` steps may be done, and set the modes of the model."""
         for net in self.nets:
             adapters.train(net)
-        prefix.still(self.still)
+        keep_still(self.still)
         generator = np.random.default_rng(derived(self.seed, self.epoch, "order"))
         order_N = self._sampler(samples.groups.index_N, len(samples.groups.names), generator)
         if self._sampler is shuffle:  # what is balanced would not stay so
@@ -316,6 +316,19 @@ def losses(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
     """Cross-entropy of each example, as the method decides how losses are weighed; in 32 bits or more."""
     wide_BC = logits_BC if logits_BC.dtype == torch.float64 else logits_BC.float()
     return F.cross_entropy(wide_BC, labels_B, reduction="none")
+
+
+def keep_still(parts: Iterable[nn.Module]) -> None:
+    """These modules as in evaluation: nothing of them is left to chance, and no statistic moves.
+
+    Fused attention without dropout computes in another way when it evaluates, whose bits depend on the batch: it keeps
+    the way in which it trains.
+    """
+    for part in parts:
+        part.eval()
+        for inner in part.modules():
+            if isinstance(inner, nn.MultiheadAttention) and not inner.dropout:
+                inner.train()
 
 
 def evaluation_batch(device: torch.device, samples: Samples) -> int:

@@ -32,7 +32,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from trainables.files import cache_root, whole_folder, write_text
-from trainables.training.prefix import Unfit
+from trainables.frozen.prefix import Unfit
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = 1

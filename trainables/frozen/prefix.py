@@ -9,7 +9,7 @@ Shapes: B examples of a batch; what follows is the model's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -226,16 +226,3 @@ def same(one: Tensor, other: Tensor, runtime: Runtime) -> bool:
         return torch.equal(one, other)
     scale = float(other.abs().max())
     return bool(float((one.float() - other.float()).abs().max()) <= TOLERANCE[runtime.precision] * scale)
-
-
-def still(parts: Iterable[nn.Module]) -> None:
-    """These modules as in evaluation: nothing of them is left to chance, and no statistic moves.
-
-    Fused attention without dropout computes in another way when it evaluates, whose bits depend on the batch: it keeps
-    the way in which it trains.
-    """
-    for part in parts:
-        part.eval()
-        for inner in part.modules():
-            if isinstance(inner, nn.MultiheadAttention) and not inner.dropout:
-                inner.train()

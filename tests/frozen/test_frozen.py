@@ -19,12 +19,12 @@ from tests.contracts.models import MODELS, register_clip
 from trainables.contracts.bench import drawn
 from trainables.data.base import Dataset
 from trainables.finetuning import FineTuning
+from trainables.frozen import kept
+from trainables.frozen.kept import Hidden
+from trainables.frozen.prefix import Cut, Tail, Unfit, agrees
+from trainables.frozen.start import Frozen, _sizes
 from trainables.params import Params
 from trainables.task import Task, TrainConfig
-from trainables.training import kept
-from trainables.training.frozen import Frozen, _sizes
-from trainables.training.kept import Hidden
-from trainables.training.prefix import Cut, Tail, Unfit, agrees
 from trainables.training.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"), "fp32", threads=1)

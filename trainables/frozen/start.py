@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from trainables import adapters
 from trainables.backbones import Backbone
+from trainables.frozen import prefix
+from trainables.frozen.kept import Hidden
+from trainables.frozen.prefix import Cut, Tail, Unfit
 from trainables.methods import METHODS
 from trainables.params import Params
 from trainables.task import TrainConfig
-from trainables.training import prefix
-from trainables.training.fit import evaluation_batch
-from trainables.training.kept import Hidden
-from trainables.training.prefix import Cut, Tail, Unfit
+from trainables.training.fit import evaluation_batch, keep_still
 from trainables.training.runtime import Runtime
 from trainables.training.samples import Features, Samples
 from trainables.training.texts import Texts
@@ -241,4 +241,4 @@ def _wiring(params: Params) -> tuple[object, ...]:
 def _as_in_training(model: nn.Module, tail: nn.Module, still: tuple[nn.Module, ...]) -> None:
     for net in (model, tail):
         adapters.train(net)
-    prefix.still(still)
+    keep_still(still)
